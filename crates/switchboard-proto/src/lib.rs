@@ -1,1 +1,28 @@
-//! Switchboard wire protocols.
+//! Switchboard's wire protocols as pure state machines.
+//!
+//! Bytes and facts go in, effects come out. Nothing here opens a socket, reads a clock, draws a random number, starts
+//! a thread or knows a runtime; time and fresh ids are arguments. That is what lets a whole conversation be tested as
+//! text, cut at every byte and fuzzed without a server.
+//!
+//! Read in this order: [`call`] and [`event`] are the neutral words in the middle, [`face`] is the contract of one
+//! protocol, [`peer`] joins a framer and a face, [`wire`] encodes what many connections share.
+
+pub mod id;
+pub mod time;
+
+pub mod call;
+pub mod event;
+
+pub mod close;
+pub mod effect;
+pub mod face;
+pub mod peer;
+pub mod wire;
+
+pub mod json;
+pub mod params;
+
+pub mod actionhero;
+pub mod frame;
+
+pub mod fuzzing;

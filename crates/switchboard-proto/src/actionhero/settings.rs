@@ -1,0 +1,83 @@
+//! What can be set about the line protocol.
+
+use std::collections::HashSet;
+
+use crate::face::Fingerprint;
+use crate::frame::line::Framing;
+use crate::json::JsonLimits;
+use crate::params::ParamLimits;
+
+/// Which generation of ActionHero the answers look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Serves clients of every generation: [`Compat::Classic`], and `messageId` in the answer to a request that has one.
+    #[default]
+    Auto,
+    /// ActionHero 9, as in the documents.
+    Classic,
+    /// ActionHero 29.
+    Modern,
+}
+
+/// Settings of the line protocol, fixed at start.
+#[derive(Clone, Debug)]
+pub struct SocketSettings {
+    /// How lines are cut (`servers.socket.max_line_bytes`, `delimiter`).
+    pub framing: Framing,
+    /// Generation (`servers.socket.compat`).
+    pub compat: Compat,
+    /// Text of the first line; empty for none (`servers.socket.welcome_message`).
+    pub welcome_message: String,
+    /// How long the first line waits, in milliseconds (`servers.socket.welcome_delay`).
+    pub welcome_delay_ms: u64,
+    /// Text of the last line (`servers.socket.goodbye_message`).
+    pub goodbye_message: String,
+    /// How long pending actions are waited for at a planned stop, in milliseconds (`servers.socket.shutdown_wait`).
+    pub shutdown_wait_ms: u64,
+    /// Actions that one connection may have pending (`actions.pending_max`).
+    pub pending_max: usize,
+    /// Limits of JSON in requests.
+    pub json: JsonLimits,
+    /// Limits of sticky params.
+    pub params: ParamLimits,
+    /// With scrubbing (`servers.socket.param_scrubbing`) the only names that stick: those that actions declare.
+    pub declared_inputs: Option<HashSet<String>>,
+}
+
+impl Default for SocketSettings {
+    fn default() -> Self {
+        Self {
+            framing: Framing::default(),
+            compat: Compat::default(),
+            welcome_message: "Hello! Welcome to the actionhero api".to_owned(),
+            welcome_delay_ms: 0,
+            goodbye_message: "Bye!".to_owned(),
+            shutdown_wait_ms: 5000,
+            pending_max: 5,
+            json: JsonLimits::default(),
+            params: ParamLimits::default(),
+            declared_inputs: None,
+        }
+    }
+}
+
+impl SocketSettings {
+    /// Connections of ActionHero 29 have their id as fingerprint, earlier ones none on TCP.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        match self.compat {
+            Compat::Auto | Compat::Classic => Fingerprint::None,
+            Compat::Modern => Fingerprint::OwnId,
+        }
+    }
+
+    /// Whether a param of this name is kept.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        match &self.declared_inputs {
+            // What the protocol itself reads sticks whatever actions declare.
+            Some(declared) => {
+                matches!(name, "action" | "apiVersion" | "callback" | "file" | "messageId") || declared.contains(name)
+            }
+            None => true,
+        }
+    }
+}

@@ -1,0 +1,670 @@
+//! Conversations as text.
+//!
+//! A line that begins with `>` is sent by the client, one with `<` is what comes back, `?` shows the call that the face
+//! makes, and `!` gives that call's outcome. Everything that needs rooms, actions or other clients is tested against the
+//! whole server; here stands what the face decides alone.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::call::{ConnectionType, Member, RoomStatus};
+use crate::effect::Effects;
+use crate::face::{ConnFacts, FaceSettings, Fingerprint, Remote};
+use crate::id::{ConnId, RoomName};
+use crate::json::RawJson;
+use crate::peer::{Peer, Step};
+use crate::time::Now;
+
+/// A peer and the world around it.
+struct Talk {
+    peer: Peer,
+    settings: FaceSettings,
+    facts: ConnFacts,
+    fx: Effects,
+    now: Now,
+    /// Calls that wait for an outcome, the oldest first.
+    calls: Vec<(Token, String)>,
+}
+
+impl Talk {
+    fn new(change: impl FnOnce(&mut SocketSettings)) -> Self {
+        let mut settings = FaceSettings::default();
+        change(&mut settings.socket);
+        Self {
+            peer: Peer::socket(),
+            facts: ConnFacts {
+                id: ConnId::from_random(0),
+                kind: ConnectionType::Socket,
+                remote: Remote::Ip("[::ffff:10.0.0.1]:57393".parse().unwrap()),
+                connected_at: 1_368_918_901_456,
+                fingerprint: settings.socket.fingerprint(),
+            },
+            settings,
+            fx: Effects::default(),
+            now: Now::default(),
+            calls: Vec::new(),
+        }
+    }
+
+    fn with<T>(&mut self, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> T {
+        let mut cx = Cx { conn: &self.facts, now: self.now, settings: &self.settings, random: 0, fx: &mut self.fx };
+        let done = step(&mut self.peer, &mut cx);
+        if let Some((token, call)) = self.fx.call.take() {
+            let shown = match &call {
+                Call::Action(call) => {
+                    let params: Vec<_> = call.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                    format!("action {}", params.join(" "))
+                }
+                Call::Details => "details".to_owned(),
+                Call::Documentation => "documentation".to_owned(),
+                Call::File { name } => format!("file {name:?}"),
+                Call::Join { room } => format!("join {room}"),
+                Call::Leave { room } => format!("leave {room}"),
+                Call::RoomStatus { room } => format!("status {room}"),
+                Call::Say { room, body } => format!("say {room} {}", body.as_str()),
+            };
+            self.calls.push((token, shown));
+        }
+        done
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        while self.with(|peer, cx| peer.feed(&mut input, cx)) == Step::Frame {}
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        let (token, _) = self.calls.remove(0);
+        self.with(|peer, cx| peer.on_outcome(token, outcome, cx));
+    }
+
+    fn received(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.fx.bytes)).unwrap().replace("\r\n", "\n")
+    }
+}
+
+/// Plays `script` and compares what the server says line by line.
+#[track_caller]
+fn check(talk: &mut Talk, script: &str) {
+    let mut seen = String::new();
+    for line in script.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
+        let (mark, rest) = line.split_at(1);
+        let rest = rest.strip_prefix(' ').unwrap_or(rest);
+        match mark {
+            ">" => {
+                seen.push_str(&format!("{line}\n"));
+                talk.send(format!("{rest}\r\n").as_bytes());
+            }
+            "!" => {
+                seen.push_str(&format!("{line}\n"));
+                talk.outcome(match rest {
+                    "joined" => Ok(Answer::Joined),
+                    "left" => Ok(Answer::Left),
+                    "said" => Ok(Answer::Said { number: 1 }),
+                    "reply" => Ok(Answer::Action(Reply::new().with("x", 1).with("context", "mine"))),
+                    "empty" => Ok(Answer::Action(Reply::new())),
+                    "unknown" => Err(CallError::Action(ActionError::Unknown)),
+                    "missing" => Err(CallError::Action(ActionError::Missing("key".into()))),
+                    "crashed" => Err(CallError::Action(ActionError::Crashed)),
+                    "wrong type" => Err(CallError::Action(ActionError::WrongType(ConnectionType::Socket))),
+                    "failed" => Err(CallError::Action(ActionError::Failed {
+                        text: "no luck".into(),
+                        reply: Reply::new().with("partial", true),
+                    })),
+                    "no room" => Err(CallError::NoSuchRoom),
+                    "inside" => Err(CallError::AlreadyMember(RoomName::parse("r").unwrap())),
+                    "outside" => Err(CallError::NotMember(RoomName::parse("r").unwrap())),
+                    "not authorized" => Err(CallError::NotAuthorized),
+                    "too many" => Err(CallError::TooManyRoomsOfConnection),
+                    "no file" => Err(CallError::FileNotFound),
+                    "unavailable" => Err(CallError::Unavailable),
+                    "rooms" => Ok(Answer::Details { rooms: vec![RoomName::parse("r").unwrap()] }),
+                    "docs" => Ok(Answer::Documentation(RawJson::from_value(&json!({"a": {}})))),
+                    "status" => Ok(Answer::Room(RoomStatus {
+                        room: RoomName::parse("r").unwrap(),
+                        members: vec![Member { id: ConnId::from_random(1), joined_at: 5 }],
+                    })),
+                    other => panic!("unknown outcome {other}"),
+                });
+            }
+            "<" | "?" => continue,
+            _ => panic!("unknown mark in {line:?}"),
+        }
+        if mark == ">"
+            && let Some((_, call)) = talk.calls.last()
+            && talk.fx.bytes.is_empty()
+        {
+            seen.push_str(&format!("? {call}\n"));
+        }
+        for line in talk.received().lines() {
+            seen.push_str(&format!("< {line}\n"));
+        }
+    }
+    let expected: String =
+        script.lines().map(str::trim_start).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
+    assert_eq!(seen, expected);
+}
+
+fn auto() -> Talk {
+    Talk::new(|_| {})
+}
+
+fn modern() -> Talk {
+    Talk::new(|settings| {
+        settings.compat = Compat::Modern;
+        settings.goodbye_message = "Bye".into();
+    })
+}
+
+#[test]
+fn the_welcome_line_comes_first_and_has_no_number() {
+    let mut talk = auto();
+    talk.with(|peer, cx| peer.on_open(cx));
+    assert_eq!(talk.received(), "{\"welcome\":\"Hello! Welcome to the actionhero api\",\"context\":\"api\"}\n");
+}
+
+#[test]
+fn the_welcome_line_can_wait_or_stay_away() {
+    let mut talk = Talk::new(|settings| settings.welcome_delay_ms = 50);
+    talk.with(|peer, cx| peer.on_open(cx));
+    assert_eq!((talk.received().as_str(), talk.fx.wake_at_ms), ("", Some(50)));
+    talk.with(|peer, cx| peer.on_deadline(cx));
+    assert!(talk.received().starts_with("{\"welcome\""));
+
+    let mut talk = Talk::new(|settings| settings.welcome_message.clear());
+    talk.with(|peer, cx| peer.on_open(cx));
+    assert_eq!(talk.received(), "");
+}
+
+#[test]
+fn sticky_params_are_added_viewed_and_deleted() {
+    check(
+        &mut auto(),
+        r#"
+        > paramAdd key=v
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramView key
+        < {"status":"OK","context":"response","data":"v","messageCount":2}
+        > paramAdd key w
+        < {"status":"OK","context":"response","data":null,"messageCount":3}
+        > paramAdd key=a=b=c
+        < {"status":"OK","context":"response","data":null,"messageCount":4}
+        > paramAdd two=two words
+        < {"status":"OK","context":"response","data":null,"messageCount":5}
+        > paramAdd empty=
+        < {"status":"OK","context":"response","data":null,"messageCount":6}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"key":"a","two":"two","empty":""},"messageCount":7}
+        > paramAdd two
+        < {"status":"OK","context":"response","data":null,"messageCount":8}
+        > paramView two
+        < {"status":"OK","context":"response","messageCount":9}
+        > paramAdd
+        < {"status":"OK","context":"response","data":null,"messageCount":10}
+        > paramDelete key
+        < {"status":"OK","context":"response","data":null,"messageCount":11}
+        > paramDelete
+        < {"status":"OK","context":"response","data":null,"messageCount":12}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"empty":""},"messageCount":13}
+        > paramsDelete
+        < {"status":"OK","context":"response","data":null,"messageCount":14}
+        > paramsView
+        < {"status":"OK","context":"response","data":{},"messageCount":15}
+        > paramView
+        < {"status":"OK","context":"response","messageCount":16}
+        "#,
+    );
+}
+
+#[test]
+fn a_word_becomes_the_sticky_action_and_json_replaces_params() {
+    check(
+        &mut auto(),
+        r#"
+        > paramAdd key=k
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > cacheTest ignored words
+        ? action key="k" action="cacheTest"
+        ! reply
+        < {"x":1,"context":"response","messageCount":2}
+        > {"action":"other","params":{"a":{"b":[1]}}}
+        ? action a={"b":[1]} action="other"
+        ! empty
+        < {"context":"response","messageCount":3}
+        > {}
+        ? action a={"b":[1]} action="other"
+        ! missing
+        < {"error":"Error: key is a required parameter for this action","context":"response","messageCount":4}
+        > {"params":{"key":"x"}}
+        ? action key="x"
+        ! unknown
+        < {"error":"Error: unknown action or invalid apiVersion","context":"response","messageCount":5}
+        > null
+        ? action key="x" action="null"
+        ! failed
+        < {"error":"Error: no luck","partial":true,"context":"response","messageCount":6}
+        "#,
+    );
+}
+
+#[test]
+fn a_pending_action_keeps_the_params_it_started_with() {
+    let mut talk = auto();
+    talk.send(b"paramAdd n=1\r\n");
+    talk.send(b"one\r\n");
+    talk.send(b"paramAdd n=2\r\n");
+    talk.send(b"{\"action\":\"two\",\"params\":{}}\r\n");
+    assert_eq!(
+        talk.calls.iter().map(|(_, call)| call.as_str()).collect::<Vec<_>>(),
+        ["action n=\"1\" action=\"one\"", "action action=\"two\""]
+    );
+}
+
+#[test]
+fn actions_answer_in_any_order_with_their_own_numbers() {
+    let mut talk = auto();
+    talk.send(b"slow\r\nfast\r\n");
+    let fast = talk.calls.pop().unwrap().0;
+    talk.with(|peer, cx| peer.on_outcome(fast, Ok(Answer::Action(Reply::new().with("fast", true))), cx));
+    talk.outcome(Ok(Answer::Action(Reply::new().with("slow", true))));
+    assert_eq!(
+        talk.received(),
+        "{\"fast\":true,\"context\":\"response\",\"messageCount\":2}\n\
+         {\"slow\":true,\"context\":\"response\",\"messageCount\":1}\n"
+    );
+}
+
+#[test]
+fn a_verb_that_waits_holds_up_what_is_behind_it() {
+    let mut talk = auto();
+    let mut input: &[u8] = b"roomAdd r\r\nsay r hi\r\n";
+    assert_eq!(talk.with(|peer, cx| peer.feed(&mut input, cx)), Step::Frame);
+    assert_eq!(talk.with(|peer, cx| peer.feed(&mut input, cx)), Step::Waiting);
+    assert_eq!(input, b"say r hi\r\n");
+    talk.outcome(Ok(Answer::Joined));
+    assert_eq!(talk.with(|peer, cx| peer.feed(&mut input, cx)), Step::Frame);
+    assert_eq!(talk.calls[0].1, "say r \"hi\"");
+}
+
+#[test]
+fn room_verbs_have_their_answers_and_refusals() {
+    check(
+        &mut auto(),
+        r#"
+        > roomAdd r
+        ? join r
+        ! joined
+        < {"status":"OK","context":"response","data":true,"messageCount":1}
+        > roomAdd r
+        ? join r
+        ! inside
+        < {"status":"connection already in this room","context":"response","data":false,"messageCount":2}
+        > roomAdd x
+        ? join x
+        ! no room
+        < {"status":"room does not exist","context":"response","data":false,"messageCount":3}
+        > roomAdd x
+        ? join x
+        ! not authorized
+        < {"status":"not authorized to join room","context":"response","data":false,"messageCount":4}
+        > roomAdd x
+        ? join x
+        ! too many
+        < {"status":"too many rooms","context":"response","data":false,"messageCount":5}
+        > roomAdd
+        < {"status":"room does not exist","context":"response","data":false,"messageCount":6}
+        > roomAdd   x
+        < {"status":"room does not exist","context":"response","data":false,"messageCount":7}
+        > roomView r
+        ? status r
+        ! status
+        < {"status":"OK","context":"response","data":{"room":"r","members":{"00000000-0000-4000-8000-000000000001":{"id":"00000000-0000-4000-8000-000000000001","joinedAt":5}},"membersCount":1},"messageCount":8}
+        > roomView r
+        ? status r
+        ! outside
+        < {"status":"not member of room r","context":"response","messageCount":9}
+        > roomView
+        < {"status":"not member of room undefined","context":"response","messageCount":10}
+        > roomLeave r
+        ? leave r
+        ! left
+        < {"status":"OK","context":"response","data":true,"messageCount":11}
+        > roomLeave r
+        ? leave r
+        ! outside
+        < {"status":"connection not in this room","context":"response","data":false,"messageCount":12}
+        > roomLeave
+        < {"status":"connection not in this room","context":"response","data":false,"messageCount":13}
+        > say r  two  spaces 
+        ? say r " two  spaces "
+        ! said
+        < {"status":"OK","context":"response","data":null,"messageCount":14}
+        > say r x
+        ? say r "x"
+        ! outside
+        < {"status":"connection not in this room","context":"response","messageCount":15}
+        > say r
+        < {"status":"both room and message are required","context":"response","messageCount":16}
+        > say  r x
+        < {"status":"both room and message are required","context":"response","messageCount":17}
+        > say
+        < {"status":"both room and message are required","context":"response","messageCount":18}
+        > say r x
+        ? say r "x"
+        ! unavailable
+        < {"status":"unavailable","context":"response","messageCount":19}
+        > documentation
+        ? documentation
+        ! docs
+        < {"status":"OK","context":"response","data":{"a":{}},"messageCount":20}
+        "#,
+    );
+}
+
+#[test]
+fn details_show_the_connection_as_the_real_server_does() {
+    check(
+        &mut auto(),
+        r#"
+        > detailsView
+        ? details
+        ! rooms
+        < {"status":"OK","context":"response","data":{"id":"00000000-0000-4000-8000-000000000000","fingerprint":null,"remoteIP":"10.0.0.1","remotePort":57393,"params":{},"connectedAt":1368918901456,"rooms":["r"],"totalActions":0,"pendingActions":0},"messageCount":1}
+        "#,
+    );
+}
+
+#[test]
+fn one_action_too_many_is_refused_at_once_and_still_counts() {
+    let mut talk = Talk::new(|settings| settings.pending_max = 1);
+    check(
+        &mut talk,
+        r#"
+        > slow
+        ? action action="slow"
+        > fast
+        < {"error":"Error: you have too many pending requests","context":"response","messageCount":2}
+        ! reply
+        < {"x":1,"context":"response","messageCount":1}
+        > detailsView
+        ? details
+        ! rooms
+        < {"status":"OK","context":"response","data":{"id":"00000000-0000-4000-8000-000000000000","fingerprint":null,"remoteIP":"10.0.0.1","remotePort":57393,"params":{"action":"fast"},"connectedAt":1368918901456,"rooms":["r"],"totalActions":2,"pendingActions":0},"messageCount":3}
+        "#,
+    );
+}
+
+#[test]
+fn every_failure_of_an_action_has_its_text() {
+    check(
+        &mut auto(),
+        r#"
+        > a
+        ? action action="a"
+        ! crashed
+        < {"error":"Error: The server experienced an internal error","context":"response","messageCount":1}
+        > a
+        ? action action="a"
+        ! wrong type
+        < {"error":"Error: this action does not support the socket connection type","context":"response","messageCount":2}
+        > a
+        ? action action="a"
+        ! unavailable
+        < {"error":"Error: unavailable","context":"response","messageCount":3}
+        "#,
+    );
+}
+
+#[test]
+fn files_stick_and_fail_as_the_documents_say() {
+    check(
+        &mut auto(),
+        r#"
+        > file
+        ? file ""
+        ! no file
+        < {"error":"Sorry, that file is not found :(","context":"response","messageCount":1}
+        > file a.html more words
+        ? file "a.html"
+        ! no file
+        < {"error":"Sorry, that file is not found :(","context":"response","messageCount":2}
+        > file
+        ? file "a.html"
+        ! no file
+        < {"error":"Sorry, that file is not found :(","context":"response","messageCount":3}
+        > {"action":"file","params":{"file":"a.html"}}
+        ? action file="a.html" action="file"
+        ! unknown
+        < {"error":"Error: unknown action or invalid apiVersion","context":"response","messageCount":4}
+        "#,
+    );
+}
+
+#[test]
+fn auto_returns_a_message_id_to_whoever_sent_one() {
+    check(
+        &mut auto(),
+        r#"
+        > paramAdd messageId=first
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"messageId":"first"},"messageCount":2,"messageId":"first"}
+        > paramAdd messageId=second
+        < {"status":"OK","context":"response","data":null,"messageCount":3,"messageId":"first"}
+        > a
+        ? action messageId="second" action="a"
+        ! reply
+        < {"x":1,"context":"response","messageCount":4,"messageId":"second"}
+        > {"action":"a","params":{"messageId":7}}
+        ? action messageId=7 action="a"
+        ! reply
+        < {"x":1,"context":"response","messageCount":5,"messageId":7}
+        > {"action":"a","params":{}}
+        ? action action="a"
+        ! reply
+        < {"x":1,"context":"response","messageCount":6,"messageId":7}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"action":"a"},"messageCount":7}
+        "#,
+    );
+}
+
+#[test]
+fn classic_never_shows_a_message_id() {
+    check(
+        &mut Talk::new(|settings| settings.compat = Compat::Classic),
+        r#"
+        > paramAdd messageId=first
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"messageId":"first"},"messageCount":2}
+        "#,
+    );
+}
+
+#[test]
+fn modern_names_requests_and_words_refusals_as_generation_29() {
+    check(
+        &mut modern(),
+        r#"
+        > paramAdd messageId=m
+        < {"status":"OK","context":"response","messageId":"00000000-0000-4000-8000-000000000000"}
+        > roomAdd r
+        ? join r
+        ! inside
+        < {"error":"connection already in this room (r)","context":"response","messageId":"m"}
+        > roomLeave
+        < {"error":"connection not in this room (undefined)","context":"response","messageId":"m"}
+        > roomView r
+        ? status r
+        ! outside
+        < {"error":"connection not in this room (r)","context":"response","messageId":"m"}
+        > say r x
+        ? say r "x"
+        ! said
+        < {"status":"OK","context":"response","messageId":"m"}
+        > a
+        ? action messageId="m" action="a"
+        ! unknown
+        < {"error":"unknown action or invalid apiVersion","context":"response","messageId":"m"}
+        > file x
+        ? file "x"
+        ! no file
+        < {"error":"that file is not found","context":"response","messageId":"m"}
+        > quit
+        < {"status":"Bye","context":"api"}
+        "#,
+    );
+    assert_eq!(modern().facts.fingerprint, Fingerprint::OwnId);
+}
+
+#[test]
+fn fault_row_5_a_line_that_is_not_utf_8_has_its_number_and_runs_nothing() {
+    let mut talk = auto();
+    talk.send(b"random\xc3\x28Number\r\n");
+    talk.send("paramView é\r\n".as_bytes());
+    assert!(talk.calls.is_empty());
+    assert_eq!(
+        talk.received(),
+        "{\"status\":\"error\",\"error\":\"line is not valid UTF-8\",\"context\":\"response\",\"messageCount\":1}\n\
+         {\"status\":\"OK\",\"context\":\"response\",\"messageCount\":2}\n"
+    );
+}
+
+#[test]
+fn fault_row_7_a_line_that_is_too_long_repeats_the_latest_number() {
+    let mut talk = Talk::new(|settings| settings.framing.max_line_bytes = 999);
+    talk.send(b"paramView a\r\n");
+    talk.received();
+    talk.send(&[&[b'z'; 1000][..], b"\r\n"].concat());
+    assert_eq!(
+        talk.received(),
+        "{\"status\":\"error\",\"error\":\"data length is too big (999 received/1000 max)\",\
+         \"context\":\"response\",\"messageCount\":1}\n"
+    );
+    talk.send(&[b'z'; 999 * 16 + 1]);
+    assert!(talk.received().contains("data length is too big"));
+    assert_eq!(talk.fx.close, Some(CloseReason::TooLarge));
+}
+
+#[test]
+fn params_beyond_their_limits_are_refused_and_change_nothing() {
+    let mut talk = Talk::new(|settings| settings.params.count = 2);
+    check(
+        &mut talk,
+        r#"
+        > paramAdd a=1
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramAdd b=2
+        < {"status":"OK","context":"response","data":null,"messageCount":2}
+        > paramAdd c=3
+        < {"status":"too many params","context":"response","data":false,"messageCount":3}
+        > someAction
+        < {"error":"Error: too many params","context":"response","messageCount":4}
+        > file x
+        < {"error":"Error: too many params","context":"response","messageCount":5}
+        > {"action":"a","params":{"d":1,"e":2,"f":3}}
+        < {"error":"Error: too many params","context":"response","messageCount":6}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"a":"1","b":"2"},"messageCount":7}
+        "#,
+    );
+}
+
+#[test]
+fn with_scrubbing_only_declared_params_stick() {
+    let mut talk = Talk::new(|settings| settings.declared_inputs = Some(["key".to_owned()].into()));
+    check(
+        &mut talk,
+        r#"
+        > paramAdd key=k
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramAdd screenName=evan
+        < {"status":"OK","context":"response","data":null,"messageCount":2}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"key":"k"},"messageCount":3}
+        > {"action":"a","params":{"zzz":1,"key":"k"}}
+        ? action key="k" action="a"
+        ! reply
+        < {"x":1,"context":"response","messageCount":4}
+        "#,
+    );
+}
+
+#[test]
+fn quit_and_exit_say_goodbye_and_drop_what_is_pending() {
+    for verb in ["quit", "exit"] {
+        let mut talk = auto();
+        talk.send(format!("slow\r\n{verb}\r\n").as_bytes());
+        assert_eq!(talk.received(), "{\"status\":\"Bye!\",\"context\":\"api\"}\n");
+        assert_eq!(talk.fx.close, Some(CloseReason::ClientLeft));
+    }
+}
+
+#[test]
+fn fault_row_37_a_planned_stop_waits_for_pending_actions_and_refuses_new_ones() {
+    let mut talk = auto();
+    talk.with(|peer, cx| peer.on_shutdown(cx));
+    assert_eq!(talk.received(), "{\"status\":\"Bye!\",\"context\":\"api\"}\n");
+    assert_eq!(talk.fx.close, Some(CloseReason::Shutdown));
+
+    let mut talk = auto();
+    talk.send(b"slow\r\n");
+    talk.with(|peer, cx| peer.on_shutdown(cx));
+    assert_eq!((talk.fx.close, talk.fx.wake_at_ms), (None, Some(5000)));
+    check(
+        &mut talk,
+        r#"
+        > fast
+        < {"error":"Error: the server is shutting down","context":"response","messageCount":2}
+        > paramView a
+        < {"status":"OK","context":"response","messageCount":3}
+        ! reply
+        < {"x":1,"context":"response","messageCount":1}
+        < {"status":"Bye!","context":"api"}
+        "#,
+    );
+    assert_eq!(talk.fx.close, Some(CloseReason::Shutdown));
+
+    let mut talk = auto();
+    talk.send(b"slow\r\n");
+    talk.with(|peer, cx| peer.on_shutdown(cx));
+    talk.with(|peer, cx| peer.on_deadline(cx));
+    assert_eq!(talk.fx.close, Some(CloseReason::Shutdown));
+}
+
+#[test]
+fn a_direct_message_is_sent_as_it_is_and_numbered_only_as_a_response() {
+    let mut talk = auto();
+    talk.send(b"paramView a\r\n");
+    talk.received();
+    for (sent, received) in [
+        (json!({"hello": "direct"}), "{\"hello\":\"direct\"}\n"),
+        (json!("text"), "\"text\"\n"),
+        (json!({"h": 1, "context": "response"}), "{\"h\":1,\"context\":\"response\",\"messageCount\":1}\n"),
+    ] {
+        let event = Event::Message(RawJson::from_value(&sent));
+        talk.with(|peer, cx| peer.on_event(&event, cx));
+        assert_eq!(talk.received(), received);
+    }
+}
+
+#[test]
+fn a_break_is_one_only_between_lines() {
+    let mut talk = auto();
+    assert!(talk.peer.is_break(b"\x04"));
+    talk.send(b"random");
+    assert!(!talk.peer.is_break(b"\x04"));
+    talk.send(b"Number\r\n");
+    assert!(talk.peer.is_break(b"\xff\xf4\xff\xfd\x06"));
+}
+
+#[test]
+fn an_idle_face_is_small() {
+    assert!(size_of::<SocketFace>() <= 40, "{}", size_of::<SocketFace>());
+    assert!(size_of::<Peer>() <= 72, "{}", size_of::<Peer>());
+    assert_eq!(size_of::<Option<Arc<Params>>>(), 8);
+}

@@ -1,0 +1,179 @@
+//! The verbs of the line protocol.
+
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::close::CloseReason;
+use crate::face::Cx;
+use crate::id::RoomName;
+use crate::json::{RawJson, write_number, write_text, write_value};
+
+use super::answer::Data;
+use super::request::{Args, Verb};
+use super::{Kind, Phase, SocketFace, answers, errors, goodbye};
+
+impl SocketFace {
+    pub(super) fn on_verb(&mut self, verb: Verb, args: Args<'_>, cx: &mut Cx<'_>) {
+        match verb {
+            Verb::DetailsView => self.call(Kind::Details, self.message_id(cx), Call::Details, cx),
+            Verb::Documentation => self.call(Kind::Documentation, self.message_id(cx), Call::Documentation, cx),
+            Verb::ParamAdd => self.param_add(args, cx),
+            Verb::ParamDelete => self.param_delete(args.first(), cx),
+            Verb::ParamView => {
+                let request = self.request(cx);
+                match args.first().and_then(|name| self.sticky(name)) {
+                    Some(value) => answers(cx).verb_done(&request, &Data::Value(value)),
+                    None => answers(cx).verb_done(&request, &Data::Absent),
+                }
+            }
+            Verb::ParamsDelete => {
+                let request = self.request(cx);
+                self.params = None;
+                answers(cx).verb_done_without_value(&request);
+            }
+            Verb::ParamsView => {
+                let request = self.request(cx);
+                answers(cx).verb_done(&request, &Data::Raw(&self.params_json()));
+            }
+            Verb::Quit => {
+                // Whatever is pending is dropped: the client asked for it.
+                self.phase = Phase::Open;
+                goodbye(CloseReason::ClientLeft, cx);
+            }
+            Verb::RoomAdd => match args.first().and_then(|room| RoomName::parse(room).ok()) {
+                Some(room) => self.call(Kind::Join, self.message_id(cx), Call::Join { room }, cx),
+                None => self.refuse_verb(errors::NO_SUCH_ROOM, true, cx),
+            },
+            Verb::RoomLeave => match args.first().and_then(|room| RoomName::parse(room).ok()) {
+                Some(room) => self.call(Kind::Leave, self.message_id(cx), Call::Leave { room }, cx),
+                None => {
+                    let reason = errors::not_member(cx.settings.socket.compat, args.first());
+                    self.refuse_verb(&reason, true, cx);
+                }
+            },
+            Verb::RoomView => match args.first().and_then(|room| RoomName::parse(room).ok()) {
+                Some(room) => self.call(Kind::RoomView, self.message_id(cx), Call::RoomStatus { room }, cx),
+                None => {
+                    let reason = errors::not_viewer(cx.settings.socket.compat, args.first());
+                    self.refuse_verb(&reason, false, cx);
+                }
+            },
+            Verb::Say => self.say(args, cx),
+        }
+    }
+
+    fn say(&mut self, args: Args<'_>, cx: &mut Cx<'_>) {
+        match args.first_and_rest() {
+            (Some(room), Some(text)) if !room.is_empty() && !text.is_empty() => match RoomName::parse(room) {
+                Ok(room) => {
+                    let body = RawJson::from_text(text);
+                    self.call(Kind::Say, self.message_id(cx), Call::Say { room, body }, cx);
+                }
+                Err(_) => {
+                    let reason = errors::not_member(cx.settings.socket.compat, Some(room));
+                    self.refuse_verb(&reason, false, cx);
+                }
+            },
+            _ => self.refuse_verb(errors::MESSAGE_REQUIRED, false, cx),
+        }
+    }
+
+    /// `key=value`, of which only the piece up to a second `=` counts, or `key value`.
+    fn param_add(&mut self, args: Args<'_>, cx: &mut Cx<'_>) {
+        let request = self.request(cx);
+        let (first, rest) = args.first_and_rest();
+        let (name, value) = match first {
+            None => ("", None),
+            Some(first) => match first.split_once('=') {
+                Some((name, value)) => (name, Some(value.split('=').next().unwrap_or(value))),
+                None => (first, rest.map(|rest| rest.split(' ').next().unwrap_or(rest))),
+            },
+        };
+        let settings = &cx.settings.socket;
+        let set = match value {
+            Some(value) if !name.is_empty() && settings.keeps(name) => {
+                self.params_mut().set(name, Value::from(value), settings.params)
+            }
+            // A name without a value reads as absent afterwards, as on the real server.
+            None if !name.is_empty() => {
+                self.forget_param(name);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        match set {
+            Ok(()) => answers(cx).verb_done_without_value(&request),
+            Err(_) => answers(cx).verb_refused(&request, errors::TOO_MANY_PARAMS, true),
+        }
+    }
+
+    fn param_delete(&mut self, name: Option<&str>, cx: &mut Cx<'_>) {
+        let request = self.request(cx);
+        if let Some(name) = name {
+            self.forget_param(name);
+        }
+        answers(cx).verb_done_without_value(&request);
+    }
+
+    fn forget_param(&mut self, name: &str) {
+        if self.sticky(name).is_some() {
+            self.params_mut().remove(name);
+            if self.params.as_ref().is_some_and(|params| params.is_empty()) {
+                self.params = None;
+            }
+        }
+    }
+
+    fn refuse_verb(&mut self, reason: &str, with_data: bool, cx: &mut Cx<'_>) {
+        let request = self.request(cx);
+        answers(cx).verb_refused(&request, reason, with_data);
+    }
+
+    fn params_json(&self) -> String {
+        let mut out = vec![b'{'];
+        for (index, (name, value)) in self.params.iter().flat_map(|params| params.iter()).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_text(&mut out, name);
+            out.push(b':');
+            write_value(&mut out, value);
+        }
+        out.push(b'}');
+        // The writers above write UTF-8 only.
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// What `detailsView` shows, in the real server's order.
+    pub(super) fn details_json(&self, rooms: &[RoomName], cx: &Cx<'_>) -> String {
+        let conn = cx.conn;
+        let mut out = Vec::with_capacity(256);
+        let text = |out: &mut Vec<u8>, name: &str, value: &str| {
+            out.extend_from_slice(name.as_bytes());
+            write_text(out, value);
+        };
+        text(&mut out, "{\"id\":", conn.id.text().as_str());
+        match conn.fingerprint() {
+            Some(fingerprint) => text(&mut out, ",\"fingerprint\":", &fingerprint),
+            None => out.extend_from_slice(b",\"fingerprint\":null"),
+        }
+        text(&mut out, ",\"remoteIP\":", &conn.remote.to_string());
+        out.extend_from_slice(b",\"remotePort\":");
+        write_number(&mut out, conn.remote.port().into());
+        out.extend_from_slice(b",\"params\":");
+        out.extend_from_slice(self.params_json().as_bytes());
+        out.extend_from_slice(b",\"connectedAt\":");
+        write_number(&mut out, conn.connected_at);
+        out.extend_from_slice(b",\"rooms\":[");
+        for (index, room) in rooms.iter().enumerate() {
+            text(&mut out, if index > 0 { "," } else { "" }, room.as_str());
+        }
+        out.extend_from_slice(b"],\"totalActions\":");
+        write_number(&mut out, self.total_actions.into());
+        out.extend_from_slice(b",\"pendingActions\":");
+        write_number(&mut out, self.pending_actions.into());
+        out.push(b'}');
+        // The writers above write UTF-8 only.
+        String::from_utf8(out).unwrap_or_default()
+    }
+}

@@ -1,0 +1,330 @@
+//! Requests to the node in neutral words, and their results.
+//!
+//! A face makes a [`Call`] of whatever its wire says and words the [`Outcome`] in whatever way its wire wants. No wire
+//! shape passes through here.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::id::{ConnId, RoomName};
+use crate::json::RawJson;
+use crate::params::Params;
+
+/// A request to the node.
+#[derive(Debug)]
+pub enum Call {
+    /// Run an action.
+    Action(ActionCall),
+    /// What the hub knows of this connection.
+    Details,
+    /// Describe every action.
+    Documentation,
+    /// Open a file below the public folder.
+    File {
+        /// Its name as the client wrote it; empty when nothing was named.
+        name: String,
+    },
+    /// Become a member of a room.
+    Join {
+        /// Which.
+        room: RoomName,
+    },
+    /// Stop being a member of a room.
+    Leave {
+        /// Which.
+        room: RoomName,
+    },
+    /// Who is in a room; for members only.
+    RoomStatus {
+        /// Which.
+        room: RoomName,
+    },
+    /// Say something to a room's members.
+    Say {
+        /// Which.
+        room: RoomName,
+        /// What.
+        body: RawJson,
+    },
+}
+
+/// Whether replies may overtake one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The connection's next frame waits for this outcome.
+    Sequential,
+    /// Other requests go on meanwhile.
+    Overtaking,
+}
+
+impl Call {
+    /// Actions overtake; everything else takes its turn, so that what is pipelined behind a join finds it done.
+    pub const fn order(&self) -> Order {
+        match self {
+            Self::Action(_) => Order::Overtaking,
+            _ => Order::Sequential,
+        }
+    }
+}
+
+/// An action to run. Its name and version are the params `action` and `apiVersion`, as on each of ActionHero's wires.
+#[derive(Debug)]
+pub struct ActionCall {
+    /// The params, shared with the connection until either side changes them.
+    pub params: Arc<Params>,
+    /// Which values count as missing.
+    pub missing: Missing,
+}
+
+/// Which values of a required input count as missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Absent, `null` and `""` (ActionHero 12 and later).
+    Empty,
+    /// These, and `0`, `false`, `[]` (ActionHero 9).
+    Falsy,
+}
+
+impl Missing {
+    /// Whether `value` counts as missing.
+    pub fn includes(self, value: Option<&Value>) -> bool {
+        match (self, value) {
+            (_, None | Some(Value::Null)) => true,
+            (_, Some(Value::String(text))) => text.is_empty(),
+            (Self::Empty, Some(_)) => false,
+            (Self::Falsy, Some(Value::Bool(value))) => !value,
+            (Self::Falsy, Some(Value::Number(number))) => number.as_f64() == Some(0.0),
+            (Self::Falsy, Some(Value::Array(values))) => values.is_empty(),
+            (Self::Falsy, Some(Value::Object(_))) => false,
+        }
+    }
+}
+
+/// The result of a [`Call`].
+pub type Outcome = Result<Answer, CallError>;
+
+/// What a call brought.
+#[derive(Debug)]
+pub enum Answer {
+    /// An action's reply.
+    Action(Reply),
+    /// What the hub knows of this connection.
+    Details {
+        /// Its rooms, in the order of joining.
+        rooms: Vec<RoomName>,
+    },
+    /// The description of every action: a JSON object, name to version to description.
+    Documentation(RawJson),
+    /// A file, opened.
+    File(Arc<dyn Content>),
+    /// Now a member.
+    Joined,
+    /// No longer a member.
+    Left,
+    /// Who is in a room.
+    Room(RoomStatus),
+    /// Numbered and on its way.
+    Said {
+        /// The message's number in its room.
+        number: u64,
+    },
+}
+
+/// Who is in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomStatus {
+    /// Which room.
+    pub room: RoomName,
+    /// Its members in the order of joining.
+    pub members: Vec<Member>,
+}
+
+/// One member of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Which connection.
+    pub id: ConnId,
+    /// When it joined, in milliseconds since 1970.
+    pub joined_at: u64,
+}
+
+/// An expected "no". Each face words it for its own wire; the texts here are for operators and embedders.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// An action was refused or failed.
+    #[error(transparent)]
+    Action(ActionError),
+    /// The connection is in that room already.
+    #[error("connection already in this room ({0})")]
+    AlreadyMember(RoomName),
+    /// The file does not exist, is not a regular file, or is outside the public folder.
+    #[error("that file is not found")]
+    FileNotFound,
+    /// A message that is `null` or empty.
+    #[error("both room and message are required")]
+    MessageRequired,
+    /// No such connection, or not any more.
+    #[error("no such connection")]
+    NoSuchConnection,
+    /// No such room.
+    #[error("room does not exist")]
+    NoSuchRoom,
+    /// The room's authentication pattern does not match the connection.
+    #[error("not authorized to join room")]
+    NotAuthorized,
+    /// The connection is not in that room.
+    #[error("connection not in this room ({0})")]
+    NotMember(RoomName),
+    /// Say middleware refused the message, for this reason.
+    #[error("{0}")]
+    Refused(String),
+    /// The room exists already.
+    #[error("room exists")]
+    RoomExists,
+    /// The node may hold no more rooms (`limits.max_rooms`).
+    #[error("too many rooms")]
+    TooManyRooms,
+    /// The connection may join no more rooms (`limits.max_rooms_per_connection`).
+    #[error("too many rooms")]
+    TooManyRoomsOfConnection,
+    /// Something behind us failed; the log has the cause.
+    #[error("unavailable")]
+    Unavailable,
+}
+
+/// Why an action brought no reply.
+#[derive(Debug, Error)]
+pub enum ActionError {
+    /// It panicked; the log has the cause.
+    #[error("The server experienced an internal error")]
+    Crashed,
+    /// It said so itself.
+    #[error("{text}")]
+    Failed {
+        /// Its words.
+        text: String,
+        /// Members it had set before.
+        reply: Reply,
+    },
+    /// An input has a value that its validator refuses.
+    #[error("{0}")]
+    Invalid(String),
+    /// A required input is missing.
+    #[error("{0} is a required parameter for this action")]
+    Missing(String),
+    /// There is no action of that name and version.
+    #[error("unknown action or invalid apiVersion")]
+    Unknown,
+    /// It is not offered to connections of this type.
+    #[error("this action does not support the {0} connection type")]
+    WrongType(ConnectionType),
+}
+
+/// The members of an action's answer, in the order in which they were set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    members: Vec<(Cow<'static, str>, Value)>,
+}
+
+impl Reply {
+    /// A reply without members.
+    pub const fn new() -> Self {
+        Self { members: Vec::new() }
+    }
+
+    /// Sets a member, replacing one of the same name.
+    ///
+    /// `context`, `messageCount` and `messageId` belong to the envelope on ActionHero's wires: there the envelope wins.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
+        let name = name.into();
+        let value = value.into();
+        match self.members.iter_mut().find(|(member, _)| *member == name) {
+            Some((_, old)) => *old = value,
+            None => self.members.push((name, value)),
+        }
+    }
+
+    /// [`Reply::set`], for building in one expression.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// A member's value.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+    }
+
+    /// Removes a member and returns its value.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let at = self.members.iter().position(|(member, _)| member == name)?;
+        Some(self.members.remove(at).1)
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.members.iter().map(|(name, value)| (&**name, value))
+    }
+}
+
+/// What kind of client a connection is, as in ActionHero's `connection.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionType {
+    /// The line protocol over TCP, TLS or a Unix socket.
+    Socket,
+}
+
+impl ConnectionType {
+    /// The word on the wire and in authentication patterns.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+        }
+    }
+}
+
+impl fmt::Display for ConnectionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Content that is read elsewhere, piece by piece, while it is sent. Protocols pass it on without looking inside.
+pub trait Content: fmt::Debug + Send + Sync {
+    /// How many bytes there are in all.
+    fn length(&self) -> u64;
+
+    /// Fills `piece` from `offset` on and returns how much came; 0 only at the end. May block: never called on a worker.
+    fn read_at(&self, offset: u64, piece: &mut [u8]) -> io::Result<usize>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_counts_as_missing_depends_on_the_generation() {
+        for (value, falsy, empty) in [
+            (json!(null), true, true),
+            (json!(""), true, true),
+            (json!(0), true, false),
+            (json!(-0.0), true, false),
+            (json!(false), true, false),
+            (json!([]), true, false),
+            (json!({}), false, false),
+            (json!("0"), false, false),
+            (json!(1), false, false),
+        ] {
+            assert_eq!(Missing::Falsy.includes(Some(&value)), falsy, "{value}");
+            assert_eq!(Missing::Empty.includes(Some(&value)), empty, "{value}");
+        }
+        assert!(Missing::Empty.includes(None));
+    }
+}

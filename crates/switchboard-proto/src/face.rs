@@ -1,0 +1,175 @@
+//! One protocol's conversation.
+//!
+//! A face handles one thing that happened and says what should happen next. Sockets, limits of queues, timers and
+//! figures are written once, elsewhere. Faces never name each other; they meet only here and in [`crate::wire`].
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::actionhero::{SocketFace, SocketSettings};
+use crate::call::{ConnectionType, Outcome};
+use crate::effect::Effects;
+use crate::event::Event;
+use crate::id::{ConnId, Token};
+use crate::time::Now;
+
+/// One protocol's conversation with one client.
+pub trait Face {
+    /// What the framer below hands over.
+    type Frame<'a>;
+
+    /// The connection is open; nothing has been exchanged.
+    fn on_open(&mut self, cx: &mut Cx<'_>);
+
+    /// A frame arrived.
+    fn on_frame(&mut self, frame: Self::Frame<'_>, cx: &mut Cx<'_>);
+
+    /// The call made under `token` came to its end.
+    fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>);
+
+    /// Something that concerns this connection happened.
+    fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>);
+
+    /// The moment asked for with [`Effects::wake_at_ms`] has come.
+    fn on_deadline(&mut self, cx: &mut Cx<'_>);
+
+    /// The server is stopping as planned. The face closes now, or when its pending requests are answered, and asks to be
+    /// woken for the latest moment.
+    fn on_shutdown(&mut self, cx: &mut Cx<'_>);
+
+    /// Server code ends this connection: the face says goodbye in its own way.
+    fn on_removed(&mut self, cx: &mut Cx<'_>);
+}
+
+/// What a face may look at, and where its effects go.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    /// Facts of the connection.
+    pub conn: &'a ConnFacts,
+    /// The time of this step.
+    pub now: Now,
+    /// Settings of every face.
+    pub settings: &'a FaceSettings,
+    /// A random number for this step; a face needs at most one.
+    pub random: u128,
+    /// Where effects go.
+    pub fx: &'a mut Effects,
+}
+
+/// What is fixed when a connection is accepted.
+#[derive(Clone, Debug)]
+pub struct ConnFacts {
+    /// Its id.
+    pub id: ConnId,
+    /// What kind of client it is.
+    pub kind: ConnectionType,
+    /// Where it comes from.
+    pub remote: Remote,
+    /// When it was accepted, in milliseconds since 1970.
+    pub connected_at: u64,
+    /// What ties several connections of one client together.
+    pub fingerprint: Fingerprint,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// An address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Unix,
+}
+
+impl Remote {
+    /// The port; 0 for a Unix socket.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Ip(address) => address.port(),
+            Self::Unix => 0,
+        }
+    }
+}
+
+/// The address without the port; `unix` for a Unix socket.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => fmt::Display::fmt(&address.ip().to_canonical(), f),
+            Self::Unix => f.pad("unix"),
+        }
+    }
+}
+
+/// What ties several connections of one client together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fingerprint {
+    /// Nothing does.
+    None,
+    /// The connection's own id.
+    OwnId,
+}
+
+impl ConnFacts {
+    /// The fingerprint as text.
+    pub fn fingerprint(&self) -> Option<String> {
+        match self.fingerprint {
+            Fingerprint::None => None,
+            Fingerprint::OwnId => Some(self.id.to_string()),
+        }
+    }
+}
+
+/// Settings of every face, fixed at start.
+#[derive(Debug, Default)]
+pub struct FaceSettings {
+    /// The line protocol's.
+    pub socket: SocketSettings,
+}
+
+/// The closed list of faces.
+#[derive(Debug)]
+pub enum AnyFace {
+    /// ActionHero's line protocol.
+    Socket(SocketFace),
+}
+
+/// Calls a method of the face at hand.
+macro_rules! each {
+    ($self:expr, $face:ident => $call:expr) => {
+        match $self {
+            AnyFace::Socket($face) => $call,
+        }
+    };
+}
+
+impl AnyFace {
+    /// See [`Face::on_open`].
+    pub fn on_open(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_open(cx));
+    }
+
+    /// See [`Face::on_outcome`].
+    pub fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_outcome(token, outcome, cx));
+    }
+
+    /// See [`Face::on_event`].
+    pub fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_event(event, cx));
+    }
+
+    /// See [`Face::on_deadline`].
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_deadline(cx));
+    }
+
+    /// See [`Face::on_shutdown`].
+    pub fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_shutdown(cx));
+    }
+
+    /// See [`Face::on_removed`].
+    pub fn on_removed(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_removed(cx));
+    }
+}

@@ -1,0 +1,3 @@
+//! Framers: where a message begins and ends.
+
+pub mod line;

@@ -1,0 +1,298 @@
+//! JSON at the edge: parsed once under limits, opaque from there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use thiserror::Error;
+
+/// How deep and wide a JSON text from a client may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonLimits {
+    /// Objects and arrays inside each other (`limits.max_json_depth`).
+    pub depth: usize,
+    /// Members of one object (`limits.max_json_keys`).
+    pub keys: usize,
+}
+
+impl Default for JsonLimits {
+    fn default() -> Self {
+        Self { depth: 32, keys: 1000 }
+    }
+}
+
+/// The text is not JSON, or goes beyond the limits, or names a member twice.
+///
+/// Naming a member twice is refused because a parser behind us may take the other one.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct JsonError(#[from] serde_json::Error);
+
+/// Parses `text` under `limits`. Members keep the order in which they were written.
+pub fn parse(text: &str, limits: JsonLimits) -> Result<Value, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    // The limit of our own is checked first; the parser's own (128) protects the stack above it.
+    let value = Bounded { limits, depth: limits.depth }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// A value being read, `depth` more levels allowed.
+#[derive(Clone, Copy)]
+struct Bounded {
+    limits: JsonLimits,
+    depth: usize,
+}
+
+impl Bounded {
+    fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth, ..self }),
+            None => Err(E::custom("nested too deep")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Bounded {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Bounded {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element_seed(inside)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if members.len() == self.limits.keys {
+                return Err(A::Error::custom("too many members in one object"));
+            }
+            if members.contains_key(&name) {
+                return Err(A::Error::custom("a member is named twice"));
+            }
+            let value = map.next_value_seed(inside)?;
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+/// JSON text that was checked once and is passed on as it is. Cloning shares it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(Arc<str>);
+
+impl RawJson {
+    /// The JSON text of a string.
+    pub fn from_text(text: &str) -> Self {
+        let mut json = Vec::with_capacity(text.len() + 2);
+        write_text(&mut json, text);
+        Self::from_written(json)
+    }
+
+    /// The JSON text of a value.
+    pub fn from_value(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+
+    fn from_written(json: Vec<u8>) -> Self {
+        // The writers of this module write UTF-8 only.
+        Self(String::from_utf8(json).unwrap_or_default().into())
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `null` and `""`, which no room message may be.
+    pub fn is_blank(&self) -> bool {
+        matches!(&*self.0, "null" | "\"\"")
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for RawJson {
+    fn from(text: &str) -> Self {
+        Self::from_text(text)
+    }
+}
+
+impl From<String> for RawJson {
+    fn from(text: String) -> Self {
+        Self::from_text(&text)
+    }
+}
+
+impl From<Value> for RawJson {
+    fn from(value: Value) -> Self {
+        Self::from_value(&value)
+    }
+}
+
+/// Writes `text` as a JSON string: quotes and control characters escaped, everything else as it is.
+pub fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut clean_from = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[clean_from..at]);
+        clean_from = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 0x0f)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[clean_from..]);
+    out.push(b'"');
+}
+
+/// Writes a whole number in decimal.
+pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes any value.
+pub fn write_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::String(text) => write_text(out, text),
+        // Writing to memory cannot fail, and a `Value` has no keys that are not texts.
+        other => drop(serde_json::to_writer(out, other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits() -> JsonLimits {
+        JsonLimits { depth: 3, keys: 2 }
+    }
+
+    #[test]
+    fn depth_counts_objects_and_arrays_inside_each_other() {
+        assert!(parse("[[[1]]]", limits()).is_ok());
+        assert!(parse("[[[[1]]]]", limits()).is_err());
+        assert!(parse(r#"{"a":[{"b":1}]}"#, limits()).is_ok());
+        assert!(parse(r#"{"a":[{"b":[]}]}"#, limits()).is_err());
+    }
+
+    #[test]
+    fn fault_row_6_nesting_of_100_000_levels_is_refused_without_touching_the_stack() {
+        let text = "[".repeat(100_000);
+        assert!(parse(&text, JsonLimits { depth: 1000, keys: 10 }).is_err());
+        assert!(parse(&text, JsonLimits::default()).is_err());
+    }
+
+    #[test]
+    fn fault_row_6_too_many_members_and_doubled_members_are_refused() {
+        assert!(parse(r#"{"a":1,"b":2}"#, limits()).is_ok());
+        assert!(parse(r#"{"a":1,"b":2,"c":3}"#, limits()).is_err());
+        assert!(parse(r#"{"a":1,"a":1}"#, limits()).is_err());
+        assert!(parse(r#"{"a":1,"\u0061":1}"#, limits()).is_err());
+    }
+
+    #[test]
+    fn what_follows_the_value_is_refused() {
+        assert!(parse("1 2", limits()).is_err());
+        assert!(parse(" 1 ", limits()).is_ok());
+    }
+
+    #[test]
+    fn huge_numbers_are_read_or_refused_but_never_wrap() {
+        assert_eq!(parse("18446744073709551615", limits()).unwrap(), Value::from(u64::MAX));
+        assert!(parse("1e999", limits()).is_err());
+        assert!(parse(&"9".repeat(400), limits()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_text_reads_back(text in any::<String>()) {
+            let mut json = Vec::new();
+            write_text(&mut json, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+        }
+
+        #[test]
+        fn a_written_number_reads_back(number in any::<u64>()) {
+            let mut json = Vec::new();
+            write_number(&mut json, number);
+            prop_assert_eq!(String::from_utf8(json).unwrap(), number.to_string());
+        }
+    }
+}
