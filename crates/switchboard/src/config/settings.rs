@@ -1,0 +1,305 @@
+//! Every setting of the server: the one place where a key is added.
+//!
+//! The doc comment of a key is its sentence in `config reference`. Names of keys are promises to operators; units come
+//! last in them. Sizes are bytes in code. What 0 means is said with each key; where nothing is said it turns a limit off.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
+use super::node_name::{NodeName, unique_name};
+use super::rooms::{StartingRoom, StartingRooms};
+use super::section::settings;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+settings! {
+    /// The configuration of a server. `Config::default()` is what runs without any file.
+    ///
+    /// Fields are public, for programs that embed the server; [`Config::validate`](Config::validate) says whether
+    /// the values make sense together.
+    pub struct Config {
+        keys {}
+        sections {
+            /// This process: its name, its threads, its end.
+            node: Node,
+            /// What is written to standard error.
+            log: Log,
+            /// The listeners.
+            servers: Servers,
+            /// What connections may ask the server to do.
+            actions: Actions,
+            /// Bounds for memory and work, each with a consequence when it is reached.
+            limits: Limits,
+            /// Chat rooms.
+            rooms: Rooms,
+            /// The public folder of the verb `file`.
+            files: Files,
+        }
+    }
+}
+
+settings! {
+    /// This process: its name, its threads, its end (`[node]`).
+    pub struct Node {
+        keys {
+            /// Name of this server in answers and logs, unique in a cluster; empty: host name and process id, such as
+            /// `web1-4711`.
+            name: String = unique_name(), NodeName;
+            /// Threads that serve connections; 0: one per processor core.
+            workers: u16 = 0, Whole::range(0, 1024);
+            /// Longest time between the request to stop and the end of the process; 0: everything is closed at once.
+            drain_timeout: Duration = Duration::from_secs(15), Span::any(),
+                reached "connections that are still open are closed";
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// What is written to standard error (`[log]`).
+    pub struct Log {
+        keys {
+            /// The least important level that is written, or filter directives such as `info,switchboard::net=debug`.
+            level: String = "info".into(), Text::such_that(LOG_LEVEL, is_log_level);
+            /// How lines of the log look: text for people, json for machines.
+            format: LogFormat = LogFormat::Text, OneOf;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// The listeners (`[servers]`).
+    pub struct Servers {
+        keys {}
+        sections {
+            /// The line protocol over TCP or a Unix socket.
+            socket: SocketServer,
+        }
+    }
+}
+
+settings! {
+    /// The line protocol over TCP or a Unix socket (`[servers.socket]`).
+    pub struct SocketServer {
+        keys {
+            /// Whether the server listens for the line protocol.
+            enabled: bool = true, Switch;
+            /// Address to listen on, IPv4 or IPv6; `::` is every address of both families.
+            bind: String = "0.0.0.0".into(), Text::such_that("IP address such as \"0.0.0.0\" or \"::\"", is_ip_address);
+            /// TCP port to listen on; 0: a free one, which the ready line names.
+            port: u16 = 5000, Whole::range(0, 65_535);
+            /// Unix socket to listen on instead of `bind` and `port`; a stale socket file is replaced.
+            path: Option<PathBuf> = None, FilePath;
+            /// Whether connections are encrypted with TLS, which needs `tls.cert` and `tls.key`.
+            secure: bool = false, Switch;
+            /// Longest line of a client, without its end.
+            max_line_bytes: usize = 64 * KIB, Size::any(),
+                reached "the line is skipped and answered with an error; past 16 times the limit the connection is closed";
+            /// Silence after which the kernel asks whether the peer is still there, without anything visible on the
+            /// wire; 0: never.
+            keepalive: Duration = Duration::from_secs(30),
+                Span::off_or(Duration::from_secs(1), Duration::from_secs(32_767)),
+                reached "unanswered probes close the connection, with 30s some 75 seconds after the last sign of life";
+            /// Time that pending actions get at a planned stop.
+            shutdown_wait: Duration = Duration::from_secs(5), Span::any(),
+                reached "the connection is closed with a goodbye and the answers are dropped";
+            /// Generation of clients to speak to: auto serves all of them, classic and modern exactly one.
+            compat: Compat = Compat::Auto, OneOf;
+            /// Text of the first line that a client receives; empty: no such line.
+            welcome_message: String = "Hello! Welcome to the actionhero api".into(), Text::any();
+            /// Time between accepting a connection and the welcome line; 0: at once.
+            welcome_delay: Duration = Duration::ZERO, Span::any();
+            /// Text of the last line that a client receives; empty: no such line.
+            goodbye_message: String = "Bye!".into(), Text::any();
+            /// What ends a line of a client, besides CR, which always counts as a line feed.
+            delimiter: String = "\n".into(), Text::such_that("text of 1 to 16 bytes", is_delimiter);
+            /// Whether only params that some action declares are kept for a connection.
+            param_scrubbing: bool = false, Switch;
+            /// Time that a client gets to read the last lines after the server has closed its side; 0: none.
+            close_linger: Duration = Duration::from_secs(2), Span::any(),
+                reached "the connection is reset and what was not read is lost";
+            /// Connections that the kernel keeps waiting for the server to accept them, at most what the system allows.
+            backlog: u16 = 1024, Whole::range(1, 65_535),
+                reached "the kernel drops further attempts, which clients repeat";
+        }
+        sections {
+            /// Certificate, key and authorities for `secure`.
+            tls: Tls,
+        }
+    }
+}
+
+settings! {
+    /// Certificate, key and authorities of a listener (`tls.…` of its section). Files are PEM.
+    pub struct Tls {
+        keys {
+            /// File with the certificate chain of the server, the server's own first.
+            cert: Option<PathBuf> = None, FilePath;
+            /// File with the private key that belongs to the certificate.
+            key: Option<PathBuf> = None, FilePath;
+            /// File with the authorities whose certificates clients must present; empty: clients need no certificate.
+            client_ca: Option<PathBuf> = None, FilePath;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// What connections may ask the server to do (`[actions]`).
+    pub struct Actions {
+        keys {
+            /// Actions of one connection that may run at the same time.
+            pending_max: usize = 5, Whole::any(),
+                reached "the next action is answered with the error that there are too many pending requests";
+            /// Memory of the cache that actions share on this node.
+            cache_max_bytes: usize = 16 * MIB, Size::any(),
+                reached "nothing more is saved until entries expire";
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Bounds for memory and work (`[limits]`).
+    pub struct Limits {
+        keys {
+            /// Connections at the same time over all listeners; 0: what the limit of open files allows.
+            max_connections: usize = 0, Whole::any(), reached "a new connection is closed at once";
+            /// Bytes that may wait for one connection because its client does not read.
+            max_outbox_bytes: usize = MIB, Size::any(), reached "`limits.slow_consumer` decides";
+            /// What happens to a client that does not keep up: its connection is closed, or room messages, and only
+            /// those, are dropped from the front or the back of its outbox and reported as a gap.
+            slow_consumer: SlowConsumer = SlowConsumer::Close, OneOf;
+            /// Bytes that may wait for one connection before requests from it are no longer read.
+            read_pause_bytes: usize = 64 * KIB, Size::any(),
+                reached "the connection is not read until its client has caught up";
+            /// Messages that may wait for one worker thread; never off.
+            inbox_messages: usize = 65_536, Whole::range(64, 16_777_216),
+                reached "a publish waits for room, and its connection is not read meanwhile";
+            /// Rooms at the same time; 0: any number, since only the server creates rooms.
+            max_rooms: usize = 0, Whole::any(), reached "no further room is created";
+            /// Rooms that one connection may be in.
+            max_rooms_per_connection: usize = 1000, Whole::any(),
+                reached "joining is refused with `too many rooms`";
+            /// Params that are kept for one connection.
+            max_params: usize = 64, Whole::any(), reached "further params are refused with `too many params`";
+            /// Bytes of the params, names and values, that are kept for one connection.
+            max_params_bytes: usize = 64 * KIB, Size::any(),
+                reached "further params are refused with `too many params`";
+            /// Nesting of lists and objects in what clients send; never off, since depth costs stack.
+            max_json_depth: usize = 32, Whole::range(1, 127), reached "the request is refused";
+            /// Members of one object in what clients send.
+            max_json_keys: usize = 1000, Whole::any(), reached "the request is refused";
+            /// New connections from one address in a second; off, since behind a balancer all clients share one.
+            accepts_per_address: u32 = 0, Whole::any(), reached "the connection is closed at once";
+            /// Time that a client has for its TLS handshake.
+            tls_handshake_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
+            /// TLS handshakes at the same time.
+            tls_handshakes_max: usize = 256, Whole::any(),
+                reached "new connections wait in the kernel until a handshake is over";
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Chat rooms (`[rooms]`).
+    pub struct Rooms {
+        keys {
+            /// Whether who says something in a room hears it too.
+            echo_to_sender: bool = false, Switch;
+            /// Rooms that exist from the start; a list replaces the default. `auth` names what a connection's
+            /// server-only state must contain before it may enter; every pair must match.
+            starting: Vec<StartingRoom> = vec![StartingRoom::open("defaultRoom")], StartingRooms;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// The public folder of the verb `file` (`[files]`).
+    pub struct Files {
+        keys {
+            /// Folder whose files clients may read; nothing outside it can be named.
+            root: PathBuf = "public".into(), FilePath;
+            /// File that stands for a folder.
+            index: String = "index.html".into(), Text::such_that("file name without a slash", is_file_name);
+            /// Bytes that are read from a file at a time while it is sent.
+            chunk_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB);
+        }
+        sections {}
+    }
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Text, "text"), (Self::Json, "json")];
+}
+
+/// The generation of clients that a listener speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// Every generation at once: the classic answers, and a `messageId` wherever a request had one.
+    Auto,
+    /// ActionHero as documented, generation 9.
+    Classic,
+    /// ActionHero generation 29.
+    Modern,
+}
+
+impl Word for Compat {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Auto, "auto"), (Self::Classic, "classic"), (Self::Modern, "modern")];
+}
+
+/// What happens to a client whose outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// The connection is closed.
+    Close,
+    /// The newest room messages are dropped and reported as a gap.
+    DropNewest,
+    /// The oldest room messages are dropped and reported as a gap.
+    DropOldest,
+}
+
+impl Word for SlowConsumer {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Close, "close"), (Self::DropOldest, "drop-oldest"), (Self::DropNewest, "drop-newest")];
+}
+
+const LOG_LEVEL: &str =
+    "level (error, warn, info, debug, trace) or filter directives such as \"info,switchboard=debug\"";
+
+/// A bare word must be a level: the filter would take a misspelt one for the name of a module and go silent.
+fn is_log_level(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level_or_pair = |part: &str| LEVELS.contains(&part.trim()) || part.contains('=');
+    // Commas inside a span's brackets separate fields, not directives.
+    let names_a_span = text.contains('[');
+    (names_a_span || text.split(',').all(is_level_or_pair))
+        && tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+}
+
+fn is_ip_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn is_delimiter(text: &str) -> bool {
+    (1..=16).contains(&text.len())
+}
+
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\\', '\0'])
+}
