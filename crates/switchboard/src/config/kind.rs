@@ -30,6 +30,7 @@ impl Kind<bool> for Switch {
 }
 
 /// A whole number in a range, without a unit.
+#[derive(PartialEq)]
 pub(super) struct Whole {
     min: u64,
     max: u64,
@@ -44,6 +45,10 @@ impl Whole {
     pub(super) const fn any() -> Self {
         Self { min: 0, max: u32::MAX as u64 }
     }
+
+    fn range_name(&self) -> String {
+        format!("whole number from {} to {}", self.min, self.max)
+    }
 }
 
 impl<T> Kind<T> for Whole
@@ -52,14 +57,14 @@ where
     u64: TryFrom<T>,
 {
     fn type_name(&self) -> String {
-        format!("whole number from {} to {}", self.min, self.max)
+        if *self == Self::any() { "whole number".into() } else { self.range_name() }
     }
 
     fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<T, Vec<Mismatch>> {
         integer(value.get_ref())
             .filter(|number| (self.min..=self.max).contains(number))
             .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| refuse(&format!("a {}", Kind::<T>::type_name(self)), value))
+            .ok_or_else(|| refuse(&with_article(&self.range_name()), value))
     }
 
     fn write(&self, value: &T) -> String {
@@ -69,7 +74,7 @@ where
     fn check(&self, value: &T) -> Vec<Mismatch> {
         match u64::try_from(*value) {
             Ok(number) if (self.min..=self.max).contains(&number) => Vec::new(),
-            _ => vec![Mismatch::new(format!("a {}", Kind::<T>::type_name(self)), Some(self.write(value)))],
+            _ => vec![Mismatch::new(&with_article(&self.range_name()), self.write(value))],
         }
     }
 }
@@ -83,7 +88,7 @@ pub(super) struct Size {
 impl Size {
     /// 0, which turns the limit off, or any size.
     pub(super) const fn any() -> Self {
-        Self { min: 0, max: i64::MAX as usize }
+        Self { min: 0, max: usize::MAX >> 1 }
     }
 
     pub(super) const fn range(min: usize, max: usize) -> Self {
@@ -124,7 +129,7 @@ impl Kind<usize> for Size {
         if (self.min..=self.max).contains(value) {
             Vec::new()
         } else {
-            vec![Mismatch::new(self.expected(), Some(write_size(*value)))]
+            vec![Mismatch::new(&self.expected(), write_size(*value))]
         }
     }
 }
@@ -184,11 +189,7 @@ impl Kind<Duration> for Span {
     }
 
     fn check(&self, value: &Duration) -> Vec<Mismatch> {
-        if self.allows(*value) {
-            Vec::new()
-        } else {
-            vec![Mismatch::new(self.expected(), Some(write_duration(*value)))]
-        }
+        if self.allows(*value) { Vec::new() } else { vec![Mismatch::new(&self.expected(), write_duration(*value))] }
     }
 }
 
@@ -226,7 +227,7 @@ impl Kind<String> for Text {
     }
 
     fn check(&self, value: &String) -> Vec<Mismatch> {
-        if (self.allows)(value) { Vec::new() } else { vec![Mismatch::new(with_article(self.name), Some(quote(value)))] }
+        if (self.allows)(value) { Vec::new() } else { vec![Mismatch::new(&with_article(self.name), quote(value))] }
     }
 }
 
@@ -250,11 +251,7 @@ impl Kind<PathBuf> for FilePath {
     }
 
     fn check(&self, value: &PathBuf) -> Vec<Mismatch> {
-        if is_path(&value.to_string_lossy()) {
-            Vec::new()
-        } else {
-            vec![Mismatch::new("a path", Some(self.write(value)))]
-        }
+        if is_path(&value.to_string_lossy()) { Vec::new() } else { vec![Mismatch::new("a path", self.write(value))] }
     }
 }
 
@@ -292,7 +289,10 @@ pub(super) struct OneOf;
 impl<T: Word> Kind<T> for OneOf {
     fn type_name(&self) -> String {
         let words: Vec<String> = T::WORDS.iter().map(|(_, word)| quote(word)).collect();
-        words.join(" or ")
+        match words.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            _ => words.concat(),
+        }
     }
 
     fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<T, Vec<Mismatch>> {
@@ -313,7 +313,7 @@ impl<T: Word> Kind<T> for OneOf {
 
 /// The refusal of a value that is quoted as it was written.
 pub(super) fn refuse(expected: &str, value: &Spanned<DeValue<'_>>) -> Vec<Mismatch> {
-    vec![Mismatch::new(expected, Some(describe(value.get_ref())))]
+    vec![Mismatch::new(expected, describe(value.get_ref()))]
 }
 
 /// A value as an error shows it: short, on one line.
@@ -353,7 +353,8 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 fn with_article(noun: &str) -> String {
-    format!("a {noun}")
+    let article = if noun.starts_with(['A', 'E', 'I', 'O', 'U', 'a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 fn quote_unless_zero(text: String) -> String {
@@ -374,7 +375,7 @@ const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB"
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 3_600_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-pub(super) fn parse_size(text: &str) -> Option<usize> {
+fn parse_size(text: &str) -> Option<usize> {
     parse_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok())
 }
 

@@ -1,11 +1,35 @@
 //! What operators can set, and how it is read.
+//!
+//! - `settings`: every key, its type, default and documentation; the one place where a key is added
+//! - `section`: the macro behind that list, and what a key can do
+//! - `kind`: types of values (numbers, sizes, durations …); `rooms` and `node_name` are special ones
+//! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
+//!   ours among the variables
+//! - `check`: values that do not go together
+//! - `problem`: what is wrong and where, `nearest`: which name was meant
+//! - `render`: reference, example file and effective values as text
+//!
+//! Nothing here opens a socket, reads a certificate or looks at the process: environment and working directory are
+//! arguments, so that a test is a table.
 
+mod check;
+mod environment;
 mod kind;
+mod layer;
+mod load;
+mod nearest;
 mod node_name;
+mod problem;
+mod render;
 mod rooms;
 mod section;
 mod settings;
+#[cfg(test)]
+mod tests;
 
+pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
+pub use problem::{ConfigError, Origin, Problem};
+pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
 pub use settings::{
     Actions, Compat, Config, Files, Limits, Log, LogFormat, Node, Rooms, Servers, SlowConsumer, SocketServer, Tls,

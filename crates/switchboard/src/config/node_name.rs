@@ -29,7 +29,7 @@ impl Kind<String> for NodeName {
     }
 
     fn check(&self, value: &String) -> Vec<Mismatch> {
-        if is_node_name(value) { Vec::new() } else { vec![Mismatch::new(EXPECTED, Some(quote(value)))] }
+        if is_node_name(value) { Vec::new() } else { vec![Mismatch::new(EXPECTED, quote(value))] }
     }
 
     /// The real default differs from machine to machine, and would make the reference do so too.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::kind::{describe, quote};
+use super::kind::{describe, quote, refuse};
 use super::section::{Kind, Mismatch};
 
 /// A room that the server makes when it starts.
@@ -13,7 +13,8 @@ use super::section::{Kind, Mismatch};
 pub struct StartingRoom {
     /// The name: 1 to 128 bytes without control characters.
     pub name: String,
-    /// What a connection's server-only state must contain before it may enter; every pair must match. Empty: no condition.
+    /// What a connection's server-only state must contain before it may enter; every pair must match. Empty: no
+    /// condition.
     pub auth: BTreeMap<String, AuthValue>,
 }
 
@@ -50,28 +51,22 @@ pub(super) struct StartingRooms;
 
 impl Kind<Vec<StartingRoom>> for StartingRooms {
     fn type_name(&self) -> String {
-        "list of rooms: name (text) and, if wanted, auth (table of text to text, number, true or false)".into()
+        "list of rooms, each with name (text) and, if wanted, auth (a table of texts, numbers, true or false)".into()
     }
 
     fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<StartingRoom>, Vec<Mismatch>> {
         let DeValue::Array(items) = value.get_ref() else {
-            return Err(vec![Mismatch::new("a list of rooms", Some(describe(value.get_ref())))]);
+            return Err(refuse("a list of rooms such as [{ name = \"lobby\" }]", value));
         };
+        let mut rooms = Vec::with_capacity(items.len());
         let mut wrong = Vec::new();
-        let mut rooms: Vec<StartingRoom> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let room = read_room(item, &mut |inside, span, expected, found| {
-                wrong.push(Mismatch { inside: format!("[{index}]{inside}"), span: Some(span), expected, found });
-            });
-            rooms.extend(room);
-        }
-        if wrong.is_empty() {
-            wrong = self.check(&rooms);
-            for mismatch in &mut wrong {
-                // The index is that of the source: nothing was left out, or there would be a complaint already.
-                let index = mismatch.inside.trim_start_matches('[').split(']').next().and_then(|i| i.parse().ok());
-                mismatch.span = index.and_then(|index: usize| items.get(index)).map(Spanned::span);
+            let mut complaints = Vec::new();
+            if let Some(room) = read_room(item, &mut complaints) {
+                complaints.extend(check_room(&room, &rooms).map(|mismatch| at(item, mismatch)));
+                rooms.push(room);
             }
+            wrong.extend(complaints.into_iter().map(|mismatch| inside(index, mismatch)));
         }
         if wrong.is_empty() { Ok(rooms) } else { Err(wrong) }
     }
@@ -82,61 +77,64 @@ impl Kind<Vec<StartingRoom>> for StartingRooms {
     }
 
     fn check(&self, value: &Vec<StartingRoom>) -> Vec<Mismatch> {
-        let mut wrong = Vec::new();
-        for (index, room) in value.iter().enumerate() {
-            let mut refuse = |expected: &str| {
-                let inside = format!("[{index}].name");
-                wrong.push(Mismatch { inside, ..Mismatch::new(expected, Some(quote(&room.name))) });
-            };
-            if !is_room_name(&room.name) {
-                refuse("a room name of 1 to 128 bytes without control characters");
-            }
-            if value[..index].iter().any(|other| other.name == room.name) {
-                refuse("a room that is not in the list already");
-            }
-        }
-        wrong
+        let rooms = value.iter().enumerate();
+        rooms.filter_map(|(i, room)| check_room(room, &value[..i]).map(|mismatch| inside(i, mismatch))).collect()
     }
 }
 
-type Complain<'a> = &'a mut dyn FnMut(&str, std::ops::Range<usize>, String, Option<String>);
+/// What is wrong with a room that follows others in the list.
+fn check_room(room: &StartingRoom, before: &[StartingRoom]) -> Option<Mismatch> {
+    let expected = if !(1..=128).contains(&room.name.len()) || room.name.chars().any(char::is_control) {
+        "a room name of 1 to 128 bytes without control characters"
+    } else if before.iter().any(|other| other.name == room.name) {
+        "a room that is not in the list yet"
+    } else {
+        return None;
+    };
+    Some(below(".name", Mismatch::new(expected, quote(&room.name))))
+}
 
-fn read_room(item: &Spanned<DeValue<'_>>, complain: Complain<'_>) -> Option<StartingRoom> {
+fn read_room(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Option<StartingRoom> {
     let DeValue::Table(table) = item.get_ref() else {
-        complain("", item.span(), "a table such as { name = \"lobby\" }".into(), Some(describe(item.get_ref())));
+        let expected = "a table such as { name = \"lobby\" }";
+        complaints.extend(refuse(expected, item).into_iter().map(|mismatch| at(item, mismatch)));
         return None;
     };
     let mut name = None;
     let mut auth = BTreeMap::new();
     for (key, value) in table {
+        let mut refuse = |expected: &str| {
+            let mismatch = Mismatch::new(expected, describe(value.get_ref()));
+            complaints.push(below(&format!(".{}", key.get_ref()), at(value, mismatch)));
+        };
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("name", DeValue::String(text)) => name = Some(text.to_string()),
-            ("name", other) => complain(".name", value.span(), "a text".into(), Some(describe(other))),
-            ("auth", DeValue::Table(pairs)) => auth = read_auth(pairs, complain),
-            ("auth", other) => {
-                let expected = "a table such as { authorized = true }".into();
-                complain(".auth", value.span(), expected, Some(describe(other)));
-            }
-            (unknown, _) => {
-                complain(&format!(".{unknown}"), key.span(), "only the keys name and auth".into(), None);
-            }
+            ("name", _) => refuse("a text"),
+            ("auth", DeValue::Table(pairs)) => auth = read_auth(pairs, complaints),
+            ("auth", _) => refuse("a table such as { authorized = true }"),
+            (unknown, _) => complaints.push(Mismatch {
+                inside: format!(".{unknown}"),
+                span: Some(key.span()),
+                text: "unknown key; a room has name and auth".into(),
+                found: None,
+            }),
         }
     }
-    if name.is_none() && !table.contains_key("name") {
-        complain("", item.span(), "a room with a name".into(), None);
+    if !table.contains_key("name") {
+        let text = "a room needs a name".into();
+        complaints.push(Mismatch { inside: String::new(), span: Some(item.span()), text, found: None });
     }
     Some(StartingRoom { name: name?, auth })
 }
 
-fn read_auth(pairs: &DeTable<'_>, complain: Complain<'_>) -> BTreeMap<String, AuthValue> {
+fn read_auth(pairs: &DeTable<'_>, complaints: &mut Vec<Mismatch>) -> BTreeMap<String, AuthValue> {
     let mut auth = BTreeMap::new();
     for (key, value) in pairs {
-        match auth_value(value.get_ref()) {
-            Some(read) => drop(auth.insert(key.get_ref().to_string(), read)),
-            None => {
-                let expected = "a text, a number, true or false".into();
-                complain(&format!(".auth.{}", key.get_ref()), value.span(), expected, Some(describe(value.get_ref())));
-            }
+        if let Some(read) = auth_value(value.get_ref()) {
+            auth.insert(key.get_ref().to_string(), read);
+        } else {
+            let mismatch = Mismatch::new("a text, a number, true or false", describe(value.get_ref()));
+            complaints.push(below(&format!(".auth.{}", key.get_ref()), at(value, mismatch)));
         }
     }
     auth
@@ -147,10 +145,12 @@ fn auth_value(value: &DeValue<'_>) -> Option<AuthValue> {
         DeValue::Boolean(flag) => Some(AuthValue::Bool(*flag)),
         DeValue::String(text) => Some(AuthValue::Text(text.to_string())),
         DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| AuthValue::Number(number.into()))
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            Some(AuthValue::Number(number.into()))
         }
         DeValue::Float(number) => {
-            number.as_str().parse().ok().and_then(serde_json::Number::from_f64).map(AuthValue::Number)
+            let number = number.as_str().parse().ok()?;
+            serde_json::Number::from_f64(number).map(AuthValue::Number)
         }
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
@@ -161,21 +161,28 @@ fn write_room(room: &StartingRoom) -> String {
     if room.auth.is_empty() {
         return format!("{{ name = {name} }}");
     }
-    let pairs: Vec<String> = room
-        .auth
-        .iter()
-        .map(|(key, value)| {
-            let value = match value {
-                AuthValue::Bool(flag) => flag.to_string(),
-                AuthValue::Number(number) => number.to_string(),
-                AuthValue::Text(text) => quote(text),
-            };
-            format!("{} = {value}", quote(key))
-        })
-        .collect();
+    let pairs: Vec<String> = room.auth.iter().map(|(key, value)| write_pair(key, value)).collect();
     format!("{{ name = {name}, auth = {{ {} }} }}", pairs.join(", "))
 }
 
-fn is_room_name(name: &str) -> bool {
-    (1..=128).contains(&name.len()) && !name.chars().any(char::is_control)
+fn write_pair(key: &str, value: &AuthValue) -> String {
+    let is_bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let key = if is_bare { key.to_owned() } else { quote(key) };
+    match value {
+        AuthValue::Bool(flag) => format!("{key} = {flag}"),
+        AuthValue::Number(number) => format!("{key} = {number}"),
+        AuthValue::Text(text) => format!("{key} = {}", quote(text)),
+    }
+}
+
+fn at(place: &Spanned<DeValue<'_>>, mismatch: Mismatch) -> Mismatch {
+    Mismatch { span: Some(place.span()), ..mismatch }
+}
+
+fn below(name: &str, mismatch: Mismatch) -> Mismatch {
+    Mismatch { inside: format!("{name}{}", mismatch.inside), ..mismatch }
+}
+
+fn inside(index: usize, mismatch: Mismatch) -> Mismatch {
+    below(&format!("[{index}]"), mismatch)
 }

@@ -23,6 +23,8 @@ pub(super) struct Key<'a> {
     pub(super) meaning: &'static str,
     /// What happens when a limit is reached; empty for what is not a limit.
     pub(super) reached: &'static str,
+    /// The doc comment of the struct that has the field.
+    pub(super) section_about: &'static str,
 }
 
 /// One setting inside a `Config`, whatever its type.
@@ -62,16 +64,16 @@ pub(super) struct Mismatch {
     pub(super) inside: String,
     /// The bytes of the source that are wrong, when they are narrower than the value.
     pub(super) span: Option<Range<usize>>,
-    /// What was expected instead.
-    pub(super) expected: String,
-    /// The offending value as it was written, or nothing where it would not help.
+    /// What is wrong, as in "expected a path".
+    pub(super) text: String,
+    /// The offending value; apart from the text, since the content of a secret's file must not be shown.
     pub(super) found: Option<String>,
 }
 
 impl Mismatch {
-    /// The whole value is wrong.
-    pub(super) fn new(expected: impl Into<String>, found: Option<String>) -> Self {
-        Self { inside: String::new(), span: None, expected: expected.into(), found }
+    /// The whole value is not what was expected.
+    pub(super) fn new(expected: &str, found: String) -> Self {
+        Self { inside: String::new(), span: None, text: format!("expected {expected}"), found: Some(found) }
     }
 }
 
@@ -172,12 +174,14 @@ macro_rules! settings {
                     &mut dyn $crate::config::section::Slot,
                 ),
             ) {
-                let _ = (path, &visitor);
+                let section_about = concat!($($about),+).trim_ascii_start();
+                let _ = (path, section_about, &visitor);
                 $(visitor(
                     &$crate::config::section::Key {
                         path: &$crate::config::section::join(path, stringify!($key)),
                         meaning: concat!($($meaning),+).trim_ascii_start(),
                         reached: concat!($($reached)?),
+                        section_about,
                     },
                     &mut $crate::config::section::Bound { value: &mut self.$key, kind: $kind },
                 );)*

@@ -1,7 +1,8 @@
-//! Every setting of the server: the one place where a key is added.
+//! Every setting of the server: the one place where a key is added. The reference page and the example file are then
+//! written anew by `UPDATE_DOCS=1 cargo test -p switchboard config`.
 //!
 //! The doc comment of a key is its sentence in `config reference`. Names of keys are promises to operators; units come
-//! last in them. Sizes are bytes in code. What 0 means is said with each key; where nothing is said it turns a limit off.
+//! last in them. Sizes are bytes in code. Where nothing is said about 0, it turns a limit off.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,7 +42,7 @@ settings! {
 }
 
 settings! {
-    /// This process: its name, its threads, its end (`[node]`).
+    /// This process: its name, its threads, its end.
     pub struct Node {
         keys {
             /// Name of this server in answers and logs, unique in a cluster; empty: host name and process id, such as
@@ -58,7 +59,7 @@ settings! {
 }
 
 settings! {
-    /// What is written to standard error (`[log]`).
+    /// What is written to standard error.
     pub struct Log {
         keys {
             /// The least important level that is written, or filter directives such as `info,switchboard::net=debug`.
@@ -71,7 +72,7 @@ settings! {
 }
 
 settings! {
-    /// The listeners (`[servers]`).
+    /// The listeners.
     pub struct Servers {
         keys {}
         sections {
@@ -82,7 +83,7 @@ settings! {
 }
 
 settings! {
-    /// The line protocol over TCP or a Unix socket (`[servers.socket]`).
+    /// The line protocol over TCP or a Unix socket.
     pub struct SocketServer {
         keys {
             /// Whether the server listens for the line protocol.
@@ -97,13 +98,13 @@ settings! {
             secure: bool = false, Switch;
             /// Longest line of a client, without its end.
             max_line_bytes: usize = 64 * KIB, Size::any(),
-                reached "the line is skipped and answered with an error; past 16 times the limit the connection is closed";
+                reached "the line is skipped and answered with an error; at 16 times the limit the connection is closed";
             /// Silence after which the kernel asks whether the peer is still there, without anything visible on the
             /// wire; 0: never.
             keepalive: Duration = Duration::from_secs(30),
                 Span::off_or(Duration::from_secs(1), Duration::from_secs(32_767)),
                 reached "unanswered probes close the connection, with 30s some 75 seconds after the last sign of life";
-            /// Time that pending actions get at a planned stop.
+            /// Time that pending actions get at a planned stop; 0: as long as `node.drain_timeout` allows.
             shutdown_wait: Duration = Duration::from_secs(5), Span::any(),
                 reached "the connection is closed with a goodbye and the answers are dropped";
             /// Generation of clients to speak to: auto serves all of them, classic and modern exactly one.
@@ -112,10 +113,10 @@ settings! {
             welcome_message: String = "Hello! Welcome to the actionhero api".into(), Text::any();
             /// Time between accepting a connection and the welcome line; 0: at once.
             welcome_delay: Duration = Duration::ZERO, Span::any();
-            /// Text of the last line that a client receives; empty: no such line.
+            /// Text of the last line that a client receives.
             goodbye_message: String = "Bye!".into(), Text::any();
             /// What ends a line of a client, besides CR, which always counts as a line feed.
-            delimiter: String = "\n".into(), Text::such_that("text of 1 to 16 bytes", is_delimiter);
+            delimiter: String = "\n".into(), Text::such_that("text of 1 to 16 bytes without CR", is_delimiter);
             /// Whether only params that some action declares are kept for a connection.
             param_scrubbing: bool = false, Switch;
             /// Time that a client gets to read the last lines after the server has closed its side; 0: none.
@@ -133,7 +134,7 @@ settings! {
 }
 
 settings! {
-    /// Certificate, key and authorities of a listener (`tls.…` of its section). Files are PEM.
+    /// Certificate, key and authorities of a listener. Files are PEM.
     pub struct Tls {
         keys {
             /// File with the certificate chain of the server, the server's own first.
@@ -148,7 +149,7 @@ settings! {
 }
 
 settings! {
-    /// What connections may ask the server to do (`[actions]`).
+    /// What connections may ask the server to do.
     pub struct Actions {
         keys {
             /// Actions of one connection that may run at the same time.
@@ -163,7 +164,7 @@ settings! {
 }
 
 settings! {
-    /// Bounds for memory and work (`[limits]`).
+    /// Bounds for memory and work.
     pub struct Limits {
         keys {
             /// Connections at the same time over all listeners; 0: what the limit of open files allows.
@@ -193,7 +194,8 @@ settings! {
             max_json_depth: usize = 32, Whole::range(1, 127), reached "the request is refused";
             /// Members of one object in what clients send.
             max_json_keys: usize = 1000, Whole::any(), reached "the request is refused";
-            /// New connections from one address in a second; off, since behind a balancer all clients share one.
+            /// New connections from one address in a second; off by default, since behind a balancer all clients share
+            /// one.
             accepts_per_address: u32 = 0, Whole::any(), reached "the connection is closed at once";
             /// Time that a client has for its TLS handshake.
             tls_handshake_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
@@ -206,7 +208,7 @@ settings! {
 }
 
 settings! {
-    /// Chat rooms (`[rooms]`).
+    /// Chat rooms.
     pub struct Rooms {
         keys {
             /// Whether who says something in a room hears it too.
@@ -220,7 +222,7 @@ settings! {
 }
 
 settings! {
-    /// The public folder of the verb `file` (`[files]`).
+    /// The public folder of the verb `file`.
     pub struct Files {
         keys {
             /// Folder whose files clients may read; nothing outside it can be named.
@@ -296,8 +298,9 @@ fn is_ip_address(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok()
 }
 
+/// CR becomes LF before lines are told apart, so a delimiter with one would never be found.
 fn is_delimiter(text: &str) -> bool {
-    (1..=16).contains(&text.len())
+    (1..=16).contains(&text.len()) && !text.contains('\r')
 }
 
 fn is_file_name(text: &str) -> bool {
