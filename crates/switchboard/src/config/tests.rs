@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{AuthValue, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom};
 
 mod properties;
+mod table;
 
 /// A directory with files that is gone when the test is over.
 struct Dir(PathBuf);
