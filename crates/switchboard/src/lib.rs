@@ -1,3 +1,4 @@
 //! Switchboard.
 
+pub mod cli;
 pub mod config;
