@@ -1,0 +1,226 @@
+//! The loads, what each is compared with, and the figures asked for.
+
+/// One load with its yardstick and targets.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// The word for it on the command line.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub what: &'static str,
+    /// The load itself.
+    pub load: Load,
+    /// The floor whose figure the server's is divided by.
+    pub yardstick: Yardstick,
+    /// The figures asked for: a ratio to the yardstick, or bytes per connection where the load is [`Load::Idle`].
+    pub target: Target,
+    /// The ratio asked for between the 99th percentiles of latency, where the pace makes them comparable.
+    pub p99_target: Option<Target>,
+}
+
+/// What the generator does to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Open so many connections, at most `at_once` in progress, each with welcome and joined room.
+    Connect {
+        /// How many in all.
+        connections: usize,
+        /// How many in progress at a time.
+        at_once: usize,
+    },
+    /// Members of rooms speak.
+    FanOut(FanOut),
+    /// Open so many connections that join one room and do nothing.
+    Idle {
+        /// How many.
+        connections: usize,
+    },
+    /// Clients ask for a simple action.
+    Request {
+        /// How many clients.
+        clients: usize,
+        /// How many requests each has outstanding.
+        outstanding: usize,
+    },
+}
+
+/// A load of room messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FanOut {
+    /// How many rooms.
+    pub rooms: usize,
+    /// How many members in each.
+    pub members: usize,
+    /// How many of the members speak in turn; at most [`MAX_SPEAKERS`].
+    pub speakers: usize,
+    /// What decides when the next message is said.
+    pub pace: Pace,
+}
+
+impl FanOut {
+    /// How many connections the load needs.
+    pub fn connections(&self) -> usize {
+        self.rooms * self.members
+    }
+}
+
+/// What decides when the next message is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As many as this are incomplete at any time, over all rooms. A message is complete when every other member has it.
+    Outstanding(usize),
+    /// As many as this a second, at equal distances, however the server does.
+    PerSecond(u32),
+}
+
+/// A floor to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yardstick {
+    /// The floor that joins what one wake-up brought.
+    FloorBatch,
+    /// The floor that writes every message to every member.
+    FloorEach,
+}
+
+/// A figure that a release must reach, and the one that the design aims at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// Above this a release fails.
+    pub must: f64,
+    /// The goal.
+    pub aim: f64,
+}
+
+/// More members of a room than this never speak in a scenario: the generator tells speakers apart by one digit and
+/// keeps a sequence for each pair of speaker and listener.
+pub const MAX_SPEAKERS: usize = 4;
+
+/// All scenarios, in the order of the documentation.
+///
+/// Rooms in which bursts are wanted have four speakers, so that a burst reaches the server over several connections, as
+/// it would from people, and each speaker's share of it in one write. Where nothing is outstanding together there is
+/// one speaker, as more of them would change nothing.
+pub const ALL: [Scenario; 9] = [
+    Scenario {
+        name: "a",
+        what: "room of 1000, 64 publishes outstanding",
+        load: fan_out(1, 1000, 4, Pace::Outstanding(64)),
+        yardstick: Yardstick::FloorBatch,
+        target: target(3.0, 1.5),
+        p99_target: None,
+    },
+    Scenario {
+        name: "a1",
+        what: "room of 1000, one publish at a time",
+        load: fan_out(1, 1000, 1, Pace::Outstanding(1)),
+        yardstick: Yardstick::FloorEach,
+        target: target(1.25, 1.05),
+        p99_target: None,
+    },
+    Scenario {
+        name: "b",
+        what: "room of 10000, 16 publishes outstanding",
+        load: fan_out(1, 10_000, 4, Pace::Outstanding(16)),
+        yardstick: Yardstick::FloorBatch,
+        target: target(2.0, 1.25),
+        p99_target: None,
+    },
+    Scenario {
+        name: "c",
+        what: "1000 rooms of 10, 256 publishes outstanding",
+        load: fan_out(1000, 10, 1, Pace::Outstanding(256)),
+        yardstick: Yardstick::FloorEach,
+        target: target(1.30, 1.05),
+        p99_target: None,
+    },
+    Scenario {
+        name: "d",
+        what: "room of 1000, 20 publishes a second",
+        load: fan_out(1, 1000, 1, Pace::PerSecond(20)),
+        yardstick: Yardstick::FloorEach,
+        target: target(1.25, 1.05),
+        p99_target: Some(target(1.3, 1.1)),
+    },
+    Scenario {
+        name: "e1",
+        what: "64 clients, one request at a time",
+        load: Load::Request { clients: 64, outstanding: 1 },
+        yardstick: Yardstick::FloorEach,
+        target: target(1.35, 1.12),
+        p99_target: None,
+    },
+    Scenario {
+        name: "e16",
+        what: "64 clients, 16 requests outstanding each",
+        load: Load::Request { clients: 64, outstanding: 16 },
+        yardstick: Yardstick::FloorEach,
+        target: target(3.0, 2.0),
+        p99_target: None,
+    },
+    Scenario {
+        name: "idle",
+        what: "10000 connections in one room",
+        load: Load::Idle { connections: 10_000 },
+        yardstick: Yardstick::FloorEach,
+        target: target(900.0, 400.0),
+        p99_target: None,
+    },
+    Scenario {
+        name: "connect",
+        what: "5000 connects, 256 at a time, with join",
+        load: Load::Connect { connections: 5000, at_once: 256 },
+        yardstick: Yardstick::FloorEach,
+        target: target(1.5, 1.3),
+        p99_target: None,
+    },
+];
+
+/// The scenario with this name.
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// The names of the rooms that a load needs, which a server that does not make rooms on demand must have.
+pub fn rooms(load: &Load) -> Vec<String> {
+    match load {
+        Load::FanOut(FanOut { rooms, .. }) if *rooms > 1 => {
+            (0..*rooms).map(|room| format!("bench-{room:04}")).collect()
+        }
+        Load::Connect { .. } | Load::FanOut(_) | Load::Idle { .. } => vec!["bench".to_owned()],
+        Load::Request { .. } => Vec::new(),
+    }
+}
+
+const fn fan_out(rooms: usize, members: usize, speakers: usize, pace: Pace) -> Load {
+    assert!(speakers <= MAX_SPEAKERS && speakers <= members);
+    Load::FanOut(FanOut { rooms, members, speakers, pace })
+}
+
+const fn target(must: f64, aim: f64) -> Target {
+    Target { must, aim }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_found_by_its_name_only() {
+        assert_eq!(named("e16").unwrap().what, "64 clients, 16 requests outstanding each");
+        assert!(named("e").is_none());
+    }
+
+    #[test]
+    fn no_two_scenarios_share_a_name() {
+        for (index, scenario) in ALL.iter().enumerate() {
+            assert!(ALL[index + 1..].iter().all(|other| other.name != scenario.name), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn many_rooms_have_many_names() {
+        let names = rooms(&named("c").unwrap().load);
+        assert_eq!(names.len(), 1000);
+        assert_eq!(names[42], "bench-0042");
+        assert_eq!(rooms(&named("a").unwrap().load), ["bench"]);
+    }
+}
