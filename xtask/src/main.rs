@@ -1,2 +1,35 @@
-//! Chores.
-fn main() {}
+//! Chores of the repository, as one program that needs nothing but a Rust toolchain: `cargo xtask help`.
+//!
+//! One module per chore. A chore takes the words behind its name and returns its exit code: 0 done, 1 something is
+//! wrong with what it looked at, 2 it was asked for something that does not exist.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore's results are what it prints")]
+
+use std::process::ExitCode;
+
+mod bench;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let chore = words.next();
+    let words: Vec<String> = words.collect();
+    match chore.as_deref() {
+        Some("bench") => bench::run(&words),
+        Some(bench::FLOOR_CHORE) => bench::run_floor(&words),
+        None | Some("help" | "-h" | "--help") => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some(chore) => {
+            eprintln!("there is no chore {chore:?}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const HELP: &str = "\
+Usage: cargo xtask CHORE [WORDS]
+
+Chores:
+  bench   measure the server against the floor (cargo xtask bench --help)
+  help    print this";

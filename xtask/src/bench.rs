@@ -1,0 +1,167 @@
+//! `xtask bench`: the server and the floors under the same loads, in turn, and a table of what they cost.
+//!
+//! It measures and does not judge: targets are printed beside the figures, and only a run that lost something or broke
+//! makes the exit code other than zero.
+//!
+//! - `options`: what was asked for.
+//! - `servers`: how each server is started.
+//! - `report`: medians and the table.
+
+use std::process::{Command, ExitCode};
+
+use switchboard_testkit::bench::floor::{Floor, Mode};
+use switchboard_testkit::bench::load::{self, Measurement};
+use switchboard_testkit::bench::probe;
+use switchboard_testkit::bench::process::Server;
+use switchboard_testkit::bench::scenario::Scenario;
+use switchboard_testkit::bench::sys;
+
+use self::options::Options;
+use self::servers::Kind;
+
+mod options;
+mod report;
+mod servers;
+
+/// The chore as which this program runs itself to be a floor; not for people, so not in the help.
+pub(crate) const FLOOR_CHORE: &str = "bench-floor";
+
+/// Runs the bench that the words ask for.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let options = match Options::parse(words) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{}", options::help());
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("{problem}; see cargo xtask bench --help");
+            return ExitCode::from(2);
+        }
+    };
+    let prepared = build_server(&options).and_then(|()| Cores::divide());
+    let cores = match prepared {
+        Ok(cores) => cores,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failures = 0;
+    for scenario in &options.scenarios {
+        failures += measure(scenario, &options, cores);
+    }
+    if failures > 0 {
+        eprintln!("{failures} runs failed");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Serves as a floor until it is killed.
+pub(crate) fn run_floor(words: &[String]) -> ExitCode {
+    let mode = match words {
+        [word] if word == "each" => Mode::Each,
+        [word] if word == "batch" => Mode::Batch,
+        _ => {
+            eprintln!("{FLOOR_CHORE} needs one word: each or batch");
+            return ExitCode::from(2);
+        }
+    };
+    let served = Floor::bind(mode).and_then(|mut floor| {
+        println!("floor ready socket={}", floor.address()?);
+        floor.run()
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the floor failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one scenario on every server in turn, so that what else the machine does hits all of them alike, prints its
+/// table and returns how many runs failed.
+fn measure(scenario: &Scenario, options: &Options, cores: Cores) -> usize {
+    let mut results: Vec<Vec<Measurement>> = options.servers.iter().map(|_| Vec::new()).collect();
+    let mut failures = 0;
+    let ticks_before = probe::stolen_and_all_ticks();
+    for _ in 0..options.runs {
+        for (kind, results) in options.servers.iter().zip(&mut results) {
+            match measure_once(scenario, kind, options, cores) {
+                Ok(measurement) => results.push(measurement),
+                Err(problem) => {
+                    failures += 1;
+                    eprintln!("{} with {}: {problem}{}", scenario.name, kind.name(), kind.last_words());
+                }
+            }
+        }
+    }
+    let names: Vec<&str> = options.servers.iter().map(Kind::name).collect();
+    println!("{}", report::table(scenario, &names, &results));
+    if let (Ok((stolen_before, all_before)), Ok((stolen, all))) = (ticks_before, probe::stolen_and_all_ticks()) {
+        let percent = 100 * (stolen - stolen_before) / (all - all_before).max(1);
+        if percent >= STOLEN_PERCENT_WORTH_SAYING {
+            println!("  note: {percent} % of the machine's time was taken by others (steal)\n");
+        }
+    }
+    failures
+}
+
+fn measure_once(
+    scenario: &Scenario,
+    kind: &Kind,
+    options: &Options,
+    cores: Cores,
+) -> Result<Measurement, Box<dyn std::error::Error>> {
+    let server = Server::start(kind.command(scenario)?, cores.server)?;
+    Ok(load::run(&scenario.load, server.address(), &server.probe(), options.plan)?)
+}
+
+fn build_server(options: &Options) -> Result<(), String> {
+    if options.is_built || !options.servers.contains(&Kind::Switchboard) {
+        return Ok(());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--package", "switchboard"])
+        .current_dir(servers::repository())
+        .status()
+        .map_err(|error| format!("cargo could not be run: {error}"))?;
+    if status.success() { Ok(()) } else { Err("the server could not be built".to_owned()) }
+}
+
+/// Which core the server runs on; the generator has taken another one. Without two of them nobody is bound to any.
+#[derive(Clone, Copy)]
+struct Cores {
+    server: Option<usize>,
+}
+
+impl Cores {
+    fn divide() -> Result<Self, String> {
+        let limit = sys::raise_file_limit().map_err(|error| format!("the file limit could not be raised: {error}"))?;
+        if limit < FILES_NEEDED {
+            return Err(format!(
+                "only {limit} files may be open, {FILES_NEEDED} are needed: raise the limit (ulimit -n)"
+            ));
+        }
+        match sys::allowed_cores().as_deref() {
+            Ok(&[server, generator, ..]) => {
+                sys::pin_to_core(generator).map_err(|error| format!("core {generator} is not for us: {error}"))?;
+                println!("server on core {server}, generator on core {generator}\n");
+                Ok(Self { server: Some(server) })
+            }
+            _ => {
+                println!("note: there is one core only, so server and generator disturb each other\n");
+                Ok(Self { server: None })
+            }
+        }
+    }
+}
+
+/// The largest scenario opens ten thousand connections.
+const FILES_NEEDED: u64 = 10_200;
+
+/// Beyond this, rates and latencies say more about the machine's neighbours than about a server.
+const STOLEN_PERCENT_WORTH_SAYING: u64 = 5;

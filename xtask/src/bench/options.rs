@@ -1,0 +1,143 @@
+//! What a bench was asked for.
+
+use std::time::Duration;
+
+use switchboard_testkit::bench::load::Plan;
+use switchboard_testkit::bench::scenario::{self, Scenario};
+
+use super::servers::{self, Kind};
+
+/// The words of the command line, understood.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) scenarios: Vec<&'static Scenario>,
+    pub(super) servers: Vec<Kind>,
+    pub(super) runs: usize,
+    pub(super) plan: Plan,
+    /// Whether the server is to be taken as it was built last.
+    pub(super) is_built: bool,
+}
+
+impl Options {
+    /// Understands the words; `None` if they ask for help.
+    pub(super) fn parse(words: &[String]) -> Result<Option<Self>, String> {
+        let (mut scenarios, mut chosen, mut peers) = (Vec::new(), None, Vec::new());
+        let (mut runs, mut secs, mut is_quick, mut is_built) = (None, None, false, false);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "-h" | "--help" => return Ok(None),
+                "--built" => is_built = true,
+                "--only" => chosen = Some(value()?.split(',').map(server).collect::<Result<Vec<_>, _>>()?),
+                "--peer" => peers.push(peer(value()?)?),
+                "--quick" => is_quick = true,
+                "--runs" => runs = Some(number(word, value()?)? as usize),
+                "--secs" => secs = Some(number(word, value()?)?),
+                option if option.starts_with('-') => return Err(format!("there is no option {option}")),
+                name => scenarios.push(scenario::named(name).ok_or_else(|| format!("there is no scenario {name:?}"))?),
+            }
+        }
+        if scenarios.is_empty() {
+            scenarios = scenario::ALL.iter().collect();
+        }
+        let mut servers = chosen.unwrap_or_else(|| servers::OURS.to_vec());
+        servers.extend(peers);
+        let window = Duration::from_secs(secs.unwrap_or(if is_quick { 1 } else { 3 }));
+        let warm_up = Duration::from_millis(if is_quick { 300 } else { 1000 });
+        let plan = Plan::Timed { warm_up, window };
+        let runs = runs.unwrap_or(if is_quick { 1 } else { 3 });
+        Ok(Some(Self { scenarios, servers, runs, plan, is_built }))
+    }
+}
+
+/// How to use the bench.
+pub(super) fn help() -> String {
+    let mut help = HELP.to_owned();
+    for scenario in &scenario::ALL {
+        help.push_str(&format!("\n  {:8} {}", scenario.name, scenario.what));
+    }
+    help
+}
+
+fn server(name: &str) -> Result<Kind, String> {
+    servers::OURS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("there is no server {name:?}"))
+}
+
+fn peer(value: &str) -> Result<Kind, String> {
+    match value.split_once('=') {
+        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
+            Ok(Kind::Peer { name: name.to_owned(), command: command.to_owned() })
+        }
+        _ => Err(format!("--peer needs NAME=COMMAND, not {value:?}")),
+    }
+}
+
+fn number(option: &str, value: &str) -> Result<u64, String> {
+    match value.parse() {
+        Ok(number @ 1..=3600) => Ok(number),
+        _ => Err(format!("{option} needs a number from 1 to 3600, not {value:?}")),
+    }
+}
+
+const HELP: &str = "\
+Usage: cargo xtask bench [SCENARIO...] [OPTIONS]
+
+Builds the server, runs every scenario on the floors and the server in turn, each run with a fresh process, and prints
+medians. Exits with 0 whatever the figures are, with 1 if a run lost something or broke.
+
+Options:
+  --built              do not build the server, take target/release/switchboard as it is
+  --only SERVER,...    only these of floor-each, floor-batch, switchboard
+  --peer NAME=COMMAND  one more server: a shell command that prints \"NAME ready socket=ADDRESS:PORT\"
+  --quick              one run with a window of one second: to see that it works, not what it costs
+  --runs N             runs of each scenario and server (3)
+  --secs S             seconds measured in each run, after one of warm-up (3)
+
+Scenarios (all of them if none is named):";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>, String> {
+        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn without_words_everything_is_run_three_times() {
+        let options = parse("").unwrap().unwrap();
+        assert_eq!((options.scenarios.len(), options.servers.len(), options.runs), (scenario::ALL.len(), 3, 3));
+    }
+
+    #[test]
+    fn words_choose_scenarios_servers_and_lengths() {
+        let options = parse("a1 e16 --only floor-each --runs 5 --secs 7 --peer x=y --built").unwrap().unwrap();
+        assert_eq!(options.scenarios.iter().map(|scenario| scenario.name).collect::<Vec<_>>(), ["a1", "e16"]);
+        assert_eq!(options.servers.iter().map(Kind::name).collect::<Vec<_>>(), ["floor-each", "x"]);
+        assert_eq!(options.runs, 5);
+        assert!(matches!(options.plan, Plan::Timed { window, .. } if window.as_secs() == 7));
+        assert!(options.is_built);
+    }
+
+    #[test]
+    fn explicit_lengths_win_over_quick_ones() {
+        let options = parse("--runs 2 --quick").unwrap().unwrap();
+        assert_eq!(options.runs, 2);
+        assert!(matches!(options.plan, Plan::Timed { window, .. } if window.as_secs() == 1));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused() {
+        for line in ["z", "--fast", "--runs", "--runs 0", "--runs x", "--only bun", "--peer bun", "--peer =x"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_scenario() {
+        assert!(parse("a --help").unwrap().is_none());
+        let help = help();
+        assert!(scenario::ALL.iter().all(|scenario| help.contains(scenario.what)));
+    }
+}

@@ -1,0 +1,188 @@
+//! Medians and the table.
+
+use std::fmt::Write;
+
+use switchboard_testkit::bench::load::Measurement;
+use switchboard_testkit::bench::scenario::{Load, Scenario, Target, Yardstick};
+
+/// What was measured of one scenario: a line per server, medians of its runs.
+pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurement>]) -> String {
+    let yardstick_name = match scenario.yardstick {
+        Yardstick::FloorBatch => "floor-batch",
+        Yardstick::FloorEach => "floor-each",
+    };
+    let yardstick = names.iter().position(|&name| name == yardstick_name).map(|index| results[index].as_slice());
+    let unit = match scenario.load {
+        Load::Connect { .. } => "connect",
+        Load::FanOut(_) => "delivery",
+        Load::Idle { .. } => "connection",
+        Load::Request { .. } => "request",
+    };
+    let figure = if is_idle(scenario) { "bytes" } else { "µs" };
+    let mut out = format!("{}: {}; server {figure} per {unit}", scenario.name, scenario.what);
+    if !is_idle(scenario) {
+        out.push_str(&format!(", × {yardstick_name}"));
+    }
+    out.push('\n');
+    push_row(&mut out, HEADINGS.map(str::to_owned));
+    for (name, runs) in names.iter().zip(results) {
+        push_row(&mut out, row(scenario, name, runs, yardstick.unwrap_or_default()));
+    }
+    out.push_str(&targets(scenario));
+    out
+}
+
+fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measurement]) -> [String; COLUMNS] {
+    if runs.is_empty() {
+        let mut row = [const { String::new() }; COLUMNS];
+        row[0] = name.to_owned();
+        row[1] = "failed".to_owned();
+        return row;
+    }
+    let of = |value: fn(&Measurement) -> f64| median(runs, value);
+    let value = figure(scenario);
+    let ratio = |value: fn(&Measurement) -> f64| match (yardstick, is_idle(scenario)) {
+        ([], _) | (_, true) => String::new(),
+        (yardstick, false) => format!("{:.2}", of(value) / median(yardstick, value)),
+    };
+    [
+        name.to_owned(),
+        short(of(value)),
+        spread(runs, value),
+        ratio(value),
+        scenario.p99_target.map(|_| ratio(|run| run.p99_ms)).unwrap_or_default(),
+        rate(of(Measurement::units_per_second)),
+        short(of(|run| run.p50_ms)),
+        short(of(|run| run.p99_ms)),
+        if matches!(scenario.load, Load::FanOut(_) | Load::Request { .. }) {
+            format!("{:.1}", of(|run| run.units_per_read))
+        } else {
+            String::new()
+        },
+        format!("{:.0} %", of(|run| 100.0 * run.cpu_seconds / run.seconds)),
+    ]
+}
+
+fn targets(scenario: &Scenario) -> String {
+    let (sign, unit) = if is_idle(scenario) { ("", " bytes") } else { ("× ", "") };
+    let text = |Target { must, aim }: Target| format!("must {sign}{must}{unit}, aim {sign}{aim}{unit}");
+    let p99 = scenario.p99_target.map(|target| format!("; p99: {}", text(target))).unwrap_or_default();
+    format!("  asked of switchboard: {}{p99}\n", text(scenario.target))
+}
+
+/// The figure that the targets speak of.
+fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
+    if is_idle(scenario) { |run| run.bytes_per_connection } else { Measurement::cpu_us_per_unit }
+}
+
+fn is_idle(scenario: &Scenario) -> bool {
+    matches!(scenario.load, Load::Idle { .. })
+}
+
+fn median(runs: &[Measurement], value: fn(&Measurement) -> f64) -> f64 {
+    let values = sorted(runs, value);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 0 => (values[count / 2 - 1] + values[count / 2]) / 2.0,
+        count => values[count / 2],
+    }
+}
+
+fn spread(runs: &[Measurement], value: fn(&Measurement) -> f64) -> String {
+    match sorted(runs, value).as_slice() {
+        [first, .., last] => format!("{}..{}", short(*first), short(*last)),
+        _ => String::new(),
+    }
+}
+
+fn sorted(runs: &[Measurement], value: fn(&Measurement) -> f64) -> Vec<f64> {
+    let mut values: Vec<f64> = runs.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Three digits that matter.
+fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        value if value >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate >= 1e6 => format!("{} M", short(rate / 1e6)),
+        rate if rate >= 1e3 => format!("{} k", short(rate / 1e3)),
+        rate => short(rate),
+    }
+}
+
+fn push_row(out: &mut String, row: [String; COLUMNS]) {
+    let mut line = String::new();
+    for (index, (cell, width)) in row.iter().zip(WIDTHS).enumerate() {
+        // Writing to a string cannot fail.
+        let _ = if index == 0 { write!(line, "  {cell:width$}") } else { write!(line, "{cell:>width$}") };
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+}
+
+const COLUMNS: usize = 10;
+
+const HEADINGS: [&str; COLUMNS] =
+    ["server", "median", "min..max", "ratio", "p99 ratio", "per second", "p50 ms", "p99 ms", "per read", "CPU"];
+
+const WIDTHS: [usize; COLUMNS] = [14, 8, 16, 7, 11, 12, 9, 9, 10, 7];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchboard_testkit::bench::scenario;
+
+    fn run(units: u64, cpu_seconds: f64, p99_ms: f64) -> Measurement {
+        Measurement { units, seconds: 2.0, cpu_seconds, p99_ms, ..Measurement::default() }
+    }
+
+    #[test]
+    fn the_table_shows_medians_and_ratios_of_medians() {
+        let floor = vec![run(1_000_000, 3.0, 5.0), run(1_000_000, 2.0, 4.0), run(1_000_000, 9.0, 9.0)];
+        let server = vec![run(1_000_000, 3.6, 6.0)];
+        let names = ["floor-each", "switchboard"];
+        let table = table(scenario::named("d").unwrap(), &names, &[floor, server]);
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2][..6], ["floor-each", "3.00", "2.00..9.00", "1.00", "1.00", "500"]);
+        assert_eq!(lines[3][..4], ["switchboard", "3.60", "1.20", "1.20"]);
+        assert!(table.ends_with("must × 1.25, aim × 1.05; p99: must × 1.3, aim × 1.1\n"), "{table}");
+    }
+
+    #[test]
+    fn a_server_that_failed_has_no_figures() {
+        let table = table(scenario::named("a").unwrap(), &["floor-batch", "switchboard"], &[vec![], vec![]]);
+        assert_eq!(table.matches("failed").count(), 2);
+    }
+
+    #[test]
+    fn without_the_yardstick_there_is_no_ratio() {
+        let table = table(scenario::named("a").unwrap(), &["switchboard"], &[vec![run(1_000_000, 1.0, 0.0)]]);
+        assert!(table.contains("switchboard       1.00"), "{table}");
+        assert!(!table.contains("NaN"), "{table}");
+    }
+
+    #[test]
+    fn idle_connections_are_counted_in_bytes() {
+        let measured = Measurement { bytes_per_connection: 79.0, ..run(10_000, 0.1, 0.0) };
+        let table = table(scenario::named("idle").unwrap(), &["floor-each"], &[vec![measured]]);
+        assert!(table.contains("server bytes per connection"), "{table}");
+        assert!(table.contains("79.0"), "{table}");
+        assert!(table.ends_with("must 900 bytes, aim 400 bytes\n"), "{table}");
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        assert_eq!([0.0731, 2.912, 12.23, 286.4].map(short), ["0.073", "2.91", "12.2", "286"]);
+        assert_eq!([12.0, 56_000.0, 12_980_000.0].map(rate), ["12.0", "56.0 k", "13.0 M"]);
+    }
+}
