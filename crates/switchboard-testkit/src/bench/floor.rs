@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use self::room::Room;
 use self::wire::Wire;
-use super::sys::find_line_feed;
+use super::sys::{self, find_line_feed};
 
 mod room;
 mod wire;
@@ -58,6 +58,7 @@ impl Floor {
     /// Listens on a free port of the loopback address.
     pub fn bind(mode: Mode) -> io::Result<Self> {
         let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        sys::set_backlog(&listener, BACKLOG)?;
         // A connection inherits the option from its listener, which saves a system call for each.
         let listener_as_stream = std::net::TcpStream::from(listener.as_fd().try_clone_to_owned()?);
         listener_as_stream.set_nodelay(true)?;
@@ -296,6 +297,9 @@ fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
 const LISTENER: Token = Token(usize::MAX);
 
 const WELCOME: &[u8] = b"{\"welcome\":\"Hello! Welcome to the actionhero api\",\"context\":\"api\"}\r\n";
+
+/// As much as the kernel allows by default.
+const BACKLOG: i32 = 4096;
 
 /// Holds far more than the scenarios have outstanding, so that one read empties a socket.
 const READ_BYTES: usize = 64 * 1024;

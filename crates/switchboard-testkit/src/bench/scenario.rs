@@ -96,9 +96,9 @@ pub const MAX_SPEAKERS: usize = 4;
 
 /// All scenarios, in the order of the documentation.
 ///
-/// Rooms in which bursts are wanted have four speakers, so that a burst reaches the server over several connections, as
-/// it would from people, and each speaker's share of it in one write. Where nothing is outstanding together there is
-/// one speaker, as more of them would change nothing.
+/// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
+/// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
+/// together there is one speaker, as more of them would change nothing.
 pub const ALL: [Scenario; 9] = [
     Scenario {
         name: "a",

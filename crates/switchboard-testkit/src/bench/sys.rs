@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -59,6 +60,16 @@ pub fn confine(command: &mut Command, core: Option<usize>) {
     };
     // SAFETY: between fork and exec the closure only makes system calls: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(confine) };
+}
+
+/// Lets so many connections wait to be accepted; the standard library and mio ask for 128, and what comes in above that
+/// tries again after a second.
+pub fn set_backlog(listener: &impl AsRawFd, connections: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as the reference; listening again only changes the length of the queue.
+    match unsafe { libc::listen(listener.as_raw_fd(), connections) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Raises the number of files this process may open to what the system allows it, and returns that number.

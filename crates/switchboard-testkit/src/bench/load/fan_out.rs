@@ -23,7 +23,7 @@ pub(super) fn run(
     let clock = swarm.clock;
     let mut window = Window::open(clock, probe, plan, swarm.reader.reads)?;
     let mut ledger = Ledger::new(shape);
-    let mut turns = Turns { next: 0, count: shape.rooms * shape.speakers, spoke: Vec::new() };
+    let (mut turns, mut spoke) = (Turns::new(shape), Vec::new());
     let mut due = Due::new(shape.pace, clock.now_ns());
     let (mut answers, mut progress) = (0_u64, (0, clock.now_ns()));
     loop {
@@ -39,9 +39,19 @@ pub(super) fn run(
         }
         let wanted = due.count(now_ns, ledger.incomplete);
         for _ in 0..window.allowance(ledger.said, wanted) {
-            turns.say(&mut ledger, &mut swarm, rooms, due.take(now_ns))?;
+            let (room, place) = turns.take();
+            let speaker = room * shape.speakers + place;
+            let Some(sequence) = ledger.say(speaker, due.take(now_ns)) else {
+                // Only a paced load gets here: limits of outstanding messages are below what the ledger keeps.
+                return Err(LoadError::Lost { missing: ledger.missing() });
+            };
+            let connection = ledger.connection_of(speaker);
+            push_say(&mut swarm.clients[connection].output, &rooms[room], place as u8, sequence);
+            spoke.push(connection);
         }
-        turns.send(&ledger, &mut swarm)?;
+        turns.end();
+        // One write for all that somebody says in a turn, however often it is in the list.
+        spoke.drain(..).try_for_each(|connection| swarm.clients[connection].send())?;
 
         swarm.wait(Some(due.wait(clock.now_ns())))?;
         let Swarm { events, clients, reader, .. } = &mut swarm;
@@ -63,32 +73,35 @@ pub(super) fn run(
     }
 }
 
-/// All speakers of all rooms speak one after the other.
+/// Who speaks when: the rooms in turn, and in each room one speaker for one turn of the generator.
+///
+/// So what is due in a turn reaches the server in as few writes as there are rooms to speak in, which makes a burst a
+/// burst, and the next one comes from somebody else.
 struct Turns {
-    next: usize,
-    count: usize,
-    /// Speakers with something to send, perhaps more than once.
-    spoke: Vec<usize>,
+    shape: FanOut,
+    room: usize,
+    /// The speaker, counted within its room.
+    place: usize,
+    has_begun: bool,
 }
 
 impl Turns {
-    fn say(&mut self, ledger: &mut Ledger, swarm: &mut Swarm, rooms: &[String], at_ns: u64) -> Result<(), LoadError> {
-        let speaker = self.next;
-        self.next = (self.next + 1) % self.count;
-        let Some(sequence) = ledger.say(speaker, at_ns) else {
-            // Only a paced load gets here: limits of outstanding messages are below what the ledger keeps.
-            return Err(LoadError::Lost { missing: ledger.missing() });
-        };
-        let in_room = self.count / rooms.len();
-        let client = &mut swarm.clients[ledger.connection_of(speaker)];
-        push_say(&mut client.output, &rooms[speaker / in_room], (speaker % in_room) as u8, sequence);
-        self.spoke.push(speaker);
-        Ok(())
+    fn new(shape: FanOut) -> Self {
+        Self { shape, room: 0, place: 0, has_begun: false }
     }
 
-    /// One write for all that a speaker says in one turn.
-    fn send(&mut self, ledger: &Ledger, swarm: &mut Swarm) -> Result<(), LoadError> {
-        self.spoke.drain(..).try_for_each(|speaker| swarm.clients[ledger.connection_of(speaker)].send())
+    /// The room and, counted within it, the speaker of the next message.
+    fn take(&mut self) -> (usize, usize) {
+        self.has_begun = true;
+        let room = self.room;
+        self.room = (room + 1) % self.shape.rooms;
+        (room, self.place)
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.has_begun) {
+            self.place = (self.place + 1) % self.shape.speakers;
+        }
     }
 }
 
@@ -149,6 +162,19 @@ mod tests {
     fn an_outstanding_limit_is_filled_up() {
         let due = Due::new(Pace::Outstanding(64), 0);
         assert_eq!([0, 10, 64, 70].map(|incomplete| due.count(1, incomplete)), [64, 54, 0, 0]);
+    }
+
+    #[test]
+    fn rooms_take_turns_and_speakers_change_between_turns() {
+        let mut turns = Turns::new(FanOut { rooms: 2, members: 5, speakers: 2, pace: Pace::Outstanding(9) });
+        let mut of_a_turn = || {
+            let spoke = [turns.take(), turns.take(), turns.take()];
+            turns.end();
+            spoke
+        };
+        assert_eq!(of_a_turn(), [(0, 0), (1, 0), (0, 0)]);
+        assert_eq!(of_a_turn(), [(1, 1), (0, 1), (1, 1)]);
+        assert_eq!(of_a_turn(), [(0, 0), (1, 0), (0, 0)]);
     }
 
     #[test]

@@ -98,14 +98,16 @@ fn number_of(line: &[u8]) -> Option<u64> {
     if !line.starts_with(ANSWER) && find(line, &ANSWER[1..]).is_none() {
         return None;
     }
-    // The usual place is the end; another is searched for.
-    let tail = line.len().saturating_sub(NUMBER.len() + 12);
-    let start = find(&line[tail..], NUMBER).map(|at| tail + at).or_else(|| find(line, NUMBER))? + NUMBER.len();
-    let digits = line[start..].iter().take_while(|byte| byte.is_ascii_digit());
-    let (count, number) = digits.fold((0, 0_u64), |(count, number), digit| {
-        (count + 1, number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
-    });
-    (1..=18).contains(&count).then_some(number)
+    // The usual place is the end, where walking backwards finds it fast; another is searched for.
+    let before = line.strip_suffix(b"}").unwrap_or(line).trim_ascii_end();
+    let last_digits = before.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (head, tail) = before.split_at(before.len() - last_digits);
+    let digits = if head.ends_with(NUMBER) { tail } else { &line[find(line, NUMBER)? + NUMBER.len()..] };
+    let digits = &digits[..digits.iter().take_while(|byte| byte.is_ascii_digit()).count()];
+    if !(1..=18).contains(&digits.len()) {
+        return None;
+    }
+    Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
 const REQUEST: &[u8] = b"randomNumber\r\n";
