@@ -39,6 +39,9 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if cfg!(debug_assertions) {
+        return run_optimised(words);
+    }
     let prepared = build_server(&options).and_then(|()| Cores::divide());
     let cores = match prepared {
         Ok(cores) => cores,
@@ -119,17 +122,33 @@ fn measure_once(
     Ok(load::run(&scenario.load, server.address(), &server.probe(), options.plan)?)
 }
 
+/// Chores are built without optimisation, but the floor is part of this program and must be as fast as it can be.
+fn run_optimised(words: &[String]) -> ExitCode {
+    let mut command = cargo();
+    command.args(["run", "--release", "--quiet", "--package", "xtask", "--", "bench"]).args(words);
+    match command.status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("cargo could not be run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn build_server(options: &Options) -> Result<(), String> {
     if options.is_built || !options.servers.contains(&Kind::Switchboard) {
         return Ok(());
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "switchboard"])
-        .current_dir(servers::repository())
-        .status()
-        .map_err(|error| format!("cargo could not be run: {error}"))?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "switchboard"]);
+    let status = command.status().map_err(|error| format!("cargo could not be run: {error}"))?;
     if status.success() { Ok(()) } else { Err("the server could not be built".to_owned()) }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(servers::repository());
+    command
 }
 
 /// Which core the server runs on; the generator has taken another one. Without two of them nobody is bound to any.
