@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::id::{ConnId, RoomName};
+use crate::id::{BadRoomName, ConnId, RoomName};
 use crate::json::RawJson;
 use crate::params::Params;
 
@@ -159,6 +159,9 @@ pub enum CallError {
     /// An action was refused or failed.
     #[error(transparent)]
     Action(ActionError),
+    /// No room can have that name.
+    #[error(transparent)]
+    BadRoomName(#[from] BadRoomName),
     /// The connection is in that room already.
     #[error("connection already in this room ({0})")]
     AlreadyMember(RoomName),

@@ -33,6 +33,9 @@ pub trait Face {
     /// The moment asked for with [`Effects::wake_at_ms`] has come.
     fn on_deadline(&mut self, cx: &mut Cx<'_>);
 
+    /// The client interrupted the conversation with a break.
+    fn on_break(&mut self, cx: &mut Cx<'_>);
+
     /// The server is stopping as planned. The face closes now, or when its pending requests are answered, and asks to be
     /// woken for the latest moment.
     fn on_shutdown(&mut self, cx: &mut Cx<'_>);
@@ -161,6 +164,11 @@ impl AnyFace {
     /// See [`Face::on_deadline`].
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         each!(self, face => face.on_deadline(cx));
+    }
+
+    /// See [`Face::on_break`].
+    pub fn on_break(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_break(cx));
     }
 
     /// See [`Face::on_shutdown`].

@@ -1,9 +1,9 @@
 //! A framer and a face: bytes in, effects out.
 
 use crate::actionhero::SocketFace;
-use crate::call::{Order, Outcome};
+use crate::call::{ConnectionType, Order, Outcome};
 use crate::event::Event;
-use crate::face::{AnyFace, Cx, Face, FaceSettings};
+use crate::face::{AnyFace, Cx, Face, FaceSettings, Fingerprint};
 use crate::frame::line::{self, LineFrame, LineFramer};
 use crate::id::Token;
 use crate::wire::WireFormat;
@@ -112,6 +112,11 @@ impl Peer {
         self.face.on_deadline(cx);
     }
 
+    /// The client sent a break.
+    pub fn on_break(&mut self, cx: &mut Cx<'_>) {
+        self.face.on_break(cx);
+    }
+
     /// The server is stopping as planned.
     pub fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
         self.face.on_shutdown(cx);
@@ -138,8 +143,15 @@ impl PeerKind {
         }
     }
 
-    /// Facts that follow from the kind and the settings.
-    pub fn fingerprint(self, settings: &FaceSettings) -> crate::face::Fingerprint {
+    /// What kind of client such a connection is.
+    pub fn connection_type(self) -> ConnectionType {
+        match self {
+            Self::Socket => ConnectionType::Socket,
+        }
+    }
+
+    /// What ties several connections of one client together.
+    pub fn fingerprint(self, settings: &FaceSettings) -> Fingerprint {
         match self {
             Self::Socket => settings.socket.fingerprint(),
         }

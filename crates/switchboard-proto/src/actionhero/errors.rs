@@ -51,7 +51,7 @@ pub(super) fn refused_verb(compat: Compat, error: &CallError) -> String {
             Compat::Modern => FILE_NOT_FOUND_MODERN.to_owned(),
         },
         CallError::MessageRequired => MESSAGE_REQUIRED.to_owned(),
-        CallError::NoSuchRoom => NO_SUCH_ROOM.to_owned(),
+        CallError::BadRoomName(_) | CallError::NoSuchRoom => NO_SUCH_ROOM.to_owned(),
         CallError::NotAuthorized => "not authorized to join room".to_owned(),
         CallError::Refused(reason) => reason.clone(),
         CallError::RoomExists => "room exists".to_owned(),

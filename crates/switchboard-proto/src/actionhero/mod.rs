@@ -166,6 +166,10 @@ impl Face for SocketFace {
         }
     }
 
+    fn on_break(&mut self, cx: &mut Cx<'_>) {
+        goodbye(CloseReason::ClientLeft, cx);
+    }
+
     fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
         self.phase = Phase::Stopping;
         if self.pending_actions == 0 {
