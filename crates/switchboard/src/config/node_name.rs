@@ -40,7 +40,7 @@ impl Kind<String> for NodeName {
 
 /// The host name and the process id, as in `web1-4711`.
 pub(super) fn unique_name() -> String {
-    let host = host_name().filter(|host| is_node_name(host)).unwrap_or_else(|| "node".into());
+    let host = Some(host_name()).filter(|host| is_node_name(host)).unwrap_or_else(|| "node".into());
     format!("{host}-{}", std::process::id())
 }
 
@@ -48,12 +48,6 @@ fn is_node_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-fn host_name() -> Option<String> {
-    // HOST_NAME_MAX is 64 on Linux and 255 is the most that POSIX systems allow; one more for the zero at the end.
-    let mut buffer = [0_u8; 256];
-    // SAFETY: the pointer and the length describe `buffer`, which outlives the call and is writable.
-    let status = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len()) };
-    // A name that was cut off may lack its zero, so the whole buffer is the limit.
-    let name = buffer.split(|byte| *byte == 0).next()?;
-    (status == 0).then(|| String::from_utf8_lossy(name).into_owned())
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

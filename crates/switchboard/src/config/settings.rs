@@ -123,7 +123,7 @@ settings! {
             close_linger: Duration = Duration::from_secs(2), Span::any(),
                 reached "the connection is reset and what was not read is lost";
             /// Connections that the kernel keeps waiting for the server to accept them, at most what the system allows.
-            backlog: u16 = 1024, Whole::range(1, 65_535),
+            backlog: u16 = 4096, Whole::range(1, 65_535),
                 reached "the kernel drops further attempts, which clients repeat";
         }
         sections {
@@ -177,8 +177,14 @@ settings! {
             /// Bytes that may wait for one connection before requests from it are no longer read.
             read_pause_bytes: usize = 64 * KIB, Size::any(),
                 reached "the connection is not read until its client has caught up";
-            /// Messages that may wait for one worker thread; never off.
-            inbox_messages: usize = 65_536, Whole::range(64, 16_777_216),
+            /// Bytes that one connection may be read for before the others have their turn; one such buffer per worker
+            /// thread.
+            read_buffer_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB);
+            /// Bytes of room messages that are joined into one write to every member.
+            batch_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB),
+                reached "the rest goes out with the next turn of the worker thread";
+            /// Bytes that may wait for one worker thread, room messages above all; never off.
+            inbox_bytes: usize = 64 * MIB, Size::range(MIB, 1024 * MIB),
                 reached "a publish waits for room, and its connection is not read meanwhile";
             /// Rooms at the same time; 0: any number, since only the server creates rooms.
             max_rooms: usize = 0, Whole::any(), reached "no further room is created";

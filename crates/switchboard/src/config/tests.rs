@@ -425,14 +425,14 @@ fn a_configuration_made_in_code_is_checked_like_one_from_a_file() {
     config.servers.socket.secure = true;
     config.servers.socket.tls.cert = Some("c.pem".into());
     config.servers.socket.keepalive = Duration::from_millis(1);
-    config.limits.inbox_messages = 0;
+    config.limits.inbox_bytes = 0;
     config.rooms.starting.push(StartingRoom::open("defaultRoom"));
     assert_eq!(
         config.validate().unwrap_err().to_string().lines().collect::<Vec<_>>(),
         [
             "node.name: expected a text of at most 255 bytes without control characters, found \"\"",
             "servers.socket.keepalive: expected 0 or a duration from 1s to 32767s, found 1ms",
-            "limits.inbox_messages: expected a whole number from 64 to 16777216, found 0",
+            "limits.inbox_bytes: expected a size from 1MiB to 1GiB, found 0",
             "rooms.starting[1].name: expected a room that is not in the list yet, found \"defaultRoom\"",
             "servers.socket.secure: true needs servers.socket.tls.key, a PEM file with the private key",
         ],

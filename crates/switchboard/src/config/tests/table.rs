@@ -17,6 +17,7 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "70",
         "\"7s\"",
         "\"7KiB\"",
+        "\"7MiB\"",
         "\"json\"",
         "\"modern\"",
         "\"drop-oldest\"",
