@@ -1,0 +1,214 @@
+//! What reaches a worker: the closed list of its mail.
+
+use std::fmt;
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use switchboard_proto::call::{CallError, Outcome};
+use switchboard_proto::event::Event;
+use switchboard_proto::face::{ConnFacts, Remote};
+use switchboard_proto::id::{RoomName, Token};
+use switchboard_proto::json::RawJson;
+use switchboard_proto::peer::PeerKind;
+use switchboard_proto::wire::Encoded;
+
+/// Where in its worker a connection lives. Keys are not used again: a slot's next connection has another generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnKey {
+    /// Which place in the worker's list.
+    pub slot: u32,
+    /// The how manieth connection there.
+    pub generation: u32,
+}
+
+/// Where on this node a connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// With which worker.
+    pub worker: u16,
+    /// Where there.
+    pub key: ConnKey,
+}
+
+/// Something for a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// A connection that was set up elsewhere and now belongs to this worker.
+    Adopt(Box<Adopted>),
+    /// A request of the node.
+    Ask(Ask),
+    /// A room message for this worker's members.
+    Deliver(Delivery),
+    /// What a connection waited for.
+    Settled(ConnKey, Box<Settled>),
+}
+
+impl Mail {
+    /// Bytes that it counts in an inbox.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Adopt(adopted) => 512 + adopted.received.len(),
+            Self::Ask(_) => 256,
+            Self::Deliver(delivery) => delivery.weight(),
+            Self::Settled(_, settled) => 256 + settled.bytes(),
+        }
+    }
+}
+
+/// A room message on its way to one worker's members.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message, with its encodings.
+    pub message: Arc<Encoded>,
+    /// The connection that said it, if it is one of this node.
+    pub origin: Option<Address>,
+    /// Whether that connection hears it too.
+    pub echo: bool,
+}
+
+impl Delivery {
+    /// Bytes that it counts.
+    pub fn weight(&self) -> usize {
+        Self::weight_of(&self.message.message().body)
+    }
+
+    /// Bytes that a message with this body counts.
+    pub fn weight_of(body: &RawJson) -> usize {
+        256 + body.as_str().len()
+    }
+
+    /// Whether a member of `worker` that joined after number `after` hears it.
+    pub(super) fn is_for(&self, worker: u16, key: ConnKey, after: u64) -> bool {
+        self.message.message().number > after && (self.echo || self.origin != Some(Address { worker, key }))
+    }
+}
+
+/// A connection that was set up elsewhere.
+pub struct Adopted {
+    /// Its socket, not blocking.
+    pub socket: Socket,
+    /// Its TLS state after the handshake.
+    pub tls: Option<Box<rustls::ServerConnection>>,
+    /// Bytes that were received and not yet looked at.
+    pub received: Vec<u8>,
+    /// What it speaks.
+    pub kind: PeerKind,
+    /// Where it comes from.
+    pub remote: Remote,
+}
+
+impl fmt::Debug for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adopted").field("kind", &self.kind).field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// Who waits for an outcome.
+pub enum Asker {
+    /// The connection's face, which asked under this token.
+    Face(Token),
+    /// Server code.
+    Node(Reply<Outcome>),
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Face(token) => f.debug_tuple("Face").field(token).finish(),
+            Self::Node(_) => f.write_str("Node"),
+        }
+    }
+}
+
+/// Where an answer to server code goes. Dropped unused when the connection or the worker is gone.
+pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// What a connection waited for.
+#[derive(Debug)]
+pub enum Settled {
+    /// The next piece of the content being sent.
+    Content(io::Result<Vec<u8>>),
+    /// The node's part of a join.
+    Join {
+        /// Of which room.
+        room: RoomName,
+        /// Who asked.
+        asker: Asker,
+        /// The number after which it hears the room.
+        result: Result<u64, CallError>,
+    },
+    /// Any other call.
+    Outcome(Asker, Outcome),
+}
+
+impl Settled {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Content(Ok(piece)) => piece.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A request of the node.
+pub enum Ask {
+    /// Stop as planned: every face closes in its own way.
+    Drain,
+    /// Whose part of a room: remove every member. The room is being destroyed.
+    Evict(RoomName, Reply<usize>),
+    /// What is known of a connection.
+    Inspect(ConnKey, Reply<Inspection>),
+    /// Make a connection a member of a room.
+    Join(ConnKey, RoomName, Reply<Outcome>),
+    /// End a membership.
+    Leave(ConnKey, RoomName, Reply<Outcome>),
+    /// Remove the members of a room that fail the check.
+    Recheck(RoomName, MemberCheck, Reply<usize>),
+    /// End a connection.
+    Remove(ConnKey, Reply<()>),
+    /// Tell a connection something.
+    Send(ConnKey, Event, Reply<()>),
+    /// End everything at once.
+    Stop,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drain => "Drain",
+            Self::Evict(..) => "Evict",
+            Self::Inspect(..) => "Inspect",
+            Self::Join(..) => "Join",
+            Self::Leave(..) => "Leave",
+            Self::Recheck(..) => "Recheck",
+            Self::Remove(..) => "Remove",
+            Self::Send(..) => "Send",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+/// Whether a member may stay.
+pub type MemberCheck = Arc<dyn Fn(&ConnFacts) -> bool + Send + Sync>;
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// What was fixed at accept.
+    pub facts: ConnFacts,
+    /// Its rooms, in the order of joining.
+    pub rooms: Vec<RoomName>,
+    /// Bytes that wait to be written to it.
+    pub outbox_bytes: usize,
+}

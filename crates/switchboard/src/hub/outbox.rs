@@ -1,0 +1,546 @@
+//! What waits to be written to one connection.
+//!
+//! Bounded in bytes. Order is kept: what is written is exactly what was queued, in that order, unless a named policy
+//! dropped room messages, and then a notice says so in their place.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use switchboard_proto::call::Content;
+use switchboard_proto::id::RoomName;
+use switchboard_proto::wire::WireFormat;
+
+use super::mail::Delivery;
+use super::{HubLimits, SlowConsumer};
+
+/// Room messages joined into one run of bytes, shared by all members of the worker that take all of them.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Bytes,
+    room: RoomName,
+    first: u64,
+    last: u64,
+}
+
+impl Chunk {
+    /// Joins `batch`, which is not empty.
+    pub(super) fn join(room: &RoomName, batch: &[Delivery], format: WireFormat) -> Self {
+        let bytes = match batch {
+            [only] => only.message.bytes(format).clone(),
+            many => {
+                let mut joined =
+                    Vec::with_capacity(many.iter().map(|delivery| delivery.message.bytes(format).len()).sum());
+                for delivery in many {
+                    joined.extend_from_slice(delivery.message.bytes(format));
+                }
+                Bytes::from(joined)
+            }
+        };
+        let number = |delivery: Option<&Delivery>| delivery.map_or(0, |delivery| delivery.message.message().number);
+        Self { bytes, room: room.clone(), first: number(batch.first()), last: number(batch.last()) }
+    }
+}
+
+/// What waits to be written to one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The first piece, in place: an outbox that holds one piece for a moment allocates nothing.
+    first: Option<Piece>,
+    rest: Option<Box<VecDeque<Piece>>>,
+    /// Bytes of `first` that were written.
+    written: usize,
+    /// Bytes that the client asked for.
+    own_bytes: usize,
+    /// Bytes that it did not ask for.
+    pushed_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Own(Vec<u8>),
+    Direct(Box<[u8]>),
+    Room(Rc<Chunk>),
+    Gap(Box<Gap>),
+    Content(Box<Stream>),
+}
+
+/// Room messages that were dropped.
+#[derive(Debug)]
+struct Gap {
+    room: RoomName,
+    first: u64,
+    last: u64,
+}
+
+/// Content of which one piece at a time is in memory.
+#[derive(Debug)]
+struct Stream {
+    content: Arc<dyn Content>,
+    /// Where the next piece begins.
+    offset: u64,
+    /// The piece at hand.
+    piece: Vec<u8>,
+    asked: bool,
+}
+
+/// Whether something could be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits, or was dropped under a policy that says so.
+    Queued,
+    /// Too much waits already.
+    Overflow,
+}
+
+/// How far writing came.
+#[derive(Debug)]
+pub enum Progress {
+    /// Nothing waits any more.
+    Empty,
+    /// The socket takes no more for now.
+    Blocked,
+    /// The next piece of a content is needed first.
+    Wanted {
+        /// Of which.
+        content: Arc<dyn Content>,
+        /// From where on.
+        offset: u64,
+    },
+    /// A piece of a content was asked for before and has not come.
+    Waiting,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Direct(bytes) => bytes,
+            Self::Room(chunk) => &chunk.bytes,
+            Self::Gap(_) => &[],
+            Self::Content(stream) => &stream.piece,
+        }
+    }
+}
+
+impl Outbox {
+    /// Most pieces that one write names.
+    const IO_SLICES: usize = 64;
+    /// What a gap notice counts until it is written.
+    const GAP_BYTES: usize = 96;
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes + self.pushed_bytes
+    }
+
+    /// Bytes still to be written, contents that are not in memory included. Falls with every byte that is written.
+    pub fn remaining(&self) -> u64 {
+        let left = |piece: &Piece| match piece {
+            Piece::Content(stream) => {
+                stream.piece.len() as u64 + (stream.content.length().saturating_sub(stream.offset))
+            }
+            piece => piece.bytes().len() as u64,
+        };
+        self.pieces().map(left).sum::<u64>().saturating_sub(self.written as u64)
+    }
+
+    /// Queues bytes that the client asked for.
+    pub fn push_own(&mut self, bytes: &[u8]) {
+        self.own_bytes += bytes.len();
+        if let Some(Piece::Own(last)) = self.last_mut() {
+            last.extend_from_slice(bytes);
+        } else {
+            self.push(Piece::Own(bytes.to_vec()));
+        }
+    }
+
+    /// Queues bytes that the client did not ask for. They are never dropped: beyond the limit they overflow.
+    pub fn push_direct(&mut self, bytes: &[u8], limits: HubLimits) -> Pushed {
+        if self.pushed_bytes + bytes.len() > limits.max_outbox_bytes {
+            return Pushed::Overflow;
+        }
+        self.pushed_bytes += bytes.len();
+        self.push(Piece::Direct(bytes.into()));
+        Pushed::Queued
+    }
+
+    /// Queues room messages, or does what the policy says when too much waits.
+    pub fn push_room(&mut self, chunk: Rc<Chunk>, limits: HubLimits) -> Pushed {
+        let length = chunk.bytes.len();
+        if self.pushed_bytes + length > limits.max_outbox_bytes {
+            match limits.slow_consumer {
+                SlowConsumer::Close => return Pushed::Overflow,
+                SlowConsumer::DropNewest => return self.drop_newest(&chunk, limits),
+                SlowConsumer::DropOldest => {
+                    self.drop_oldest(length, limits);
+                    if self.pushed_bytes + length > limits.max_outbox_bytes {
+                        return self.drop_newest(&chunk, limits);
+                    }
+                }
+            }
+        }
+        self.pushed_bytes += length;
+        self.push(Piece::Room(chunk));
+        Pushed::Queued
+    }
+
+    /// Queues a content behind what waits.
+    pub fn push_content(&mut self, content: Arc<dyn Content>) {
+        self.push(Piece::Content(Box::new(Stream { content, offset: 0, piece: Vec::new(), asked: false })));
+    }
+
+    /// Brings the piece that [`Progress::Wanted`] asked for. `false` when the content ended too early, which leaves
+    /// nothing but to end the connection.
+    pub fn fill(&mut self, piece: Vec<u8>) -> bool {
+        match &mut self.first {
+            Some(Piece::Content(stream)) => {
+                let ends_early = piece.is_empty() && stream.offset < stream.content.length();
+                stream.offset += piece.len() as u64;
+                stream.piece = piece;
+                stream.asked = false;
+                self.written = 0;
+                !ends_early
+            }
+            _ => true,
+        }
+    }
+
+    /// Writes until nothing waits or `out` takes no more.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, except "would block".
+    pub fn write_to(&mut self, out: &mut impl Write, format: WireFormat) -> io::Result<Progress> {
+        loop {
+            match &mut self.first {
+                None => return Ok(Progress::Empty),
+                Some(Piece::Gap(gap)) => {
+                    let mut notice = Vec::with_capacity(Self::GAP_BYTES);
+                    format.write_gap(&gap.room, gap.first, gap.last, &mut notice);
+                    self.pushed_bytes = self.pushed_bytes - Self::GAP_BYTES + notice.len();
+                    self.first = Some(Piece::Direct(notice.into()));
+                    continue;
+                }
+                Some(Piece::Content(stream)) if self.written == stream.piece.len() => {
+                    if stream.offset >= stream.content.length() {
+                        self.written = 0;
+                        self.pop();
+                        continue;
+                    }
+                    if stream.asked {
+                        return Ok(Progress::Waiting);
+                    }
+                    stream.asked = true;
+                    stream.piece = Vec::new();
+                    self.written = 0;
+                    return Ok(Progress::Wanted { content: Arc::clone(&stream.content), offset: stream.offset });
+                }
+                Some(_) => {}
+            }
+            let written = match self.write_once(out) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.advance(written);
+        }
+    }
+
+    fn write_once(&self, out: &mut impl Write) -> io::Result<usize> {
+        let Some(first) = &self.first else { return Ok(0) };
+        let head = &first.bytes()[self.written..];
+        let Some(rest) = &self.rest else { return out.write(head) };
+        if matches!(first, Piece::Content(_)) {
+            return out.write(head);
+        }
+        let mut slices = [IoSlice::new(head); Self::IO_SLICES];
+        let mut count = 1;
+        for piece in rest.iter().take(Self::IO_SLICES - 1) {
+            if matches!(piece, Piece::Content(_) | Piece::Gap(_)) {
+                break;
+            }
+            slices[count] = IoSlice::new(piece.bytes());
+            count += 1;
+        }
+        out.write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = &self.first {
+            let left = first.bytes().len() - self.written;
+            if written < left || matches!(first, Piece::Content(_)) {
+                self.written += written;
+                return;
+            }
+            written -= left;
+            self.written = 0;
+            self.pop();
+            if written == 0 {
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if self.first.is_none() {
+            self.first = Some(piece);
+        } else {
+            self.rest.get_or_insert_default().push_back(piece);
+        }
+    }
+
+    fn pop(&mut self) {
+        match &self.first {
+            Some(Piece::Own(bytes)) => self.own_bytes -= bytes.len(),
+            Some(Piece::Direct(bytes)) => self.pushed_bytes -= bytes.len(),
+            Some(Piece::Room(chunk)) => self.pushed_bytes -= chunk.bytes.len(),
+            Some(Piece::Gap(_)) => self.pushed_bytes -= Self::GAP_BYTES,
+            Some(Piece::Content(_)) | None => {}
+        }
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Piece> {
+        match &mut self.rest {
+            Some(rest) => rest.back_mut(),
+            None => self.first.as_mut(),
+        }
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
+    /// Notes a chunk that is not queued. There is at most one notice per room behind the last room message.
+    fn drop_newest(&mut self, chunk: &Chunk, limits: HubLimits) -> Pushed {
+        let tail = self.rest.iter_mut().flat_map(|rest| rest.iter_mut().rev()).chain(self.first.iter_mut());
+        for piece in tail {
+            match piece {
+                Piece::Gap(gap) if gap.room == chunk.room => {
+                    gap.last = chunk.last;
+                    return Pushed::Queued;
+                }
+                Piece::Gap(_) | Piece::Own(_) | Piece::Direct(_) => {}
+                // A message of another room does not disturb this one's order, but the search has to end somewhere.
+                Piece::Room(_) | Piece::Content(_) => break,
+            }
+        }
+        // Notices may go beyond the limit, as far again as it reaches.
+        if self.pushed_bytes > limits.max_outbox_bytes.saturating_mul(2) {
+            return Pushed::Overflow;
+        }
+        self.pushed_bytes += Self::GAP_BYTES;
+        self.push(Piece::Gap(Box::new(Gap { room: chunk.room.clone(), first: chunk.first, last: chunk.last })));
+        Pushed::Queued
+    }
+
+    /// Drops waiting room messages, the oldest first, until `length` more bytes fit. What has begun to be written stays.
+    fn drop_oldest(&mut self, length: usize, limits: HubLimits) {
+        let Some(rest) = &mut self.rest else { return };
+        let mut kept: VecDeque<Piece> = VecDeque::with_capacity(rest.len());
+        for piece in rest.drain(..) {
+            match piece {
+                Piece::Room(chunk) if self.pushed_bytes + length > limits.max_outbox_bytes => {
+                    self.pushed_bytes -= chunk.bytes.len();
+                    let gap = kept.iter_mut().rev().find_map(|piece| match piece {
+                        Piece::Gap(gap) if gap.room == chunk.room => Some(gap),
+                        _ => None,
+                    });
+                    match gap {
+                        Some(gap) => gap.last = chunk.last,
+                        None => {
+                            self.pushed_bytes += Self::GAP_BYTES;
+                            kept.push_back(Piece::Gap(Box::new(Gap {
+                                room: chunk.room.clone(),
+                                first: chunk.first,
+                                last: chunk.last,
+                            })));
+                        }
+                    }
+                }
+                piece => kept.push_back(piece),
+            }
+        }
+        **rest = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::mail::Delivery;
+    use switchboard_proto::event::{RoomMessage, Sender};
+    use switchboard_proto::json::RawJson;
+    use switchboard_proto::wire::Encoded;
+
+    const FORMAT: WireFormat = WireFormat::ActionHeroLine;
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).unwrap()
+    }
+
+    fn chunk(name: &str, number: u64) -> Rc<Chunk> {
+        let message = RoomMessage {
+            room: room(name),
+            number,
+            sender: Sender::Server,
+            body: RawJson::from_text(&"x".repeat(200)),
+            sent_at: 0,
+        };
+        let delivery = Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false };
+        Rc::new(Chunk::join(&room(name), &[delivery], FORMAT))
+    }
+
+    fn limits(messages: usize, slow_consumer: SlowConsumer) -> HubLimits {
+        HubLimits { max_outbox_bytes: chunk("r", 1).bytes.len() * messages, slow_consumer }
+    }
+
+    /// Takes `step` bytes, then blocks, again and again.
+    struct Narrow {
+        taken: Vec<u8>,
+        step: usize,
+        ready: bool,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.ready = !self.ready;
+            if !self.ready {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let length = bytes.len().min(self.step);
+            self.taken.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let joined: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.write(&joined)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug)]
+    struct Letters(u64);
+
+    impl Content for Letters {
+        fn length(&self) -> u64 {
+            self.0
+        }
+
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            unreachable!("the test brings the pieces itself")
+        }
+    }
+
+    fn written(outbox: &mut Outbox) -> String {
+        let mut out = Vec::new();
+        assert!(matches!(outbox.write_to(&mut out, FORMAT), Ok(Progress::Empty)));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_was_queued_is_written_in_order_however_narrow_the_socket() {
+        for step in [1, 2, 3, 7, 100] {
+            let mut outbox = Outbox::default();
+            let roomy = limits(1000, SlowConsumer::Close);
+            outbox.push_own(b"first ");
+            outbox.push_own(b"second ");
+            outbox.push_room(chunk("r", 1), roomy);
+            outbox.push_direct(b"direct ", roomy);
+            outbox.push_content(Arc::new(Letters(5)));
+            outbox.push_own(b"last");
+            let mut narrow = Narrow { taken: Vec::new(), step, ready: false };
+            let mut pieces = vec![b"DE".to_vec(), b"ABC".to_vec()];
+            loop {
+                match outbox.write_to(&mut narrow, FORMAT).unwrap() {
+                    Progress::Empty => break,
+                    Progress::Blocked => {}
+                    Progress::Waiting => panic!("the piece was brought at once"),
+                    Progress::Wanted { offset, .. } => {
+                        assert_eq!(offset, if pieces.len() == 2 { 0 } else { 3 });
+                        assert!(outbox.fill(pieces.pop().unwrap()));
+                    }
+                }
+            }
+            let room = String::from_utf8(chunk("r", 1).bytes.to_vec()).unwrap();
+            assert_eq!(String::from_utf8(narrow.taken).unwrap(), format!("first second {room}direct ABCDElast"));
+            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn content_that_ends_early_is_told() {
+        let mut outbox = Outbox::default();
+        outbox.push_content(Arc::new(Letters(5)));
+        assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Wanted { .. })));
+        assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Waiting)));
+        assert!(!outbox.fill(Vec::new()));
+    }
+
+    #[test]
+    fn fault_row_24_what_was_not_asked_for_overflows_at_the_limit_and_answers_do_not_count() {
+        let mut outbox = Outbox::default();
+        let limits = limits(2, SlowConsumer::Close);
+        outbox.push_own(&[b'x'; 10_000]);
+        assert_eq!(outbox.push_room(chunk("r", 1), limits), Pushed::Queued);
+        assert_eq!(outbox.push_room(chunk("r", 2), limits), Pushed::Queued);
+        assert_eq!(outbox.push_room(chunk("r", 3), limits), Pushed::Overflow);
+        assert_eq!(outbox.push_direct(b"x", limits), Pushed::Overflow);
+    }
+
+    fn numbers(text: &str) -> Vec<String> {
+        text.lines()
+            .map(|line| match line.strip_prefix("{\"gap\":{\"first\":") {
+                Some(gap) => format!("gap {}", gap.replace(",\"last\":", "-").split('}').next().unwrap()),
+                None => line.split("\"room\":").nth(1).unwrap()[1..2].to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn dropping_the_newest_tells_one_gap_per_room_at_the_end() {
+        let mut outbox = Outbox::default();
+        let limits = limits(2, SlowConsumer::DropNewest);
+        for number in 1..=5 {
+            assert_eq!(outbox.push_room(chunk("r", number), limits), Pushed::Queued);
+            assert_eq!(outbox.push_room(chunk("s", number), limits), Pushed::Queued);
+        }
+        assert_eq!(numbers(&written(&mut outbox)), ["r", "s", "gap 2-5", "gap 2-5"]);
+        assert_eq!(outbox.pushed_bytes, 0);
+    }
+
+    #[test]
+    fn dropping_the_oldest_tells_the_gap_where_they_were() {
+        let mut outbox = Outbox::default();
+        let limits = limits(4, SlowConsumer::DropOldest);
+        for number in 1..=6 {
+            assert_eq!(outbox.push_room(chunk("r", number), limits), Pushed::Queued);
+        }
+        // The first may be half written, so it stays; the notice takes room as well.
+        assert_eq!(numbers(&written(&mut outbox)), ["r", "gap 2-4", "r", "r"]);
+        assert_eq!(outbox.pushed_bytes, 0);
+    }
+
+    #[test]
+    fn an_empty_outbox_is_small() {
+        assert!(size_of::<Piece>() <= 24, "{}", size_of::<Piece>());
+        assert!(size_of::<Outbox>() <= 56, "{}", size_of::<Outbox>());
+    }
+}

@@ -1,0 +1,1 @@
+// the hub model test

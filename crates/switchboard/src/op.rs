@@ -1,0 +1,150 @@
+//! An operation that is usually ready at once.
+//!
+//! Whatever may wait is a future. Most never do: an action computes, a join on the memory backend looks up. So a future
+//! is polled once where it was made; only if it really waits does it move to the runtime. One code path serves both.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An operation: ready, or to be waited for.
+#[must_use = "an operation that waits does nothing until it is awaited"]
+pub enum Op<T> {
+    /// Its result.
+    Ready(T),
+    /// It waits for something.
+    Wait(BoxFuture<'static, T>),
+}
+
+impl<T> std::fmt::Debug for Op<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Wait(_) => "Wait",
+        })
+    }
+}
+
+impl<T: Send + 'static> Op<T> {
+    /// Polls `future` once, here. A panic inside, now or later, is caught and becomes `on_panic()`.
+    ///
+    /// To be called in the context of a runtime, or a timer that the future makes would panic.
+    pub fn start(future: impl Future<Output = T> + Send + 'static, on_panic: fn(Panic) -> T) -> Self {
+        let mut future = caught(future, on_panic);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Self::Ready(value),
+            // Polled again with a real waker, it registers that one.
+            Poll::Pending => Self::Wait(future),
+        }
+    }
+}
+
+/// A future whose panics become `on_panic()`.
+pub fn caught<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+    on_panic: fn(Panic) -> T,
+) -> BoxFuture<'static, T> {
+    Box::pin(async move {
+        let mut future = pin!(future);
+        poll_fn(|cx| catch(|| future.as_mut().poll(cx)).unwrap_or_else(|panic| Poll::Ready(on_panic(panic)))).await
+    })
+}
+
+impl<T: 'static> Op<T> {
+    /// Changes the result, now or when it comes.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Op<U> {
+        match self {
+            Self::Ready(value) => Op::Ready(change(value)),
+            Self::Wait(future) => Op::Wait(Box::pin(async move { change(future.await) })),
+        }
+    }
+}
+
+impl<T> IntoFuture for Op<T> {
+    type Output = T;
+    type IntoFuture = Finish<T>;
+
+    fn into_future(self) -> Finish<T> {
+        Finish(Some(self))
+    }
+}
+
+/// An [`Op`] being awaited.
+#[derive(Debug)]
+pub struct Finish<T>(Option<Op<T>>);
+
+impl<T> Unpin for Finish<T> {}
+
+impl<T> Future for Finish<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.0.take() {
+            Some(Op::Ready(value)) => Poll::Ready(value),
+            Some(Op::Wait(mut future)) => {
+                let poll = future.as_mut().poll(cx);
+                if poll.is_pending() {
+                    self.0 = Some(Op::Wait(future));
+                }
+                poll
+            }
+            // Polled again after it was ready, which the contract of futures leaves open.
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What a panic said.
+#[derive(Debug)]
+pub struct Panic(pub String);
+
+impl Panic {
+    /// Reads a panic's payload.
+    pub fn from_payload(payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned());
+        Self(text.unwrap_or_else(|| "a panic without a text".to_owned()))
+    }
+}
+
+/// Runs `body`; a panic inside is caught.
+pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
+    // What the body shares with others is behind locks, whose poisoning is looked at there, or is dropped with it.
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| Panic::from_payload(&*payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(panic: Panic) -> String {
+        panic.0
+    }
+
+    #[test]
+    fn what_is_ready_at_once_never_waits() {
+        assert!(matches!(Op::start(async { "now".to_owned() }, text), Op::Ready(now) if now == "now"));
+    }
+
+    #[test]
+    fn fault_row_35_a_panic_becomes_a_result_now_and_later() {
+        let op = Op::start(async { panic!("at {}", "once") }, text);
+        assert!(matches!(op, Op::Ready(said) if said == "at once"));
+
+        let mut polls = 0;
+        let later = std::future::poll_fn(move |_| -> Poll<String> {
+            polls += 1;
+            if polls == 2 { panic!("later") } else { Poll::Pending }
+        });
+        let mut finish = Op::start(later, text).into_future();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready("later".to_owned()));
+    }
+}
