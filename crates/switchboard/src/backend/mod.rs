@@ -1,0 +1,163 @@
+//! What nodes share: messages on their way ([`Broker`]), and who is where ([`Directory`]).
+//!
+//! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node. The same contract holds for every
+//! backend; the tests at `crates/switchboard/tests/it` that bear it in their name run against each.
+
+pub mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+use switchboard_proto::call::Member;
+use switchboard_proto::event::Sender;
+use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::json::RawJson;
+use thiserror::Error;
+
+use crate::hub::mail::Address;
+use crate::op::Op;
+
+/// The backend failed; the log has the cause.
+#[derive(Debug, Error)]
+#[error("the backend is unavailable: {0}")]
+pub struct BackendError(pub String);
+
+/// A room message before it has its number.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Where.
+    pub room: RoomName,
+    /// By whom.
+    pub sender: Sender,
+    /// What.
+    pub body: RawJson,
+    /// When, in milliseconds since 1970.
+    pub sent_at: u64,
+    /// The connection that says it, if it is one of this node.
+    pub origin: Option<Address>,
+    /// Whether that connection hears it too.
+    pub echo: bool,
+}
+
+/// Numbers room messages and hands them to the workers that have members.
+///
+/// Guarantees: the numbers of a room are 1, 2, 3, … without gaps; every worker receives them rising; a message is
+/// numbered only when every worker that has members takes it, so none is lost in between. A publish that is ready has
+/// been handed over. Whatever a worker subscribed to before a publish began reaches it.
+pub trait Broker: fmt::Debug + Send + Sync {
+    /// Begins to keep a room's sequence. Opening twice changes nothing.
+    fn open(&self, room: &RoomName) -> Op<Result<(), BackendError>>;
+
+    /// Forgets a room's sequence.
+    fn close(&self, room: &RoomName) -> Op<Result<(), BackendError>>;
+
+    /// Numbers a message and hands it over. `None`: there is no such room, and nobody hears it.
+    fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, BackendError>>;
+
+    /// Adds one member to those that `worker` has in a room. The result is the latest number: everything above it
+    /// reaches the worker from now on. `None`: there is no such room.
+    fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>>;
+
+    /// Takes one member from those that `worker` has in a room.
+    fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>>;
+}
+
+/// Knows rooms, their authentication patterns and their members.
+///
+/// Guarantees: what one call changed, the next call of anybody sees.
+pub trait Directory: fmt::Debug + Send + Sync {
+    /// Makes a room. `false`: it existed.
+    fn add_room(&self, room: &RoomName, max_rooms: usize) -> Op<Result<bool, AddRoomError>>;
+
+    /// Begins to destroy a room: from now on nobody joins it. `false`: there is no such room, or it is being destroyed.
+    fn begin_destroy(&self, room: &RoomName) -> Op<Result<bool, BackendError>>;
+
+    /// Forgets a room, its pattern and its members.
+    fn forget(&self, room: &RoomName) -> Op<Result<(), BackendError>>;
+
+    /// A room's pattern, if there is such a room.
+    fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>>;
+
+    /// Every room, sorted by name.
+    fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>>;
+
+    /// Replaces a room's pattern. `false`: there is no such room.
+    fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>>;
+
+    /// Notes a member. `false`: there is no such room.
+    fn add_member(&self, room: &RoomName, member: Member) -> Op<Result<bool, BackendError>>;
+
+    /// Forgets a member.
+    fn remove_member(&self, room: &RoomName, id: ConnId) -> Op<Result<(), BackendError>>;
+
+    /// Who is in a room, in the order of joining. `None`: there is no such room.
+    fn members(&self, room: &RoomName) -> Op<Result<Option<Vec<Member>>, BackendError>>;
+}
+
+/// Why a room was not made.
+#[derive(Debug, Error)]
+pub enum AddRoomError {
+    /// There are `limits.max_rooms` already.
+    #[error("too many rooms")]
+    TooMany,
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// What is known of a room besides its members.
+#[derive(Clone, Debug)]
+pub struct RoomInfo {
+    /// Who may join.
+    pub pattern: Arc<Pattern>,
+}
+
+/// Who may join a room: attributes of the connection and the values they must have, all of them. Empty: everybody.
+///
+/// Values are texts, numbers and booleans, equal only to the same type: `true` is not `"true"`; `1` is `1.0`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pattern(pub Vec<(String, Value)>);
+
+impl Pattern {
+    /// Whether `attribute`, which looks one up by its name, matches all pairs. What is absent or null never matches.
+    pub fn matches(&self, mut attribute: impl FnMut(&str) -> Option<Value>) -> bool {
+        self.0.iter().all(|(key, wanted)| attribute(key).is_some_and(|value| is_same(&value, wanted)))
+    }
+}
+
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Null, _) | (_, Value::Null) => false,
+        (Value::Number(a), Value::Number(b)) => a == b || (a.as_f64() == b.as_f64() && (a.is_f64() || b.is_f64())),
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pattern_matches_on_type_and_value_and_needs_every_pair() {
+        let pattern = Pattern(vec![("a".into(), json!(true)), ("n".into(), json!(1))]);
+        let with = |a: Value, n: Value| pattern.matches(|key| Some(if key == "a" { a.clone() } else { n.clone() }));
+        assert!(with(json!(true), json!(1)));
+        assert!(with(json!(true), json!(1.0)));
+        assert!(!with(json!("true"), json!(1)));
+        assert!(!with(json!(true), json!("1")));
+        assert!(!with(json!(true), json!(true)));
+        assert!(!with(json!(null), json!(1)));
+        assert!(!pattern.matches(|key| (key == "a").then(|| json!(true))));
+        assert!(!Pattern(vec![("a".into(), json!(null))]).matches(|_| Some(json!(null))));
+        assert!(Pattern::default().matches(|_| None));
+    }
+
+    #[test]
+    fn large_whole_numbers_are_not_mixed_up() {
+        let (a, b) = (json!(u64::MAX), json!(u64::MAX - 1));
+        assert!(!is_same(&a, &b));
+        assert!(is_same(&a, &a));
+    }
+}
