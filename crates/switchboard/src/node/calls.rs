@@ -1,0 +1,146 @@
+//! What workers ask of the node.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use switchboard_proto::call::{ActionCall, ActionError, Answer, Call, CallError, Content, Outcome};
+use switchboard_proto::close::CloseReason;
+use switchboard_proto::event::Sender;
+use switchboard_proto::id::RoomName;
+
+use crate::op::{BoxFuture, Op, Panic, catch, caught};
+use crate::worker::calls::{Caller, Calls};
+
+use super::Node;
+use super::chat::crashed_call;
+use super::hooks::{Change, Saying};
+
+impl Calls for Node {
+    fn opened(&self, caller: &Caller) {
+        self.0.registry.insert(caller.facts.id, caller.address);
+        self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            connection = %caller.facts.id, remote = %caller.facts.remote, kind = caller.facts.kind.as_str(),
+            "connection opened"
+        );
+    }
+
+    fn closed(&self, caller: &Caller, reason: CloseReason) {
+        self.0.registry.remove(caller.facts.id);
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
+        self.0.closed.notify_one();
+        tracing::debug!(connection = %caller.facts.id, reason = reason.as_str(), "connection closed");
+    }
+
+    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>> {
+        let node = self.clone();
+        Op::start(async move { node.begin_join(&caller, &room).await }, |panic| {
+            tracing::error!(panic = panic.0, "a join panicked");
+            Err(CallError::Unavailable)
+        })
+    }
+
+    fn joined(&self, caller: &Caller, room: &RoomName) {
+        self.run_callbacks(Change::Join, caller, room);
+    }
+
+    fn leave(&self, caller: Caller, room: RoomName) -> Op<()> {
+        self.run_callbacks(Change::Leave, &caller, &room);
+        self.unjoin(caller, room)
+    }
+
+    fn unjoin(&self, caller: Caller, room: RoomName) -> Op<()> {
+        let node = self.clone();
+        Op::start(async move { node.end_membership(caller, room).await }, |panic| {
+            tracing::error!(panic = panic.0, "a leave panicked");
+        })
+    }
+
+    fn call(&self, caller: Caller, call: Call) -> Op<Outcome> {
+        match call {
+            Call::Action(call) => self.run_action(caller, call),
+            Call::Documentation => Op::Ready(Ok(Answer::Documentation(self.0.documentation.clone()))),
+            Call::File { name } => self.open_file(name),
+            Call::RoomStatus { room } => {
+                let node = self.clone();
+                Op::start(async move { node.status_of(room).await.map(Answer::Room) }, crashed_call)
+            }
+            Call::Say { room, body } => {
+                let sender = Sender::Connection(caller.facts.id);
+                let connection = Some(self.handle(&caller));
+                self.say(Saying { room, sender, connection, body }).map(|number| match number? {
+                    Some(number) => Ok(Answer::Said { number }),
+                    // The room was destroyed a moment ago; its members are about to be told.
+                    None => Err(CallError::NoSuchRoom),
+                })
+            }
+            // The worker answers or splits these itself.
+            Call::Details | Call::Join { .. } | Call::Leave { .. } => Op::Ready(Err(CallError::Unavailable)),
+        }
+    }
+
+    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        let left = usize::try_from(content.length().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = left.min(self.0.settings.chunk_bytes);
+        let reading = self.0.runtime.spawn_blocking(move || {
+            let mut piece = vec![0; length];
+            let read = content.read_at(offset, &mut piece)?;
+            piece.truncate(read);
+            Ok(piece)
+        });
+        Box::pin(async move { reading.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+    }
+
+    fn spawn(&self, future: BoxFuture<'static, ()>) {
+        self.spawn(future);
+    }
+}
+
+impl Node {
+    fn run_action(&self, caller: Caller, call: ActionCall) -> Op<Outcome> {
+        // Formatters and validators are user code too.
+        let prepared = match catch(|| self.0.actions.prepare(call, caller.facts.kind)) {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => return Op::Ready(Err(CallError::Action(error))),
+            Err(panic) => return Op::Ready(crashed_action(panic)),
+        };
+        let is_long_running = prepared.is_long_running();
+        let connection = self.handle(&caller);
+        let run = async move {
+            let result = prepared.run(connection).await;
+            result.map(Answer::Action).map_err(|failure| CallError::Action(ActionError::from(failure)))
+        };
+        if is_long_running {
+            let run = caught(run, crashed_action);
+            let runtime = self.0.runtime.clone();
+            let running = self.0.runtime.spawn_blocking(move || runtime.block_on(run));
+            return Op::Wait(Box::pin(async move {
+                running.await.unwrap_or_else(|error| crashed_action(Panic(error.to_string())))
+            }));
+        }
+        Op::start(run, crashed_action)
+    }
+
+    fn open_file(&self, name: String) -> Op<Outcome> {
+        let files = self.0.files.clone();
+        let opening = self.0.runtime.spawn_blocking(move || files.open(&name).map(|file| (name, file)));
+        Op::Wait(Box::pin(async move {
+            match opening.await {
+                Ok(Ok((_, file))) => Ok(Answer::File(Arc::new(file))),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a file was asked for and cannot be had");
+                    Err(CallError::FileNotFound)
+                }
+                Err(error) => crashed_call(Panic(error.to_string())),
+            }
+        }))
+    }
+}
+
+fn crashed_action(panic: Panic) -> Outcome {
+    tracing::error!(panic = panic.0, "an action panicked");
+    Err(CallError::Action(ActionError::Crashed))
+}

@@ -1,0 +1,417 @@
+//! Rooms: who may join, who is inside, and what is said. The seed's `api.chatRoom`, method for method.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use switchboard_proto::call::{Answer, CallError, Member, RoomStatus};
+use switchboard_proto::event::Sender;
+use switchboard_proto::face::ConnFacts;
+use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::json::RawJson;
+
+use crate::backend::{AddRoomError, BackendError, Draft, Pattern};
+use crate::hub::mail::{Address, Ask};
+use crate::op::{Op, Panic};
+use crate::worker::calls::Caller;
+
+use super::Node;
+use super::connection::ConnectionHandle;
+use super::hooks::{Change, MembershipChange, SayMiddleware, Saying};
+
+/// Who speaks in [`Node::broadcast`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// A connection, which must be in the room and does not hear itself.
+    Connection(ConnId),
+    /// Anybody the server makes up.
+    Mock(MockConnection),
+}
+
+/// A speaker that is not a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MockConnection {
+    /// What members see as `from`; without one, `0`. The id of a connection speaks for that one, which does not hear it.
+    pub id: Option<String>,
+    /// With a list the room must be in it; without one any room will do.
+    pub rooms: Option<Vec<String>>,
+}
+
+impl Speaker {
+    /// The server.
+    pub fn server() -> Self {
+        Self::Mock(MockConnection::default())
+    }
+
+    /// The server, under a name.
+    pub fn named(id: impl Into<String>) -> Self {
+        Self::Mock(MockConnection { id: Some(id.into()), rooms: None })
+    }
+}
+
+impl From<ConnId> for Speaker {
+    fn from(id: ConnId) -> Self {
+        Self::Connection(id)
+    }
+}
+
+impl From<MockConnection> for Speaker {
+    fn from(mock: MockConnection) -> Self {
+        Self::Mock(mock)
+    }
+}
+
+/// What a connection's rooms look like after [`Node::reauthenticate`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reauthentication {
+    /// Rooms that it is still in.
+    pub rooms: Vec<RoomName>,
+    /// Rooms that it was removed from.
+    pub removed: Vec<RoomName>,
+}
+
+impl Node {
+    /// Makes a room. `true`: it was made; `false`: it existed.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::BadRoomName`], and [`CallError::TooManyRooms`] at `limits.max_rooms`.
+    pub async fn add_room(&self, room: &str) -> Result<bool, CallError> {
+        let room = RoomName::parse(room)?;
+        let max_rooms = match self.0.settings.max_rooms {
+            0 => usize::MAX,
+            max_rooms => max_rooms,
+        };
+        // Opened first: a room that can be joined can be spoken in.
+        self.0.broker.open(&room).await.map_err(unavailable)?;
+        match self.0.directory.add_room(&room, max_rooms).await {
+            Ok(is_new) => Ok(is_new),
+            Err(error) => {
+                self.0.broker.close(&room).await.map_err(unavailable)?;
+                Err(match error {
+                    AddRoomError::TooMany => CallError::TooManyRooms,
+                    AddRoomError::Backend(error) => unavailable(error),
+                })
+            }
+        }
+    }
+
+    /// Destroys a room: its members are told and removed, then room and pattern are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`].
+    pub async fn destroy_room(&self, room: &str) -> Result<(), CallError> {
+        let room = existing_name(room)?;
+        if !self.0.directory.begin_destroy(&room).await.map_err(unavailable)? {
+            return Err(CallError::NoSuchRoom);
+        }
+        let notice = RawJson::from_text("this room has been deleted");
+        self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await?;
+        // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
+        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
+        self.0.directory.forget(&room).await.map_err(unavailable)?;
+        self.0.broker.close(&room).await.map_err(unavailable)
+    }
+
+    /// Whether there is such a room.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`].
+    pub async fn room_exists(&self, room: &str) -> Result<bool, CallError> {
+        match RoomName::parse(room) {
+            Ok(room) => Ok(self.0.directory.room(&room).await.map_err(unavailable)?.is_some()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Every room, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`].
+    pub async fn rooms(&self) -> Result<Vec<RoomName>, CallError> {
+        self.0.directory.rooms().await.map_err(unavailable)
+    }
+
+    /// Who is in a room, in the order of joining.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`]; "a room is required" when `room` is empty.
+    pub async fn room_status(&self, room: &str) -> Result<RoomStatus, CallError> {
+        if room.is_empty() {
+            RoomName::parse(room)?;
+        }
+        self.status_of(existing_name(room)?).await
+    }
+
+    pub(super) async fn status_of(&self, room: RoomName) -> Result<RoomStatus, CallError> {
+        let members = self.0.directory.members(&room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        Ok(RoomStatus { room, members })
+    }
+
+    /// Lets only those connections join whose attribute `key` is `value`, type included; replaces what was set before.
+    /// Members are looked at again: those that fail are removed, without being told.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`].
+    pub async fn set_authentication_pattern(
+        &self,
+        room: &str,
+        key: &str,
+        value: impl Into<Value>,
+    ) -> Result<(), CallError> {
+        self.set_pattern(room, Pattern(vec![(key.to_owned(), value.into())])).await
+    }
+
+    /// Lets everybody join. Nobody is looked at again.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`].
+    pub async fn clear_authentication_pattern(&self, room: &str) -> Result<(), CallError> {
+        self.set_pattern(room, Pattern::default()).await
+    }
+
+    /// [`Node::set_authentication_pattern`] with any number of pairs, all of which must match.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`].
+    pub async fn set_pattern(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
+        let room = existing_name(room)?;
+        if !self.0.directory.set_pattern(&room, pattern.clone()).await.map_err(unavailable)? {
+            return Err(CallError::NoSuchRoom);
+        }
+        if !pattern.0.is_empty() {
+            let node = self.clone();
+            let check: crate::hub::mail::MemberCheck = Arc::new(move |facts| node.is_authorized(facts, &pattern));
+            self.ask_all(|reply| Ask::Recheck(room.clone(), Arc::clone(&check), reply)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a connection may join a room.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`], [`CallError::NoSuchConnection`].
+    pub async fn authorize(&self, id: ConnId, room: &str) -> Result<bool, CallError> {
+        let room = existing_name(room)?;
+        let info = self.0.directory.room(&room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        let connection = self.connection(id).await?;
+        Ok(self.is_authorized(&connection.handle.facts, &info.pattern))
+    }
+
+    fn is_authorized(&self, facts: &ConnFacts, pattern: &Pattern) -> bool {
+        pattern.matches(|name| self.attribute(facts, name))
+    }
+
+    /// Looks at all rooms of a connection again and removes it from those that it may not be in any more.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchConnection`].
+    pub async fn reauthenticate(&self, id: ConnId) -> Result<Reauthentication, CallError> {
+        let connection = self.connection(id).await?;
+        let mut result = Reauthentication::default();
+        for room in connection.rooms {
+            let info = self.0.directory.room(&room).await.map_err(unavailable)?;
+            if info.is_some_and(|info| self.is_authorized(&connection.handle.facts, &info.pattern)) {
+                result.rooms.push(room);
+            } else if self.remove_from(connection.handle.address, room.clone()).await.is_ok() {
+                result.removed.push(room);
+            }
+        }
+        Ok(result)
+    }
+
+    /// Makes a connection a member of a room, under the rules that hold for a client that asks.
+    ///
+    /// # Errors
+    ///
+    /// Those of joining, and [`CallError::NoSuchConnection`].
+    pub async fn add_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
+        let room = existing_name(room)?;
+        self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
+    }
+
+    /// Ends a membership.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotMember`], [`CallError::NoSuchRoom`], [`CallError::NoSuchConnection`].
+    pub async fn remove_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
+        let room = existing_name(room)?;
+        self.remove_from(self.locate(id)?, room).await
+    }
+
+    async fn remove_from(&self, address: Address, room: RoomName) -> Result<(), CallError> {
+        self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await?.map(drop)
+    }
+
+    /// Says something to all members of a room, under the context `user`. The result is the message's number; `None`: there
+    /// is no such room, and nobody hears it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::MessageRequired`] for `null`, `""` and a room without a name; [`CallError::NotMember`] for a
+    /// connection that is not inside, and for a mock connection whose list of rooms lacks it; [`CallError::Refused`] by
+    /// middleware.
+    pub async fn broadcast(
+        &self,
+        speaker: impl Into<Speaker>,
+        room: &str,
+        message: impl Into<RawJson>,
+    ) -> Result<Option<u64>, CallError> {
+        let body = message.into();
+        if room.is_empty() || body.is_blank() {
+            return Err(CallError::MessageRequired);
+        }
+        let Ok(room) = RoomName::parse(room) else { return Ok(None) };
+        let (sender, connection) = match speaker.into() {
+            Speaker::Connection(id) => {
+                let info = self.connection(id).await?;
+                if !info.rooms.contains(&room) {
+                    return Err(CallError::NotMember(room));
+                }
+                (Sender::Connection(id), Some(info.handle))
+            }
+            Speaker::Mock(mock) => {
+                if mock.rooms.is_some_and(|rooms| !rooms.iter().any(|other| other == room.as_str())) {
+                    return Err(CallError::NotMember(room));
+                }
+                match mock.id {
+                    None => (Sender::Server, None),
+                    Some(name) => {
+                        let spoken_for = ConnId::parse(&name).filter(|id| self.locate(*id).is_ok());
+                        let info = match spoken_for {
+                            Some(id) => self.connection(id).await.ok(),
+                            None => None,
+                        };
+                        (Sender::Named(name.into()), info.map(|info| info.handle))
+                    }
+                }
+            }
+        };
+        self.say(Saying { room, sender, connection, body }).await
+    }
+
+    /// Runs `callback` whenever a connection has joined a room, on the node that holds it. Lower priorities run first;
+    /// ActionHero's default is 100. Callbacks cannot refuse, and a join does not wait for what they start.
+    pub fn add_join_callback(&self, priority: i32, callback: impl Fn(&MembershipChange) + Send + Sync + 'static) {
+        self.0.hooks.add_callback(Change::Join, priority, Arc::new(callback));
+    }
+
+    /// Runs `callback` whenever a connection leaves a room, in whatever way, while it still counts as a member.
+    pub fn add_leave_callback(&self, priority: i32, callback: impl Fn(&MembershipChange) + Send + Sync + 'static) {
+        self.0.hooks.add_callback(Change::Leave, priority, Arc::new(callback));
+    }
+
+    /// Adds middleware that looks at every message before it is said.
+    pub fn add_say_middleware(&self, priority: i32, middleware: impl SayMiddleware) {
+        self.0.hooks.add_say(priority, Arc::new(middleware));
+    }
+
+    /// Says something on behalf of a connection that is a member, or was one a moment ago.
+    pub(super) fn broadcast_later(&self, connection: &ConnectionHandle, room: RoomName, body: RawJson) {
+        if body.is_blank() {
+            return;
+        }
+        let sender = Sender::Connection(connection.id());
+        match self.say(Saying { room, sender, connection: Some(connection.clone()), body }) {
+            Op::Ready(_) => {}
+            Op::Wait(future) => self.spawn(Box::pin(async move { drop(future.await) })),
+        }
+    }
+
+    /// Runs middleware, if there is any, and publishes.
+    pub(super) fn say(&self, mut saying: Saying) -> Op<Result<Option<u64>, CallError>> {
+        let lists = self.0.hooks.lists();
+        if lists.say.is_empty() {
+            let origin = saying.connection.map(|connection| connection.address);
+            return self.publish(self.draft(saying.room, saying.sender, saying.body, origin));
+        }
+        let node = self.clone();
+        let looked_at = async move {
+            for (_, middleware) in &lists.say {
+                middleware.say(&mut saying).await.map_err(CallError::Refused)?;
+            }
+            let origin = saying.connection.map(|connection| connection.address);
+            node.publish(node.draft(saying.room, saying.sender, saying.body, origin)).await
+        };
+        Op::start(looked_at, |panic| {
+            tracing::error!(panic = panic.0, "say middleware panicked");
+            Err(CallError::Unavailable)
+        })
+    }
+
+    fn draft(&self, room: RoomName, sender: Sender, body: RawJson, origin: Option<Address>) -> Draft {
+        Draft { room, sender, body, sent_at: super::unix_ms(), origin, echo: self.0.settings.echo_to_sender }
+    }
+
+    fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, CallError>> {
+        let node = self.clone();
+        self.0.broker.publish(draft).map(move |published| {
+            let number = published.map_err(unavailable)?;
+            if number.is_some() {
+                node.0.counters.published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok(number)
+        })
+    }
+
+    /// The node's part of a join: the room exists, the connection may, the backend knows.
+    pub(super) async fn begin_join(&self, caller: &Caller, room: &RoomName) -> Result<u64, CallError> {
+        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        if !self.is_authorized(&caller.facts, &info.pattern) {
+            return Err(CallError::NotAuthorized);
+        }
+        let worker = caller.address.worker;
+        // Subscribed before anybody is told, so that nothing is lost in between.
+        let after = self.0.broker.subscribe(room, worker).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        let member = Member { id: caller.facts.id, joined_at: caller.now.unix_ms };
+        let added = self.0.directory.add_member(room, member).await;
+        if !matches!(added, Ok(true)) {
+            self.0.broker.unsubscribe(room, worker).await.map_err(unavailable)?;
+        }
+        if added.map_err(unavailable)? { Ok(after) } else { Err(CallError::NoSuchRoom) }
+    }
+
+    /// What [`Node::begin_join`] did, undone.
+    pub(super) async fn end_membership(&self, caller: Caller, room: RoomName) {
+        let removed = self.0.directory.remove_member(&room, caller.facts.id).await;
+        let unsubscribed = self.0.broker.unsubscribe(&room, caller.address.worker).await;
+        if let Err(error) = removed.and(unsubscribed) {
+            unavailable(error);
+        }
+    }
+
+    pub(super) fn run_callbacks(&self, which: Change, caller: &Caller, room: &RoomName) {
+        self.0.hooks.run(which, || MembershipChange { connection: self.handle(caller), room: room.clone() });
+    }
+
+    pub(super) fn handle(&self, caller: &Caller) -> ConnectionHandle {
+        ConnectionHandle { facts: caller.facts.clone(), address: caller.address, node: self.clone() }
+    }
+}
+
+/// The name of a room that may exist.
+fn existing_name(room: &str) -> Result<RoomName, CallError> {
+    RoomName::parse(room).map_err(|_| CallError::NoSuchRoom)
+}
+
+/// Two texts: the operator reads the cause, the client that it is unavailable.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn unavailable(error: BackendError) -> CallError {
+    tracing::error!(%error, "the backend failed");
+    CallError::Unavailable
+}
+
+/// What a call becomes when user code inside it panics.
+pub(super) fn crashed_call(panic: Panic) -> Result<Answer, CallError> {
+    tracing::error!(panic = panic.0, "a call panicked");
+    Err(CallError::Unavailable)
+}

@@ -1,0 +1,84 @@
+//! The public folder, and nothing outside it.
+//!
+//! Names are resolved by the system below a directory handle; no text is compared. Only regular files are opened, and
+//! without waiting, so that neither a device nor a pipe can hold anybody up.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use switchboard_proto::call::Content;
+
+/// Where files come from.
+#[derive(Clone, Debug)]
+pub(super) struct PublicFolder {
+    root: PathBuf,
+    index: String,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct OpenFile {
+    file: std::fs::File,
+    length: u64,
+}
+
+impl PublicFolder {
+    pub(super) fn new(root: PathBuf, index: String) -> Self {
+        Self { root, index }
+    }
+
+    /// Opens the file of that name, or the index file of the folder of that name. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the reason: it cannot be had.
+    pub(super) fn open(&self, name: &str) -> io::Result<impl Content + use<>> {
+        if name.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // A leading slash means the public folder, as on the real servers.
+        let name = match name.trim_start_matches('/') {
+            "" => ".",
+            name => name,
+        };
+        // Opened each time, so that a folder that is put in place later, or replaced, is found.
+        let root = Dir::open_ambient_dir(&self.root, ambient_authority())?;
+        let path = Path::new(name);
+        let file = match open_regular(&root, path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => open_regular(&root, &path.join(&self.index))?,
+            opened => opened?,
+        };
+        let length = file.metadata()?.len();
+        Ok(OpenFile { file, length })
+    }
+}
+
+fn open_regular(root: &Dir, path: &Path) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = root.open_with(path, &options)?.into_std();
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else if kind.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::NotFound, "not a regular file"))
+    }
+}
+
+impl Content for OpenFile {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, piece: &mut [u8]) -> io::Result<usize> {
+        // A file that grows meanwhile is sent as long as it was.
+        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = piece.len().min(left);
+        self.file.read_at(&mut piece[..length], offset)
+    }
+}

@@ -1,0 +1,315 @@
+//! The node: everything that may be asked, in one place.
+//!
+//! [`Node`] is what faces, embedders and later the admin API use alike: rooms and members ([`chat`]), connections and
+//! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]). Workers reach it through their own trait,
+//! implemented in `calls`.
+
+pub(crate) mod calls;
+mod chat;
+pub mod connection;
+mod files;
+pub mod hooks;
+mod registry;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use switchboard_proto::call::CallError;
+use switchboard_proto::close::CloseReason;
+use switchboard_proto::event::Event;
+use switchboard_proto::face::ConnFacts;
+use switchboard_proto::id::ConnId;
+use switchboard_proto::json::RawJson;
+use tokio::sync::{Notify, oneshot};
+
+pub use chat::{MockConnection, Reauthentication, Speaker};
+pub use registry::{State, StateError};
+
+use crate::action::Actions;
+use crate::action::cache::Cache;
+use crate::backend::{Broker, Directory};
+use crate::config::Config;
+use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
+use crate::hub::mailbox::Mailbox;
+use crate::op::BoxFuture;
+
+use connection::{ConnectionHandle, ConnectionInfo};
+use files::PublicFolder;
+use hooks::Hooks;
+use registry::Registry;
+
+/// A running node. Cloning shares it.
+///
+/// Methods are called from any task or thread; none blocks.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    actions: Actions,
+    documentation: RawJson,
+    cache: Cache,
+    broker: Box<dyn Broker>,
+    directory: Box<dyn Directory>,
+    registry: Registry,
+    hooks: Hooks,
+    files: PublicFolder,
+    settings: NodeSettings,
+    workers: Vec<Mailbox>,
+    counters: Counters,
+    /// A connection has ended.
+    closed: Notify,
+    started: Instant,
+    runtime: tokio::runtime::Handle,
+}
+
+/// What a node takes from the configuration.
+#[derive(Clone, Copy, Debug)]
+struct NodeSettings {
+    echo_to_sender: bool,
+    max_rooms: usize,
+    chunk_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    accepted: AtomicU64,
+    connections: AtomicUsize,
+    published: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+}
+
+/// Figures of a node at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections open now.
+    pub connections: usize,
+    /// Room messages numbered since the start.
+    pub published: u64,
+    /// Connections ended since the start, by reason, in the order of [`CloseReason::ALL`].
+    pub closed: [u64; CloseReason::ALL.len()],
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+/// What a node is made of.
+pub(crate) struct Parts {
+    pub(crate) actions: Actions,
+    pub(crate) broker: Box<dyn Broker>,
+    pub(crate) directory: Box<dyn Directory>,
+    pub(crate) workers: Vec<Mailbox>,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Node {
+    pub(crate) fn new(config: &Config, parts: Parts) -> Self {
+        let Parts { actions, broker, directory, workers, runtime } = parts;
+        Self(Arc::new(Inner {
+            name: config.node.name.clone(),
+            documentation: actions.documentation(),
+            actions,
+            cache: Cache::new(config.actions.cache_max_bytes),
+            broker,
+            directory,
+            registry: Registry::new(),
+            hooks: Hooks::default(),
+            files: PublicFolder::new(config.files.root.clone(), config.files.index.clone()),
+            settings: NodeSettings {
+                echo_to_sender: config.rooms.echo_to_sender
+                    || config.servers.socket.compat == crate::config::Compat::Modern,
+                max_rooms: config.limits.max_rooms,
+                chunk_bytes: config.files.chunk_bytes,
+            },
+            workers,
+            counters: Counters::default(),
+            closed: Notify::new(),
+            started: Instant::now(),
+            runtime,
+        }))
+    }
+
+    /// Its name (`node.name`).
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// How long it has been running, in milliseconds.
+    pub fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        unix_ms()
+    }
+
+    /// The cache that actions share.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// The description of every action: a JSON object, name to version to description.
+    pub fn documentation(&self) -> &RawJson {
+        &self.0.documentation
+    }
+
+    /// Its figures.
+    pub fn figures(&self) -> Figures {
+        let counters = &self.0.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            accepted: load(&counters.accepted),
+            connections: counters.connections.load(Ordering::Relaxed),
+            published: load(&counters.published),
+            closed: std::array::from_fn(|index| load(&counters.closed[index])),
+        }
+    }
+
+    /// The ids of every connection of this node, in no order.
+    pub fn connection_ids(&self) -> Vec<ConnId> {
+        self.0.registry.ids()
+    }
+
+    /// What is known of a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchConnection`].
+    pub async fn connection(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
+        let address = self.locate(id)?;
+        let Inspection { facts, rooms, outbox_bytes } =
+            self.ask(address, |key, reply| Ask::Inspect(key, reply)).await?;
+        let handle = ConnectionHandle { facts, address, node: self.clone() };
+        Ok(ConnectionInfo { handle, rooms, outbox_bytes })
+    }
+
+    /// Sends one client a message, as it is (`connection.sendMessage`).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchConnection`].
+    pub async fn send_message(&self, id: ConnId, message: impl Into<RawJson>) -> Result<(), CallError> {
+        let event = Event::Message(message.into());
+        self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await
+    }
+
+    /// Ends a connection; its client is told in the way of its wire.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchConnection`].
+    pub async fn disconnect(&self, id: ConnId) -> Result<(), CallError> {
+        self.ask(self.locate(id)?, |key, reply| Ask::Remove(key, reply)).await
+    }
+
+    /// Sets a value of a connection's server-only state; `null` removes it.
+    ///
+    /// # Errors
+    ///
+    /// See [`StateError`].
+    pub fn set_connection_state(&self, id: ConnId, name: &str, value: impl Into<Value>) -> Result<(), StateError> {
+        self.0.registry.set_state(id, name, value.into())
+    }
+
+    /// An attribute that authentication patterns look at: a fact, else a value of the state.
+    fn attribute(&self, facts: &ConnFacts, name: &str) -> Option<Value> {
+        match name {
+            "connectedAt" => Some(facts.connected_at.into()),
+            "fingerprint" => facts.fingerprint().map(Value::from),
+            "id" => Some(facts.id.to_string().into()),
+            "remoteIP" => Some(facts.remote.to_string().into()),
+            "remotePort" => Some(facts.remote.port().into()),
+            "type" => Some(facts.kind.as_str().into()),
+            "user" => None,
+            name => self.0.registry.state_value(facts.id, name),
+        }
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    fn locate(&self, id: ConnId) -> Result<Address, CallError> {
+        self.0.registry.locate(id).ok_or(CallError::NoSuchConnection)
+    }
+
+    /// Asks the worker that owns a connection. No answer means that the connection has ended.
+    async fn ask<T: Send + 'static>(
+        &self,
+        address: Address,
+        ask: impl FnOnce(crate::hub::mail::ConnKey, Reply<T>) -> Ask,
+    ) -> Result<T, CallError> {
+        let (reply, answer) = reply();
+        self.0.workers[usize::from(address.worker)].push(Mail::Ask(ask(address.key, reply))).await;
+        answer.await.map_err(|_| CallError::NoSuchConnection)
+    }
+
+    /// Asks every worker and waits for all of them. One that has ended does not count.
+    async fn ask_all<T: Send + 'static>(&self, mut ask: impl FnMut(Reply<T>) -> Ask) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.0.workers.len());
+        for worker in &self.0.workers {
+            let (reply, answer) = reply();
+            worker.push(Mail::Ask(ask(reply))).await;
+            answers.push(answer);
+        }
+        let mut values = Vec::with_capacity(answers.len());
+        for answer in answers {
+            values.extend(answer.await.ok());
+        }
+        values
+    }
+
+    /// Pushes the same mail to every worker.
+    pub(crate) async fn tell_all(&self, ask: impl Fn() -> Ask) {
+        for worker in &self.0.workers {
+            worker.push(Mail::Ask(ask())).await;
+        }
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let closed = self.0.closed.notified();
+            if self.0.counters.connections.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    /// Tells every worker to end, from a place that cannot wait. A worker that has no space for it ends with the process.
+    pub(crate) fn stop_now(&self) {
+        for worker in &self.0.workers {
+            let stop = Mail::Ask(Ask::Stop);
+            if let Some(permit) = worker.try_reserve(stop.weight()) {
+                permit.push(stop);
+            }
+        }
+    }
+
+    fn spawn(&self, future: BoxFuture<'static, ()>) {
+        // The task ends by itself; nobody waits for it.
+        drop(self.0.runtime.spawn(future));
+    }
+}
+
+fn reply<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<T>) {
+    let (sender, receiver) = oneshot::channel();
+    // Whoever asked may have stopped waiting.
+    (Box::new(move |value| drop(sender.send(value))), receiver)
+}
+
+/// The time, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
