@@ -1,4 +1,42 @@
-//! Switchboard.
+//! Switchboard: a realtime connection server.
+//!
+//! It holds persistent connections, today of ActionHero's line protocol over TCP, TLS and Unix sockets, puts them into
+//! chat rooms and lets an application answer their actions.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), switchboard::server::StartError> {
+//! use switchboard::{Config, Server};
+//!
+//! let server = Server::builder(Config::default()).start().await?;
+//! println!("{}", server.ready_line());
+//! server.node().add_room("lobby").await.ok();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Read in this order: [`server`] starts and stops, [`node`] is everything that may be asked, [`action`] is what the
+//! application answers, [`hub`] is where messages meet connections, `worker` is the loop that drives it, [`backend`] is what
+//! nodes share. The wire is in the crate `switchboard-proto`.
+
+#![forbid(unsafe_code)]
+
+pub mod server;
+
+pub mod action;
+pub mod node;
+
+pub mod backend;
+pub mod hub;
+pub mod op;
+pub(crate) mod worker;
 
 pub mod cli;
 pub mod config;
+pub mod net;
+pub mod telemetry;
+
+pub use config::Config;
+pub use node::Node;
+pub use server::Server;
+pub use switchboard_proto as proto;

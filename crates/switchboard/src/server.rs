@@ -1,0 +1,447 @@
+//! A whole server: workers, node and listeners, from start to planned stop.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Poll, Waker};
+use switchboard_proto::actionhero::{Compat, SocketSettings};
+use switchboard_proto::face::FaceSettings;
+use switchboard_proto::frame::line::Framing;
+use switchboard_proto::json::JsonLimits;
+use switchboard_proto::params::ParamLimits;
+use switchboard_proto::peer::PeerKind;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::action::{Action, ActionExists, Actions, Middleware, builtin};
+use crate::backend::Pattern;
+use crate::backend::memory::{MemoryBroker, MemoryDirectory};
+use crate::config::{self, Config, ConfigError};
+use crate::hub::mail::Ask;
+use crate::hub::mailbox::inbox;
+use crate::hub::{HubLimits, SlowConsumer};
+use crate::net::listen::{Bound, ListenAddress, bind};
+use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
+use crate::node::{Node, Parts};
+use crate::op::catch;
+use crate::worker::{self, Listener, WAKE, Worker, WorkerSettings};
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Two actions have the same name and version.
+    #[error(transparent)]
+    Action(#[from] ActionExists),
+    /// A listener could not be bound.
+    #[error("servers.socket cannot listen on {address}: {error}{remedy}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+        /// What can be done about it.
+        remedy: &'static str,
+    },
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A starting room could not be made.
+    #[error("rooms.starting: {name:?}: {reason}")]
+    Room {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The system refused a thread or an event queue.
+    #[error("a worker could not be started: {0}")]
+    Worker(#[from] io::Error),
+    /// TLS could not be set up.
+    #[error("servers.socket.{0}")]
+    Tls(#[from] TlsError),
+}
+
+/// A server before it runs.
+#[must_use = "a server does nothing until it is started"]
+pub struct ServerBuilder {
+    config: Config,
+    actions: Actions,
+    problem: Option<ActionExists>,
+    setup: Vec<Box<dyn FnOnce(&Node) + Send>>,
+}
+
+impl std::fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerBuilder").field("actions", &self.actions).finish_non_exhaustive()
+    }
+}
+
+impl ServerBuilder {
+    /// Adds an action. The default actions are there already.
+    pub fn action(mut self, action: impl Action) -> Self {
+        if let Err(problem) = self.actions.register(action) {
+            self.problem.get_or_insert(problem);
+        }
+        self
+    }
+
+    /// Adds middleware around all actions. Lower priorities come first; ActionHero's default is 100.
+    pub fn middleware(mut self, priority: i32, middleware: impl Middleware) -> Self {
+        self.actions.add_middleware(priority, middleware);
+        self
+    }
+
+    /// Runs `setup` once the node exists and before anybody can connect: the place to add callbacks.
+    pub fn setup(mut self, setup: impl FnOnce(&Node) + Send + 'static) -> Self {
+        self.setup.push(Box::new(setup));
+        self
+    }
+
+    /// Starts the server in the current tokio runtime, which must have its IO and time drivers enabled. When this returns,
+    /// every listener is bound and clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Nothing is left running then.
+    pub async fn start(self) -> Result<Server, StartError> {
+        let Self { config, actions, problem, setup } = self;
+        if let Some(problem) = problem {
+            return Err(problem.into());
+        }
+        config.validate()?;
+        let runtime = tokio::runtime::Handle::current();
+        let socket = &config.servers.socket;
+        let certificates = match socket.secure {
+            true => Some(Arc::new(Certificates::new(server_config(&socket.tls)?))),
+            false => None,
+        };
+
+        let count = match config.node.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => usize::from(workers),
+        };
+        let mut loops = Vec::with_capacity(count);
+        let mut mailboxes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), WAKE)?;
+            let (mailbox, inbox) = inbox(config.limits.inbox_bytes, move || {
+                if let Err(error) = waker.wake() {
+                    tracing::error!(%error, "a worker could not be woken");
+                }
+            });
+            mailboxes.push(mailbox);
+            loops.push((poll, inbox));
+        }
+
+        let faces = Arc::new(FaceSettings { socket: socket_settings(&config, &actions) });
+        let node = Node::new(
+            &config,
+            Parts {
+                actions,
+                broker: Box::new(MemoryBroker::new(mailboxes.clone())),
+                directory: Box::new(MemoryDirectory::default()),
+                workers: mailboxes.clone(),
+                runtime: runtime.clone(),
+            },
+        );
+        make_rooms(&node, &config).await?;
+        setup.into_iter().for_each(|setup| setup(&node));
+
+        let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        let settings = worker_settings(&config);
+        let mut server = Server {
+            addresses: Addresses::default(),
+            socket_file: None,
+            node: node.clone(),
+            threads: Vec::with_capacity(count),
+            acceptors: Vec::new(),
+            certificates: certificates.clone(),
+            tls: socket.tls.clone(),
+            drain_timeout: config.node.drain_timeout,
+            failures: mpsc::channel(1).1,
+        };
+        let mut listeners = Vec::new();
+        if socket.enabled {
+            let (bound, address) = bind(socket).map_err(|error| bind_error(&config, error))?;
+            if let ListenAddress::Unix(path) = &address {
+                server.socket_file = Some(path.clone());
+            }
+            server.addresses.socket = Some(address);
+            match (bound, certificates) {
+                (Bound::Tcp(listener), None) => listeners.push(Listener::tcp(listener, PeerKind::Socket)),
+                (Bound::Unix(listener), None) => listeners.push(Listener::unix(listener, PeerKind::Socket)),
+                (bound, Some(certificates)) => {
+                    let listener = TlsListener {
+                        certificates,
+                        kind: PeerKind::Socket,
+                        handshake_timeout: config.limits.tls_handshake_timeout,
+                        handshakes_max: off_is_max(config.limits.tls_handshakes_max),
+                        max_connections: settings.max_connections,
+                        workers: mailboxes.clone(),
+                        loads: Arc::clone(&loads),
+                    };
+                    let running = async move {
+                        if let Err(error) = listener.run(bound).await {
+                            tracing::error!(%error, "the TLS listener ended");
+                        }
+                    };
+                    server.acceptors.push(runtime.spawn(running).abort_handle());
+                }
+            }
+        }
+
+        let (failed, failures) = mpsc::channel(count);
+        server.failures = failures;
+        let started = Instant::now();
+        for (index, (poll, inbox)) in loops.into_iter().enumerate() {
+            let parts = worker::Parts {
+                index: index as u16,
+                poll,
+                inbox,
+                mailboxes: mailboxes.clone(),
+                loads: Arc::clone(&loads),
+                calls: Arc::new(node.clone()),
+                faces: Arc::clone(&faces),
+                settings,
+                listeners: std::mem::take(&mut listeners),
+                started,
+            };
+            server.threads.push(spawn_worker(parts, runtime.clone(), failed.clone())?);
+        }
+        Ok(server)
+    }
+}
+
+fn spawn_worker(
+    parts: worker::Parts,
+    runtime: tokio::runtime::Handle,
+    failed: mpsc::Sender<String>,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("worker-{}", parts.index);
+    std::thread::Builder::new().name(name.clone()).spawn(move || {
+        // Futures are polled in place, and what they make (timers, sockets) belongs to the runtime.
+        let _context = runtime.enter();
+        let reason = match catch(|| Worker::new(parts).run()) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("panicked: {}", panic.0),
+        };
+        tracing::error!(worker = name, reason, "a worker ended");
+        // With one already told, the server is ending.
+        let _ = failed.try_send(format!("{name}: {reason}"));
+    })
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The line protocol.
+    pub socket: Option<ListenAddress>,
+}
+
+/// A running server. Dropping it ends everything at once; [`Server::stop`] ends it as planned.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    /// Removed at the end.
+    socket_file: Option<PathBuf>,
+    node: Node,
+    threads: Vec<JoinHandle<()>>,
+    acceptors: Vec<AbortHandle>,
+    certificates: Option<Arc<Certificates>>,
+    tls: config::Tls,
+    drain_timeout: Duration,
+    failures: mpsc::Receiver<String>,
+}
+
+impl Server {
+    /// A server with this configuration and the default actions.
+    pub fn builder(config: Config) -> ServerBuilder {
+        let mut actions = Actions::default();
+        let problem = builtin::register(&mut actions).err();
+        ServerBuilder { config, actions, problem, setup: Vec::new() }
+    }
+
+    /// The node: rooms, members, connections.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where it listens, with the real ports.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What the program prints once every listener is bound.
+    pub fn ready_line(&self) -> String {
+        let mut line = "switchboard ready".to_owned();
+        if let Some(socket) = &self.addresses.socket {
+            line.push_str(&format!(" socket={socket}"));
+        }
+        line
+    }
+
+    /// Reads the certificate files again. New handshakes use them; connections stay. Without TLS nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be used: then nothing has changed.
+    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+        if let Some(certificates) = &self.certificates {
+            certificates.replace(server_config(&self.tls)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until a worker fails, which is a defect of ours and leaves the server without that worker's connections.
+    pub async fn failed(&mut self) -> String {
+        match self.failures.recv().await {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the server as planned: nobody is accepted any more; who has nothing pending is told and closed, the others when
+    /// their pending actions are answered, at the latest after `servers.socket.shutdown_wait`; whatever is left after
+    /// `node.drain_timeout` is closed.
+    pub async fn stop(mut self) {
+        self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
+        self.node.tell_all(|| Ask::Drain).await;
+        if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, self.node.emptied()).await.is_err()
+        {
+            tracing::warn!(open = self.node.figures().connections, "not every connection ended in time");
+        }
+        self.node.tell_all(|| Ask::Stop).await;
+        let threads = std::mem::take(&mut self.threads);
+        // A panic of a worker has been told already.
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        drop(joined.await);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
+        if !self.threads.is_empty() {
+            self.node.stop_now();
+        }
+        if let Some(path) = self.socket_file.take() {
+            // Somebody may have removed it; then there is nothing to do.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {
+    for room in &config.rooms.starting {
+        let error = |error: switchboard_proto::call::CallError| StartError::Room {
+            name: room.name.clone(),
+            reason: error.to_string(),
+        };
+        node.add_room(&room.name).await.map_err(error)?;
+        if !room.auth.is_empty() {
+            let pairs = room.auth.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            node.set_pattern(&room.name, Pattern(pairs)).await.map_err(error)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind_error(config: &Config, error: io::Error) -> StartError {
+    let socket = &config.servers.socket;
+    let address = match &socket.path {
+        Some(path) => path.display().to_string(),
+        None => format!("{} port {}", socket.bind, socket.port),
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or set servers.socket.port (or path)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 and foreign folders need more rights",
+        io::ErrorKind::AddrNotAvailable => "; servers.socket.bind is no address of this machine",
+        io::ErrorKind::NotFound => "; the folder of servers.socket.path does not exist",
+        _ => "",
+    };
+    StartError::Bind { address, error, remedy }
+}
+
+/// In settings 0 turns a limit off.
+fn off_is_max(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
+    let socket = &config.servers.socket;
+    let limits = &config.limits;
+    SocketSettings {
+        framing: Framing {
+            max_line_bytes: off_is_max(socket.max_line_bytes),
+            delimiter: socket.delimiter.as_bytes().into(),
+        },
+        compat: match socket.compat {
+            config::Compat::Auto => Compat::Auto,
+            config::Compat::Classic => Compat::Classic,
+            config::Compat::Modern => Compat::Modern,
+        },
+        welcome_message: socket.welcome_message.clone(),
+        welcome_delay_ms: millis(socket.welcome_delay),
+        goodbye_message: socket.goodbye_message.clone(),
+        shutdown_wait_ms: match millis(socket.shutdown_wait) {
+            0 => millis(config.node.drain_timeout),
+            wait_ms => wait_ms,
+        },
+        pending_max: off_is_max(config.actions.pending_max),
+        json: JsonLimits { depth: limits.max_json_depth, keys: off_is_max(limits.max_json_keys) },
+        params: ParamLimits { count: off_is_max(limits.max_params), bytes: off_is_max(limits.max_params_bytes) },
+        declared_inputs: socket.param_scrubbing.then(|| actions.declared_inputs()),
+    }
+}
+
+fn worker_settings(config: &Config) -> WorkerSettings {
+    let limits = &config.limits;
+    WorkerSettings {
+        hub: HubLimits {
+            max_outbox_bytes: off_is_max(limits.max_outbox_bytes),
+            slow_consumer: match limits.slow_consumer {
+                config::SlowConsumer::Close => SlowConsumer::Close,
+                config::SlowConsumer::DropNewest => SlowConsumer::DropNewest,
+                config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
+            },
+        },
+        read_pause_bytes: off_is_max(limits.read_pause_bytes),
+        read_buffer_bytes: limits.read_buffer_bytes,
+        batch_bytes: limits.batch_bytes,
+        max_rooms_per_connection: off_is_max(limits.max_rooms_per_connection),
+        max_connections: match limits.max_connections {
+            0 => affordable_connections(),
+            max_connections => max_connections,
+        },
+        close_linger_ms: millis(config.servers.socket.close_linger),
+    }
+}
+
+/// What the limit of open files allows, less what the process itself needs.
+fn affordable_connections() -> usize {
+    const RESERVED: u64 = 64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1) as usize)
+}
+
+/// Raises the limit of open files as far as the system lets this process. For programs; a library leaves it alone.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,215 @@
+//! Where connections come from: listeners that a worker accepts from by itself, and hand-overs from the control plane.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use switchboard_proto::face::{ConnFacts, Remote};
+use switchboard_proto::id::ConnId;
+use switchboard_proto::peer::PeerKind;
+
+use crate::hub::mail::{Adopted, Mail, Socket};
+
+use super::deadlines::Due;
+use super::transport::Transport;
+use super::{Link, Worker};
+
+/// A listener that needs nothing to wait for: plain TCP or a Unix socket. Accepted TCP sockets inherit their options
+/// from it, so that accepting is one system call.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: ListenerSocket,
+    kind: PeerKind,
+    state: State,
+}
+
+#[derive(Debug)]
+enum ListenerSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody waits.
+    Idle,
+    /// Somebody may wait.
+    Ready,
+    /// The process is out of something; tried again later.
+    Paused,
+}
+
+impl Listener {
+    /// Takes a listening TCP socket, not blocking.
+    pub(crate) fn tcp(socket: std::net::TcpListener, kind: PeerKind) -> Self {
+        Self { socket: ListenerSocket::Tcp(TcpListener::from_std(socket)), kind, state: State::Idle }
+    }
+
+    /// Takes a listening Unix socket, not blocking.
+    pub(crate) fn unix(socket: std::os::unix::net::UnixListener, kind: PeerKind) -> Self {
+        Self { socket: ListenerSocket::Unix(UnixListener::from_std(socket)), kind, state: State::Idle }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            ListenerSocket::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
+            ListenerSocket::Unix(socket) => socket.register(registry, token, Interest::READABLE),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    pub(super) fn ready(&mut self) {
+        if self.state == State::Idle {
+            self.state = State::Ready;
+        }
+    }
+
+    pub(super) fn retry(&mut self) {
+        if self.state == State::Paused {
+            self.state = State::Ready;
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Transport, Remote)> {
+        match &self.socket {
+            ListenerSocket::Tcp(socket) => {
+                let (socket, address) = socket.accept()?;
+                Ok((Transport::Tcp(socket), Remote::Ip(canonical(address))))
+            }
+            ListenerSocket::Unix(socket) => {
+                let (socket, _) = socket.accept()?;
+                Ok((Transport::Unix(socket), Remote::Unix))
+            }
+        }
+    }
+}
+
+/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+impl Worker {
+    /// Most connections accepted in one turn, so that a flood does not starve those that are there.
+    const ACCEPTS_PER_TURN: usize = 64;
+    /// How long accepting pauses when the process is out of file descriptors or memory.
+    const ACCEPT_PAUSE_MS: u64 = 100;
+    /// How many more connections than the least loaded worker this one may take before it hands over.
+    const IMBALANCE: usize = 8;
+
+    /// Accepts from every listener where somebody may wait.
+    pub(super) fn accept(&mut self) {
+        for index in 0..self.listeners.len() {
+            let mut accepted = 0;
+            while self.listeners[index].is_ready() && accepted < Self::ACCEPTS_PER_TURN {
+                accepted += 1;
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        let kind = listener.kind;
+        match listener.accept() {
+            Ok((transport, remote)) => self.admit(transport, remote, kind),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => listener.state = State::Idle,
+                // The client went away while it waited.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                _ => {
+                    tracing::warn!(
+                        %error, pause_ms = Self::ACCEPT_PAUSE_MS,
+                        "accepting failed; connections wait in the kernel and existing ones go on"
+                    );
+                    listener.state = State::Paused;
+                    self.deadlines.push(self.now.monotonic_ms + Self::ACCEPT_PAUSE_MS, Due::Accept);
+                }
+            },
+        }
+    }
+
+    /// Takes an accepted connection, hands it to the least loaded worker, or refuses it.
+    fn admit(&mut self, mut transport: Transport, remote: Remote, kind: PeerKind) {
+        if self.total_load() >= self.settings.max_connections {
+            tracing::debug!(%remote, limit = self.settings.max_connections, "too many connections");
+            // One attempt: whoever floods us is not waited for.
+            let _ = transport.write(b"{\"error\":\"too many connections, try again later\",\"context\":\"api\"}\r\n");
+            return;
+        }
+        let own = self.load().load(Ordering::Relaxed);
+        let least =
+            self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate().min_by_key(|(_, load)| *load);
+        let Some((worker, _)) = least.filter(|(_, load)| own > load + Self::IMBALANCE) else {
+            return self.open(transport, Vec::new(), remote, kind);
+        };
+        let socket = match transport {
+            Transport::Tcp(socket) => Socket::Tcp(OwnedFd::from(socket).into()),
+            Transport::Unix(socket) => Socket::Unix(OwnedFd::from(socket).into()),
+            transport @ Transport::Tls(_) => return self.open(transport, Vec::new(), remote, kind),
+        };
+        let mail = Mail::Adopt(Box::new(Adopted { socket, tls: None, received: Vec::new(), kind, remote }));
+        let mailbox = self.mailboxes[worker].clone();
+        // Counted where it goes, or all that one turn accepts would go there.
+        self.loads[worker].fetch_add(1, Ordering::Relaxed);
+        match (mailbox.try_reserve(mail.weight()), mail) {
+            (Some(permit), mail) => permit.push(mail),
+            (None, Mail::Adopt(adopted)) => {
+                self.loads[worker].fetch_sub(1, Ordering::Relaxed);
+                self.open(Transport::new(adopted.socket, None), Vec::new(), remote, kind);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Takes over a connection that was counted when it was handed over.
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { socket, tls, received, kind, remote } = adopted;
+        self.load().fetch_sub(1, Ordering::Relaxed);
+        self.open(Transport::new(socket, tls), received, remote, kind);
+    }
+
+    fn open(&mut self, transport: Transport, received: Vec<u8>, remote: Remote, kind: PeerKind) {
+        let facts = ConnFacts {
+            id: ConnId::from_random(uuid::Uuid::new_v4().as_u128()),
+            kind: kind.connection_type(),
+            remote,
+            connected_at: self.now.unix_ms,
+            fingerprint: kind.fingerprint(&self.faces),
+        };
+        let peer = kind.open();
+        // TLS may have decrypted something already, which readiness does not tell.
+        let readable = matches!(transport, Transport::Tls(_));
+        let link =
+            Link { transport, peer, facts, stash: None, closing: None, readable, at_end: false, streaming: false };
+        let key = self.hub.insert(link.peer.wire_format(), link);
+        self.load().fetch_add(1, Ordering::Relaxed);
+        let Some(caller) = self.caller(key) else { return };
+        self.calls.opened(&caller);
+        let registered = match self.hub.get_mut(key) {
+            Some(connection) => connection.link.transport.register(self.poll.registry(), Token(key.slot as usize)),
+            None => Ok(()),
+        };
+        if let Err(error) = registered {
+            tracing::warn!(%error, "a connection could not be registered");
+            return self.cut(key, switchboard_proto::close::CloseReason::Internal);
+        }
+        self.step(key, |peer, cx| peer.on_open(cx));
+        if self.is_draining {
+            self.step(key, |peer, cx| peer.on_shutdown(cx));
+        }
+        if !received.is_empty() {
+            self.on_segment(key, &received);
+        }
+        if readable {
+            self.resumed.push(key);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a worker asks of the node, in the worker's own words.
+
+use std::io;
+use std::sync::Arc;
+
+use switchboard_proto::call::{Call, CallError, Content, Outcome};
+use switchboard_proto::close::CloseReason;
+use switchboard_proto::face::ConnFacts;
+use switchboard_proto::id::RoomName;
+use switchboard_proto::time::Now;
+
+use crate::hub::mail::Address;
+use crate::op::{BoxFuture, Op};
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The connection's facts.
+    pub(crate) facts: ConnFacts,
+    /// Where it lives.
+    pub(crate) address: Address,
+    /// When it asks.
+    pub(crate) now: Now,
+}
+
+/// What a worker asks of the node.
+///
+/// Nothing here blocks. An operation that is not ready is spawned by the worker, and its outcome comes back by mail.
+/// User code that runs inside never unwinds into the worker.
+pub(crate) trait Calls: Send + Sync {
+    /// A connection has opened.
+    fn opened(&self, caller: &Caller);
+
+    /// A connection has ended; it is in no room any more.
+    fn closed(&self, caller: &Caller, reason: CloseReason);
+
+    /// The node's part of a join: the room exists, the connection may, the backend knows. The result is the number after
+    /// which the connection hears the room.
+    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>>;
+
+    /// The connection is a member now: join callbacks run.
+    fn joined(&self, caller: &Caller, room: &RoomName);
+
+    /// The node's part of a leave: leave callbacks run while the connection still is a member, then the backend knows.
+    fn leave(&self, caller: Caller, room: RoomName) -> Op<()>;
+
+    /// Undoes the node's part of a join that came too late.
+    fn unjoin(&self, caller: Caller, room: RoomName) -> Op<()>;
+
+    /// Any other call. The worker has checked membership where the call needs it.
+    fn call(&self, caller: Caller, call: Call) -> Op<Outcome>;
+
+    /// Reads a piece of a content, where reading may block.
+    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Vec<u8>>>;
+
+    /// Runs `future` on the control plane.
+    fn spawn(&self, future: BoxFuture<'static, ()>);
+}

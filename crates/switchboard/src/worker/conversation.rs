@@ -1,0 +1,254 @@
+//! One connection's conversation: from its beginning, segment by segment, to its end.
+
+use std::io;
+
+use switchboard_proto::call::{Answer, Call, CallError, Outcome};
+use switchboard_proto::close::CloseReason;
+use switchboard_proto::event::Event;
+use switchboard_proto::peer::Step;
+
+use crate::hub::mail::{Asker, ConnKey, Inspection, Mail, Settled};
+use crate::op::{BoxFuture, Op};
+
+use super::deadlines::Due;
+use super::{Closing, Worker};
+
+impl Worker {
+    /// Bytes that one read returned.
+    pub(super) fn on_segment(&mut self, key: ConnKey, segment: &[u8]) {
+        let Some(connection) = self.hub.get(key) else { return };
+        if connection.link.closing.is_none() && connection.link.peer.is_break(segment) {
+            self.step(key, |peer, cx| peer.on_break(cx));
+        } else {
+            self.feed(key, segment);
+        }
+    }
+
+    /// Feeds input to a connection's peer, frame by frame. What cannot be handled now is set aside.
+    pub(super) fn feed(&mut self, key: ConnKey, mut input: &[u8]) {
+        loop {
+            let Some(connection) = self.hub.get(key) else { return };
+            if connection.link.closing.is_some() {
+                // Whatever a client says after its end was decided is not heard.
+                break;
+            }
+            let queued = connection.outbox.bytes() + self.fx.bytes.len();
+            if queued > self.settings.read_pause_bytes || connection.link.streaming {
+                self.set_aside(key, input);
+                break;
+            }
+            match self.with_peer(key, |peer, cx| peer.feed(&mut input, cx)) {
+                Some(Step::Frame) => self.apply(key),
+                Some(Step::Waiting) => {
+                    self.set_aside(key, input);
+                    break;
+                }
+                Some(Step::NeedInput) | None => break,
+            }
+        }
+        self.send_effects(key);
+    }
+
+    fn set_aside(&mut self, key: ConnKey, input: &[u8]) {
+        if !input.is_empty()
+            && let Some(connection) = self.hub.get_mut(key)
+        {
+            connection.link.stash = Some(Box::new(input.to_vec()));
+        }
+    }
+
+    /// Applies the effects of one step, the bytes last: those of many steps leave together.
+    pub(super) fn apply(&mut self, key: ConnKey) {
+        if let Some(at_ms) = self.fx.wake_at_ms.take() {
+            self.deadlines.push(at_ms, Due::Face(key));
+        }
+        if let Some(content) = self.fx.content.take() {
+            self.send_effects(key);
+            if let Some(connection) = self.hub.get_mut(key) {
+                connection.outbox.push_content(content);
+                connection.link.streaming = true;
+                self.hub.mark_dirty(key.slot);
+            }
+        }
+        if let Some((token, call)) = self.fx.call.take() {
+            self.dispatch(key, Asker::Face(token), call);
+        }
+        if let Some(reason) = self.fx.close.take() {
+            self.send_effects(key);
+            self.close(key, reason);
+        }
+    }
+
+    fn dispatch(&mut self, key: ConnKey, asker: Asker, call: Call) {
+        match call {
+            Call::Details => {
+                let rooms = self.hub.rooms_of(key);
+                self.settle(key, asker, Ok(Answer::Details { rooms }));
+            }
+            Call::Join { room } => self.join(key, room, asker),
+            Call::Leave { room } => self.leave(key, room, asker),
+            Call::RoomStatus { room } | Call::Say { room, .. } if !self.hub.is_member(key, &room) => {
+                self.settle(key, asker, Err(CallError::NotMember(room)));
+            }
+            call => {
+                let Some(caller) = self.caller(key) else { return };
+                match self.calls.call(caller, call) {
+                    Op::Ready(outcome) => self.settle(key, asker, outcome),
+                    Op::Wait(future) => self.settle_later(key, async move { Settled::Outcome(asker, future.await) }),
+                }
+            }
+        }
+    }
+
+    /// Spawns what waits; it comes back by mail.
+    pub(super) fn settle_later(&self, key: ConnKey, settling: impl Future<Output = Settled> + Send + 'static) {
+        let mailbox = self.mailboxes[usize::from(self.index)].clone();
+        let future: BoxFuture<'static, ()> = Box::pin(async move {
+            let settled = settling.await;
+            mailbox.push(Mail::Settled(key, Box::new(settled))).await;
+        });
+        self.calls.spawn(future);
+    }
+
+    /// Brings an outcome to whoever asked.
+    pub(super) fn settle(&mut self, key: ConnKey, asker: Asker, outcome: Outcome) {
+        match asker {
+            Asker::Node(reply) => reply(outcome),
+            Asker::Face(token) => {
+                // A connection that is ending gets no more answers.
+                if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
+                    self.with_peer(key, |peer, cx| peer.on_outcome(token, outcome, cx));
+                    self.apply(key);
+                    self.send_effects(key);
+                }
+            }
+        }
+    }
+
+    /// A client message of the application.
+    pub(super) fn tell(&mut self, key: ConnKey, event: &Event) {
+        if self.hub.get(key).is_none_or(|connection| connection.link.closing.is_some()) {
+            return;
+        }
+        debug_assert!(self.fx.bytes.is_empty());
+        self.with_peer(key, |peer, cx| peer.on_event(event, cx));
+        let bytes = std::mem::take(&mut self.fx.bytes);
+        // Not asked for, so it counts against the limit.
+        self.hub.push(key, &bytes);
+        self.apply(key);
+    }
+
+    pub(super) fn on_content(&mut self, key: ConnKey, piece: io::Result<Vec<u8>>) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        let came = match piece {
+            Ok(piece) => connection.outbox.fill(piece),
+            Err(error) => {
+                tracing::warn!(connection = %connection.link.facts.id, %error, "a file could not be read to its end");
+                false
+            }
+        };
+        if came {
+            self.hub.mark_dirty(key.slot);
+        } else {
+            // Part of it is out already; nothing else could tell the client that the rest will not come.
+            self.cut(key, CloseReason::Internal);
+        }
+    }
+
+    pub(super) fn inspect(&self, key: ConnKey) -> Option<Inspection> {
+        let connection = self.hub.get(key)?;
+        Some(Inspection {
+            facts: connection.link.facts.clone(),
+            rooms: self.hub.rooms_of(key),
+            outbox_bytes: connection.outbox.bytes(),
+        })
+    }
+
+    /// The server stops as planned: every face closes in its own way.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        self.listeners.clear();
+        for key in self.hub.keys() {
+            if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
+                self.step(key, |peer, cx| peer.on_shutdown(cx));
+            }
+        }
+    }
+
+    /// The client has closed its side: what it asked for before is still sent.
+    pub(super) fn on_end(&mut self, key: ConnKey) {
+        match self.hub.get(key).map(|connection| &connection.link.closing) {
+            Some(Some(closing)) if closing.finished => self.remove(key),
+            Some(None) => self.close(key, CloseReason::ClientLeft),
+            _ => {}
+        }
+    }
+
+    /// Ends a connection once everything has been written. It leaves its rooms at once.
+    fn close(&mut self, key: ConnKey, reason: CloseReason) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        let left = connection.outbox.remaining();
+        let link = &mut connection.link;
+        if link.closing.is_some() {
+            return;
+        }
+        link.closing = Some(Box::new(Closing { reason, left, finished: false }));
+        link.stash = None;
+        self.leave_all(key);
+        self.deadlines.push(self.now.monotonic_ms + self.settings.close_linger_ms, Due::Closing(key));
+        self.hub.mark_dirty(key.slot);
+    }
+
+    /// Everything has been written: our side closes, and the client's last bytes are waited for, or closing the socket
+    /// with bytes unread would make the kernel throw away what the client has not read.
+    pub(super) fn finish_close(&mut self, key: ConnKey) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        let link = &mut connection.link;
+        let Some(closing) = &mut link.closing else { return };
+        if closing.finished {
+            return;
+        }
+        match link.transport.finish() {
+            Ok(()) => {
+                closing.finished = true;
+                if link.at_end {
+                    self.remove(key);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.remove(key),
+        }
+    }
+
+    /// A closing connection gets more time only as long as its client reads.
+    pub(super) fn on_linger(&mut self, key: ConnKey) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        let left = connection.outbox.remaining();
+        match &mut connection.link.closing {
+            Some(closing) if !closing.finished && left < closing.left => {
+                closing.left = left;
+                self.deadlines.push(self.now.monotonic_ms + self.settings.close_linger_ms, Due::Closing(key));
+            }
+            Some(_) => self.remove(key),
+            None => {}
+        }
+    }
+
+    /// Ends a connection at once.
+    pub(super) fn cut(&mut self, key: ConnKey, reason: CloseReason) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        connection.link.closing.get_or_insert_with(|| Box::new(Closing { reason, left: 0, finished: true }));
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: ConnKey) {
+        self.leave_all(key);
+        let Some(caller) = self.caller(key) else { return };
+        let Some(link) = self.hub.remove(key) else { return };
+        let reason = link.closing.map_or(CloseReason::Internal, |closing| closing.reason);
+        // Closing the socket ends its registration too.
+        drop(link.transport);
+        self.load().fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.calls.closed(&caller, reason);
+    }
+}
