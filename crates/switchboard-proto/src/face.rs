@@ -4,7 +4,7 @@
 //! figures are written once, elsewhere. Faces never name each other; they meet only here and in [`crate::wire`].
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::actionhero::{SocketFace, SocketSettings};
 use crate::call::{ConnectionType, Outcome};
@@ -77,17 +77,23 @@ pub struct ConnFacts {
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote {
-    /// An address and port.
-    Ip(SocketAddr),
+    /// An address and port. An IPv4 address is written as such, whatever socket it came through.
+    Ip(IpAddr, u16),
     /// A Unix socket.
     Unix,
+}
+
+impl From<SocketAddr> for Remote {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address.ip().to_canonical(), address.port())
+    }
 }
 
 impl Remote {
     /// The port; 0 for a Unix socket.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Ip(address) => address.port(),
+            Self::Ip(_, port) => *port,
             Self::Unix => 0,
         }
     }
@@ -97,7 +103,7 @@ impl Remote {
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => fmt::Display::fmt(&address.ip().to_canonical(), f),
+            Self::Ip(ip, _) => fmt::Display::fmt(ip, f),
             Self::Unix => f.pad("unix"),
         }
     }

@@ -3,6 +3,7 @@
 //! Each is a type of its own, made in one place that checks it, so that the rest of the code never asks again.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -152,7 +153,7 @@ impl std::borrow::Borrow<str> for RoomName {
 
 /// One request of one connection, from its call to its outcome. Only the face that made it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token(pub u64);
+pub struct Token(pub NonZeroU64);
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,9 @@
 //! is polled once where it was made; only if it really waits does it move to the runtime. One code path serves both.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 /// A future on the heap.
@@ -35,24 +35,34 @@ impl<T: Send + 'static> Op<T> {
     ///
     /// To be called in the context of a runtime, or a timer that the future makes would panic.
     pub fn start(future: impl Future<Output = T> + Send + 'static, on_panic: fn(Panic) -> T) -> Self {
-        let mut future = caught(future, on_panic);
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => Self::Ready(value),
+        let mut future: BoxFuture<'static, T> = Box::pin(future);
+        match catch(|| future.as_mut().poll(&mut Context::from_waker(Waker::noop()))) {
+            Ok(Poll::Ready(value)) => Self::Ready(value),
             // Polled again with a real waker, it registers that one.
-            Poll::Pending => Self::Wait(future),
+            Ok(Poll::Pending) => Self::Wait(Box::pin(Caught { future, on_panic })),
+            Err(panic) => Self::Ready(on_panic(panic)),
         }
+    }
+
+    /// Waits for `future` without polling it here. Its panics become `on_panic()` too.
+    pub fn later(future: impl Future<Output = T> + Send + 'static, on_panic: fn(Panic) -> T) -> Self {
+        Self::Wait(Box::pin(Caught { future: Box::pin(future), on_panic }))
     }
 }
 
-/// A future whose panics become `on_panic()`.
-pub fn caught<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
+/// A future whose panics become results.
+struct Caught<T> {
+    future: BoxFuture<'static, T>,
     on_panic: fn(Panic) -> T,
-) -> BoxFuture<'static, T> {
-    Box::pin(async move {
-        let mut future = pin!(future);
-        poll_fn(|cx| catch(|| future.as_mut().poll(cx)).unwrap_or_else(|panic| Poll::Ready(on_panic(panic)))).await
-    })
+}
+
+impl<T> Future for Caught<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let on_panic = self.on_panic;
+        catch(|| self.future.as_mut().poll(cx)).unwrap_or_else(|panic| Poll::Ready(on_panic(panic)))
+    }
 }
 
 impl<T: 'static> Op<T> {

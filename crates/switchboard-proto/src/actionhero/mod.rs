@@ -13,6 +13,7 @@ mod settings;
 mod verbs;
 pub(crate) mod wire;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -90,11 +91,13 @@ impl Kind {
     ];
 
     fn token(self, count: u64) -> Token {
-        Token(count << 3 | self as u64)
+        // Counts begin at 1, so the alternative never stands.
+        Token(NonZeroU64::new(count << 3 | self as u64).unwrap_or(NonZeroU64::MIN))
     }
 
     fn of(token: Token) -> (Self, u64) {
-        (Self::ALL[(token.0 & 7) as usize], token.0 >> 3)
+        let token = token.0.get();
+        (Self::ALL[(token & 7) as usize], token >> 3)
     }
 }
 
@@ -191,7 +194,10 @@ impl SocketFace {
             Request::File(name) => self.on_file(name, cx),
             Request::Word(word) => {
                 let message_id = self.message_id(cx);
-                let set = self.set_sticky_action(Value::from(word), cx);
+                let set = match self.sticky("action") {
+                    Some(Value::String(action)) if action == word => Ok(()),
+                    _ => self.params_mut().set("action", Value::from(word), cx.settings.socket.params),
+                };
                 self.run_action(message_id, set, cx);
             }
             Request::Json { params, action } => {
@@ -207,19 +213,11 @@ impl SocketFace {
                     });
                 }
                 if let (Ok(()), Some(action)) = (set, action) {
-                    set = self.set_sticky_action(action, cx);
+                    set = self.params_mut().set("action", action, cx.settings.socket.params);
                 }
                 self.run_action(message_id, set, cx);
             }
         }
-    }
-
-    /// Makes `action` the sticky one, at no cost when it is already.
-    fn set_sticky_action(&mut self, action: Value, cx: &Cx<'_>) -> Result<(), TooManyParams> {
-        if self.params.as_ref().and_then(|params| params.get("action")) == Some(&action) {
-            return Ok(());
-        }
-        self.params_mut().set("action", action, cx.settings.socket.params)
     }
 
     fn params_mut(&mut self) -> &mut Params {

@@ -1,5 +1,7 @@
 //! What a line asks for.
 
+use memchr::memchr;
+
 use crate::json::{self, JsonLimits};
 use serde_json::{Map, Value};
 
@@ -83,8 +85,8 @@ impl<'a> Args<'a> {
 impl<'a> Request<'a> {
     /// Reads a line: file, verb, JSON, or an action's name, in this order.
     pub(super) fn parse(line: &'a str, limits: JsonLimits) -> Self {
-        let (word, args) = match line.split_once(' ') {
-            Some((word, rest)) => (word, Args(Some(rest))),
+        let (word, args) = match memchr(b' ', line.as_bytes()) {
+            Some(space) => (&line[..space], Args(Some(&line[space + 1..]))),
             None => (line, Args(None)),
         };
         if word == "file" {

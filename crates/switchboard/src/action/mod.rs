@@ -12,6 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Value;
+use switchboard_proto::call::{ActionError, Answer, CallError, Outcome};
 pub use switchboard_proto::call::{ConnectionType, Reply};
 use switchboard_proto::params::Params;
 
@@ -20,7 +21,7 @@ pub use spec::{ActionSpec, Input};
 
 use crate::node::Node;
 use crate::node::connection::ConnectionHandle;
-use crate::op::BoxFuture;
+use crate::op::{BoxFuture, Op, Panic};
 
 /// A request that the application answers.
 ///
@@ -132,13 +133,33 @@ impl Request {
 
 /// [`Action`] behind a pointer.
 pub(crate) trait DynAction: Send + Sync {
+    /// Runs it alone.
+    fn start(self: Arc<Self>, request: Request) -> Op<Outcome>;
+    /// Runs it between middleware.
     fn run<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, ActionResult>;
 }
 
 impl<A: Action> DynAction for A {
+    fn start(self: Arc<Self>, mut request: Request) -> Op<Outcome> {
+        Op::start(async move { outcome(Action::run(&*self, &mut request).await) }, crashed)
+    }
+
     fn run<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, ActionResult> {
         Box::pin(Action::run(self, request))
     }
+}
+
+fn outcome(result: ActionResult) -> Outcome {
+    match result {
+        Ok(reply) => Ok(Answer::Action(reply)),
+        Err(Failure { text, reply }) => Err(CallError::Action(ActionError::Failed { text, reply })),
+    }
+}
+
+/// What a request becomes when its action, or what runs around it, panics.
+pub(crate) fn crashed(panic: Panic) -> Outcome {
+    tracing::error!(panic = panic.0, "an action panicked");
+    Err(CallError::Action(ActionError::Crashed))
 }
 
 /// [`Middleware`] behind a pointer.

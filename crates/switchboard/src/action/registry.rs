@@ -5,22 +5,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use switchboard_proto::call::{ActionCall, ActionError, ConnectionType, Missing};
+use switchboard_proto::call::{ActionCall, ActionError, CallError, Missing, Outcome};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::params::{ParamLimits, Params};
 use thiserror::Error;
 
-use super::{Action, ActionResult, ActionSpec, DynAction, DynMiddleware, Failure, Middleware, Request};
+use super::{Action, ActionSpec, DynAction, DynMiddleware, Input, Middleware, Request, crashed, outcome};
 use crate::node::connection::ConnectionHandle;
+use crate::op::{Op, Panic, catch};
 
 /// The actions of a server, and what runs around them. Fixed when the server starts.
 #[derive(Default)]
 pub struct Actions {
     /// By name, then by version, the highest last.
     actions: HashMap<String, BTreeMap<u32, Registered>>,
-    /// Sorted by priority.
-    middleware: Vec<(i32, Arc<dyn DynMiddleware>)>,
+    middleware: Arc<MiddlewareList>,
 }
+
+/// Sorted by priority.
+type MiddlewareList = Vec<(i32, Arc<dyn DynMiddleware>)>;
 
 #[derive(Clone)]
 struct Registered {
@@ -60,8 +63,9 @@ impl Actions {
 
     /// Adds middleware. Lower priorities come first; equal ones in the order of adding.
     pub fn add_middleware(&mut self, priority: i32, middleware: impl Middleware) {
-        let at = self.middleware.partition_point(|(other, _)| *other <= priority);
-        self.middleware.insert(at, (priority, Arc::new(middleware)));
+        let list = Arc::make_mut(&mut self.middleware);
+        let at = list.partition_point(|(other, _)| *other <= priority);
+        list.insert(at, (priority, Arc::new(middleware)));
     }
 
     /// Every name that some action declares as an input.
@@ -93,17 +97,29 @@ impl Actions {
         }
     }
 
-    /// Finds the action and checks that it may run: everything that needs no waiting.
-    pub(crate) fn prepare(&self, call: ActionCall, kind: ConnectionType) -> Result<Prepared, ActionError> {
-        let Registered { spec, action } = self.find(&call.params).ok_or(ActionError::Unknown)?.clone();
+    /// Finds the action, checks that it may run, and runs it.
+    pub(crate) fn run(&self, call: ActionCall, connection: ConnectionHandle) -> Op<Outcome> {
+        match self.prepare(call, connection) {
+            Ok(prepared) => prepared.start(),
+            Err(refusal) => Op::Ready(refusal),
+        }
+    }
+
+    fn prepare(&self, call: ActionCall, connection: ConnectionHandle) -> Result<Prepared, Outcome> {
+        let refused = |error| Err(CallError::Action(error));
+        let Registered { spec, action } = self.find(&call.params).ok_or_else(|| refused(ActionError::Unknown))?.clone();
+        let kind = connection.connection_type();
         if spec.connection_types.as_ref().is_some_and(|types| !types.contains(&kind)) {
-            return Err(ActionError::WrongType(kind));
+            return Err(refused(ActionError::WrongType(kind)));
         }
         let mut params = call.params;
-        for input in &spec.inputs {
-            check_input(input, &mut params, call.missing)?;
+        if !spec.inputs.is_empty() {
+            // Formatters and validators are user code too.
+            let checked =
+                catch(|| spec.inputs.iter().try_for_each(|input| check_input(input, &mut params, call.missing)));
+            checked.map_err(crashed)?.map_err(refused)?;
         }
-        Ok(Prepared { spec, action, params, middleware: self.middleware.clone() })
+        Ok(Prepared { action, request: Request { spec, params, connection }, middleware: Arc::clone(&self.middleware) })
     }
 }
 
@@ -135,53 +151,51 @@ fn check_input(input: &Input, params: &mut Arc<Params>, missing: Missing) -> Res
     Ok(())
 }
 
-use super::Input;
-
 /// An action that may run.
-pub(crate) struct Prepared {
-    spec: Arc<ActionSpec>,
+struct Prepared {
     action: Arc<dyn DynAction>,
-    params: Arc<Params>,
-    middleware: Vec<(i32, Arc<dyn DynMiddleware>)>,
+    request: Request,
+    middleware: Arc<MiddlewareList>,
 }
 
 impl Prepared {
-    /// Whether it must not run on a worker.
-    pub(crate) fn is_long_running(&self) -> bool {
-        self.spec.is_long_running
-    }
-
-    /// Runs middleware, the action, and middleware in reverse.
-    pub(crate) async fn run(self, connection: ConnectionHandle) -> ActionResult {
-        let Self { spec, action, params, middleware } = self;
-        let mut request = Request { spec, params, connection };
+    fn start(self) -> Op<Outcome> {
+        let Self { action, request, middleware } = self;
+        if request.spec.is_long_running {
+            // On a thread where it holds up nobody.
+            let runtime = request.node().runtime().clone();
+            let running = runtime.clone().spawn_blocking(move || runtime.block_on(run(action, request, middleware)));
+            return Op::later(
+                async move { running.await.unwrap_or_else(|error| crashed(Panic(error.to_string()))) },
+                crashed,
+            );
+        }
         if middleware.is_empty() {
-            return action.run(&mut request).await;
+            return action.start(request);
         }
-        let mut entered = 0;
-        let mut result = Ok(());
-        for (_, middleware) in &middleware {
-            entered += 1;
-            result = middleware.before(&mut request).await;
-            if result.is_err() {
-                break;
-            }
-        }
-        let mut result = match result {
-            Ok(()) => action.run(&mut request).await,
-            Err(failure) => Err(failure),
-        };
-        for (_, middleware) in middleware[..entered].iter().rev() {
-            middleware.after(&mut request, &mut result).await;
-        }
-        result
+        Op::start(run(action, request, middleware), crashed)
     }
 }
 
-impl From<Failure> for ActionError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed { text: failure.text, reply: failure.reply }
+/// Runs middleware, the action, and middleware in reverse.
+async fn run(action: Arc<dyn DynAction>, mut request: Request, middleware: Arc<MiddlewareList>) -> Outcome {
+    let mut entered = 0;
+    let mut allowed = Ok(());
+    for (_, middleware) in middleware.iter() {
+        entered += 1;
+        allowed = middleware.before(&mut request).await;
+        if allowed.is_err() {
+            break;
+        }
     }
+    let mut result = match allowed {
+        Ok(()) => action.run(&mut request).await,
+        Err(failure) => Err(failure),
+    };
+    for (_, middleware) in middleware[..entered].iter().rev() {
+        middleware.after(&mut request, &mut result).await;
+    }
+    outcome(result)
 }
 
 #[cfg(test)]
@@ -206,7 +220,7 @@ mod tests {
                 )
         }
 
-        async fn run(&self, _: &mut Request) -> ActionResult {
+        async fn run(&self, _: &mut Request) -> crate::action::ActionResult {
             Err("not run here".into())
         }
     }
@@ -218,10 +232,14 @@ mod tests {
         actions
     }
 
-    fn prepare(params: Value) -> Result<Prepared, ActionError> {
+    /// The version that would run, and its params.
+    fn prepare(params: Value) -> Result<(u32, Arc<Params>), ActionError> {
         let Value::Object(members) = params else { panic!("an object is needed") };
-        let params = Arc::new(Params::from_members(members, ParamLimits::default()).unwrap());
-        actions().prepare(ActionCall { params, missing: Missing::Empty }, ConnectionType::Socket)
+        let mut params = Arc::new(Params::from_members(members, ParamLimits::default()).unwrap());
+        let actions = actions();
+        let spec = &actions.find(&params).ok_or(ActionError::Unknown)?.spec;
+        spec.inputs.iter().try_for_each(|input| check_input(input, &mut params, Missing::Empty))?;
+        Ok((spec.version, params))
     }
 
     #[track_caller]
@@ -231,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_highest_version_answers_unless_one_is_named() {
-        let version = |params| prepare(params).unwrap().spec.version;
+        let version = |params| prepare(params).unwrap().0;
         assert_eq!(version(json!({"action": "sum", "a": 1})), 3);
         assert_eq!(version(json!({"action": "sum", "a": 1, "apiVersion": 1})), 1);
         assert_eq!(version(json!({"action": "sum", "a": 1, "apiVersion": "1"})), 1);
@@ -246,9 +264,9 @@ mod tests {
 
     #[test]
     fn inputs_get_defaults_and_formats_and_are_refused_in_the_order_of_declaration() {
-        let prepared = prepare(json!({"action": "sum", "a": "7"})).unwrap();
-        assert_eq!(prepared.params.get("a"), Some(&json!(7)));
-        assert_eq!(prepared.params.get("b"), Some(&json!(5)));
+        let (_, params) = prepare(json!({"action": "sum", "a": "7"})).unwrap();
+        assert_eq!(params.get("a"), Some(&json!(7)));
+        assert_eq!(params.get("b"), Some(&json!(5)));
         assert_eq!(refused(json!({"action": "sum", "b": "x"})), "a is a required parameter for this action");
         assert_eq!(refused(json!({"action": "sum", "a": 1, "b": "x"})), "b must be a number");
     }

@@ -173,17 +173,9 @@ pub struct MemoryDirectory {
 #[derive(Debug)]
 struct Room {
     pattern: Arc<Pattern>,
-    members: HashMap<ConnId, Joined>,
-    /// How many have joined so far.
-    joins: u64,
+    /// When each joined.
+    members: HashMap<ConnId, u64>,
     is_closing: bool,
-}
-
-#[derive(Debug)]
-struct Joined {
-    at: u64,
-    /// Tells those apart that joined in the same millisecond.
-    order: u64,
 }
 
 impl Default for MemoryDirectory {
@@ -201,7 +193,7 @@ impl Directory for MemoryDirectory {
             Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
                 *count += 1;
-                entry.insert(Room { pattern: Arc::default(), members: HashMap::new(), joins: 0, is_closing: false });
+                entry.insert(Room { pattern: Arc::default(), members: HashMap::new(), is_closing: false });
                 Ok(true)
             }
         })
@@ -247,8 +239,7 @@ impl Directory for MemoryDirectory {
         let open = rooms.get_mut(room).filter(|room| !room.is_closing);
         Op::Ready(Ok(open
             .map(|room| {
-                room.joins += 1;
-                room.members.insert(member.id, Joined { at: member.joined_at, order: room.joins });
+                room.members.insert(member.id, member.joined_at);
             })
             .is_some()))
     }
@@ -264,9 +255,10 @@ impl Directory for MemoryDirectory {
         let rooms = self.rooms.of(room);
         let open = rooms.get(room).filter(|room| !room.is_closing);
         Op::Ready(Ok(open.map(|room| {
-            let mut members: Vec<_> = room.members.iter().collect();
-            members.sort_unstable_by_key(|(_, joined)| joined.order);
-            members.into_iter().map(|(id, joined)| Member { id: *id, joined_at: joined.at }).collect()
+            let members = room.members.iter().map(|(id, joined_at)| Member { id: *id, joined_at: *joined_at });
+            let mut members: Vec<Member> = members.collect();
+            members.sort_unstable_by_key(|member| (member.joined_at, member.id));
+            members
         })))
     }
 }

@@ -1,1 +1,375 @@
-// the hub model test
+//! The hub against a naive reference, and several hubs behind one broker under a seeded schedule.
+//!
+//! A schedule that fails prints its seed; `SIMULATION_SEED=n` plays that one alone, `SIMULATION_RUNS=n` plays more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::env;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use switchboard_proto::event::{RoomMessage, Sender};
+use switchboard_proto::id::RoomName;
+use switchboard_proto::json::RawJson;
+use switchboard_proto::wire::{Encoded, WireFormat};
+
+use super::mail::{Address, ConnKey, Delivery, Mail};
+use super::mailbox::{Inbox, inbox};
+use super::{Hub, HubLimits, SlowConsumer};
+use crate::backend::memory::MemoryBroker;
+use crate::backend::{Broker, Draft};
+use crate::op::Op;
+
+const LIMITS: HubLimits = HubLimits { max_outbox_bytes: usize::MAX, slow_consumer: SlowConsumer::Close };
+const FORMAT: WireFormat = WireFormat::ActionHeroLine;
+
+fn room(index: usize) -> RoomName {
+    RoomName::parse(&format!("room{index}")).unwrap()
+}
+
+fn delivery(room_index: usize, number: u64, origin: Option<ConnKey>, echo: bool) -> Delivery {
+    Delivery {
+        message: Arc::new(Encoded::new(RoomMessage {
+            room: room(room_index),
+            number,
+            sender: Sender::Server,
+            body: RawJson::from_value(&Value::from(number)),
+            sent_at: 0,
+        })),
+        origin: origin.map(|key| Address { worker: 0, key }),
+        echo,
+    }
+}
+
+/// What a connection was written, as pairs of room and number.
+fn read(written: &[u8]) -> Vec<(String, u64)> {
+    let lines = std::str::from_utf8(written).unwrap().lines();
+    lines
+        .map(|line| {
+            let message: Value = serde_json::from_str(line).unwrap();
+            (message["room"].as_str().unwrap().to_owned(), message["message"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+fn flush<L>(hub: &mut Hub<L>, mut written: impl FnMut(ConnKey, &[u8])) {
+    hub.fan_out();
+    for slot in hub.take_dirty() {
+        // It may have been removed since.
+        let Some((key, connection)) = hub.clean(slot) else { continue };
+        let mut out = Vec::new();
+        connection.outbox.write_to(&mut out, FORMAT).unwrap();
+        written(key, &out);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open,
+    Close(usize),
+    Join(usize, usize),
+    Leave(usize, usize),
+    /// Somebody, or the server, says something.
+    Say(Option<usize>, usize, bool),
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..8usize;
+    let room = 0..3usize;
+    prop_oneof![
+        2 => Just(Step::Open),
+        1 => who.clone().prop_map(Step::Close),
+        4 => (who.clone(), room.clone()).prop_map(|(who, room)| Step::Join(who, room)),
+        2 => (who.clone(), room.clone()).prop_map(|(who, room)| Step::Leave(who, room)),
+        6 => (proptest::option::of(who), room, any::<bool>()).prop_map(|(who, room, echo)| Step::Say(who, room, echo)),
+        2 => Just(Step::Flush),
+    ]
+}
+
+/// The reference: every connection has a list of rooms, and a message goes to whoever has its room at that moment.
+#[derive(Default)]
+struct Naive {
+    connections: Vec<(ConnKey, Vec<usize>, Vec<(String, u64)>)>,
+    numbers: [u64; 3],
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_member_gets_what_the_naive_reference_gives_it(steps in proptest::collection::vec(step(), 0..120)) {
+        let mut hub: Hub<()> = Hub::new(0, LIMITS);
+        let mut naive = Naive::default();
+        let mut written: BTreeMap<(u32, u32), Vec<u8>> = BTreeMap::new();
+        let mut gone: Vec<(ConnKey, Vec<(String, u64)>)> = Vec::new();
+        for step in steps.into_iter().chain([Step::Flush]) {
+            match step {
+                Step::Open => {
+                    let key = hub.insert(FORMAT, ());
+                    naive.connections.push((key, Vec::new(), Vec::new()));
+                }
+                Step::Close(who) if who < naive.connections.len() => {
+                    let (key, _, heard) = naive.connections.remove(who);
+                    // What was said before is walked first; what was not written is lost with the connection.
+                    hub.fan_out();
+                    if let Some(connection) = hub.get_mut(key) {
+                        let out = written.entry((key.slot, key.generation)).or_default();
+                        connection.outbox.write_to(out, FORMAT).unwrap();
+                    }
+                    prop_assert!(hub.remove(key).is_some());
+                    prop_assert!(hub.remove(key).is_none());
+                    gone.push((key, heard));
+                }
+                Step::Join(who, at) if who < naive.connections.len() => {
+                    let last = naive.numbers[at];
+                    let (key, rooms, _) = &mut naive.connections[who];
+                    hub.join(*key, &room(at), last);
+                    if !rooms.contains(&at) {
+                        rooms.push(at);
+                    }
+                }
+                Step::Leave(who, at) if who < naive.connections.len() => {
+                    let (key, rooms, _) = &mut naive.connections[who];
+                    let was_member = rooms.contains(&at);
+                    rooms.retain(|other| *other != at);
+                    prop_assert_eq!(hub.leave(*key, &room(at)).is_some(), was_member);
+                }
+                Step::Say(who, at, echo) => {
+                    naive.numbers[at] += 1;
+                    let number = naive.numbers[at];
+                    let origin = who.and_then(|who| naive.connections.get(who)).map(|(key, ..)| *key);
+                    hub.gather(delivery(at, number, origin, echo));
+                    for (key, rooms, heard) in &mut naive.connections {
+                        if rooms.contains(&at) && (echo || Some(*key) != origin) {
+                            heard.push((room(at).to_string(), number));
+                        }
+                    }
+                }
+                Step::Flush => {
+                    flush(&mut hub, |key, out| {
+                        written.entry((key.slot, key.generation)).or_default().extend_from_slice(out);
+                    });
+                }
+                Step::Close(_) | Step::Join(..) | Step::Leave(..) => {}
+            }
+            for (key, rooms, _) in &naive.connections {
+                let names: Vec<RoomName> = rooms.iter().map(|at| room(*at)).collect();
+                prop_assert_eq!(hub.rooms_of(*key), names);
+            }
+        }
+        let heard = naive.connections.into_iter().map(|(key, _, heard)| (key, heard)).chain(gone);
+        for (key, heard) in heard {
+            let seen = read(written.get(&(key.slot, key.generation)).map_or(&[], Vec::as_slice));
+            // Order is promised inside a room, not across rooms.
+            for at in 0..3 {
+                let of_room = |list: &[(String, u64)]| -> Vec<u64> {
+                    list.iter().filter(|(name, _)| *name == room(at).as_str()).map(|(_, number)| *number).collect()
+                };
+                prop_assert_eq!(of_room(&seen), of_room(&heard));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rooms_part_is_reclaimed_when_its_last_member_leaves() {
+    let mut hub: Hub<()> = Hub::new(0, LIMITS);
+    let key = hub.insert(FORMAT, ());
+    for index in 0..1000 {
+        assert!(hub.join(key, &room(index), 0));
+        assert_eq!(hub.leave(key, &room(index)), Some(true));
+    }
+    assert_eq!((hub.rooms.len(), hub.room_keys.len()), (1, 0));
+}
+
+#[test]
+fn a_slot_that_is_used_again_is_another_connection() {
+    let mut hub: Hub<u8> = Hub::new(0, LIMITS);
+    let first = hub.insert(FORMAT, 1);
+    hub.remove(first);
+    let second = hub.insert(FORMAT, 2);
+    assert_eq!((first.slot, hub.get(first).is_none(), hub.get(second).map(|it| it.link)), (second.slot, true, Some(2)));
+}
+
+/// Several workers behind one broker, in one thread. The seed decides who does what when; each worker takes its mail and
+/// flushes when its turn comes, so that workers lag behind one another in every possible way.
+struct Simulation {
+    random: fastrand::Rng,
+    broker: MemoryBroker,
+    workers: Vec<(Hub<()>, Inbox)>,
+    clients: Vec<Client>,
+    /// By room, the senders in the order of numbers.
+    said: Vec<Vec<Option<Address>>>,
+}
+
+struct Client {
+    address: Address,
+    /// By room: the latest number when it joined, while it is a member.
+    member_after: Vec<Option<u64>>,
+    /// By room: the next numbers it must hear.
+    due: Vec<VecDeque<u64>>,
+    /// By room: how many of these its worker has taken.
+    taken: [usize; Simulation::ROOMS],
+}
+
+impl Simulation {
+    const ROOMS: usize = 3;
+    /// Small enough that publishes find inboxes full.
+    const INBOX_BYTES: usize = 4096;
+
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+            (0..random.usize(1..=4)).map(|_| inbox(Self::INBOX_BYTES, || {})).unzip();
+        let broker = MemoryBroker::new(mailboxes);
+        for index in 0..Self::ROOMS {
+            assert!(matches!(broker.open(&room(index)), Op::Ready(Ok(()))));
+        }
+        let hubs = (0..inboxes.len()).map(|worker| Hub::new(worker as u16, LIMITS));
+        let workers = hubs.zip(inboxes).collect();
+        Self { random, broker, workers, clients: Vec::new(), said: vec![Vec::new(); Self::ROOMS] }
+    }
+
+    fn run(mut self, steps: usize) {
+        for _ in 0..steps {
+            match self.random.u8(0..10) {
+                0 => self.connect(),
+                1 | 2 => self.join(),
+                3 => self.leave(),
+                4..=7 => self.say(),
+                8 => {
+                    let worker = self.random.usize(0..self.workers.len());
+                    self.take_mail(worker);
+                }
+                _ => {
+                    let worker = self.random.usize(0..self.workers.len());
+                    self.flush(worker);
+                }
+            }
+        }
+        // Nobody says anything any more, and everything must arrive.
+        for worker in 0..self.workers.len() {
+            self.take_mail(worker);
+            self.flush(worker);
+        }
+        for client in &self.clients {
+            assert!(client.due.iter().all(VecDeque::is_empty), "something was never delivered: {:?}", client.due);
+        }
+    }
+
+    fn connect(&mut self) {
+        let worker = self.random.usize(0..self.workers.len());
+        let key = self.workers[worker].0.insert(FORMAT, ());
+        self.clients.push(Client {
+            address: Address { worker: worker as u16, key },
+            member_after: vec![None; Self::ROOMS],
+            due: vec![VecDeque::new(); Self::ROOMS],
+            taken: [0; Self::ROOMS],
+        });
+    }
+
+    fn pick(&mut self) -> Option<(usize, usize)> {
+        let client = (!self.clients.is_empty()).then(|| self.random.usize(0..self.clients.len()))?;
+        Some((client, self.random.usize(0..Self::ROOMS)))
+    }
+
+    fn join(&mut self) {
+        let Some((client, at)) = self.pick() else { return };
+        let client = &mut self.clients[client];
+        if client.member_after[at].is_some() {
+            return;
+        }
+        let Op::Ready(Ok(Some(after))) = self.broker.subscribe(&room(at), client.address.worker) else {
+            panic!("the memory broker is always ready")
+        };
+        assert_eq!(after, self.said[at].len() as u64);
+        self.workers[usize::from(client.address.worker)].0.join(client.address.key, &room(at), after);
+        client.member_after[at] = Some(after);
+    }
+
+    fn leave(&mut self) {
+        let Some((client, at)) = self.pick() else { return };
+        let client = &mut self.clients[client];
+        if client.member_after[at].take().is_none() {
+            return;
+        }
+        self.workers[usize::from(client.address.worker)].0.leave(client.address.key, &room(at));
+        assert!(matches!(self.broker.unsubscribe(&room(at), client.address.worker), Op::Ready(Ok(()))));
+        // What its worker had taken is in its outbox now; nothing else may come.
+        client.due[at].truncate(client.taken[at]);
+    }
+
+    fn say(&mut self) {
+        let Some((client, at)) = self.pick() else { return };
+        let origin = self.clients[client].member_after[at].map(|_| self.clients[client].address);
+        let number = self.said[at].len() as u64 + 1;
+        let draft = Draft {
+            room: room(at),
+            sender: Sender::Server,
+            body: RawJson::from_value(&Value::from(number)),
+            sent_at: 0,
+            origin,
+            echo: false,
+        };
+        match self.broker.publish(draft) {
+            Op::Ready(Ok(told)) => assert_eq!(told, Some(number), "numbers have no gaps"),
+            Op::Ready(Err(error)) => panic!("{error}"),
+            // Not numbered: nobody hears it, and the number is given to the next.
+            Op::Wait(pending) => return drop(pending),
+        }
+        self.said[at].push(origin);
+        for client in &mut self.clients {
+            if client.member_after[at].is_some() && Some(client.address) != origin {
+                client.due[at].push_back(number);
+            }
+        }
+    }
+
+    fn take_mail(&mut self, worker: usize) {
+        let (hub, inbox) = &mut self.workers[worker];
+        let mut mail = VecDeque::new();
+        while inbox.take(&mut mail) {}
+        for mail in mail {
+            let Mail::Deliver(delivery) = mail else { panic!("nobody sent {mail:?}") };
+            let message = delivery.message.message();
+            let at = (0..Self::ROOMS).find(|at| room(*at) == message.room).unwrap();
+            for client in self.clients.iter_mut().filter(|client| usize::from(client.address.worker) == worker) {
+                let hears = client.member_after[at].is_some_and(|after| message.number > after);
+                if hears && delivery.origin != Some(client.address) {
+                    client.taken[at] += 1;
+                }
+            }
+            hub.gather(delivery);
+        }
+    }
+
+    fn flush(&mut self, worker: usize) {
+        let clients = &mut self.clients;
+        flush(&mut self.workers[worker].0, |key, out| {
+            let address = Address { worker: worker as u16, key };
+            let client = clients.iter_mut().find(|client| client.address == address).unwrap();
+            for (name, number) in read(out) {
+                let at: usize = name.strip_prefix("room").unwrap().parse().unwrap();
+                assert_eq!(client.due[at].pop_front(), Some(number), "order, duplicate, gap or stranger in {name}");
+                client.taken[at] -= 1;
+            }
+        });
+    }
+}
+
+#[test]
+fn every_schedule_of_workers_keeps_order_and_delivers_once() {
+    let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_RUNS").unwrap_or(300),
+    };
+    for seed in seeds {
+        let played = std::panic::catch_unwind(|| Simulation::new(seed).run(400));
+        if let Err(panic) = played {
+            eprintln!("SIMULATION_SEED={seed} fails");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

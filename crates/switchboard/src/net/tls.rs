@@ -161,7 +161,7 @@ impl TlsListener {
             match &accepting {
                 Accepting::Tcp(listener) => match listener.accept().await {
                     Ok((stream, address)) => {
-                        let remote = Remote::Ip(crate::worker::canonical(address));
+                        let remote = Remote::from(address);
                         tokio::spawn(async move {
                             let into = |stream: tokio::net::TcpStream| stream.into_std().map(Socket::Tcp);
                             this.shake_hands(stream, remote, into).await;

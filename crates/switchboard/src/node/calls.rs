@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::call::{ActionCall, ActionError, Answer, Call, CallError, Content, Outcome};
+use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Sender;
 use switchboard_proto::id::RoomName;
 
-use crate::op::{BoxFuture, Op, Panic, catch, caught};
+use crate::op::{BoxFuture, Op, Panic};
 use crate::worker::calls::{Caller, Calls};
 
 use super::Node;
@@ -61,7 +61,7 @@ impl Calls for Node {
 
     fn call(&self, caller: Caller, call: Call) -> Op<Outcome> {
         match call {
-            Call::Action(call) => self.run_action(caller, call),
+            Call::Action(call) => self.0.actions.run(call, self.handle(caller)),
             Call::Documentation => Op::Ready(Ok(Answer::Documentation(self.0.documentation.clone()))),
             Call::File { name } => self.open_file(name),
             Call::RoomStatus { room } => {
@@ -70,7 +70,7 @@ impl Calls for Node {
             }
             Call::Say { room, body } => {
                 let sender = Sender::Connection(caller.facts.id);
-                let connection = Some(self.handle(&caller));
+                let connection = Some(self.handle(caller));
                 self.say(Saying { room, sender, connection, body }).map(|number| match number? {
                     Some(number) => Ok(Answer::Said { number }),
                     // The room was destroyed a moment ago; its members are about to be told.
@@ -100,30 +100,6 @@ impl Calls for Node {
 }
 
 impl Node {
-    fn run_action(&self, caller: Caller, call: ActionCall) -> Op<Outcome> {
-        // Formatters and validators are user code too.
-        let prepared = match catch(|| self.0.actions.prepare(call, caller.facts.kind)) {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => return Op::Ready(Err(CallError::Action(error))),
-            Err(panic) => return Op::Ready(crashed_action(panic)),
-        };
-        let is_long_running = prepared.is_long_running();
-        let connection = self.handle(&caller);
-        let run = async move {
-            let result = prepared.run(connection).await;
-            result.map(Answer::Action).map_err(|failure| CallError::Action(ActionError::from(failure)))
-        };
-        if is_long_running {
-            let run = caught(run, crashed_action);
-            let runtime = self.0.runtime.clone();
-            let running = self.0.runtime.spawn_blocking(move || runtime.block_on(run));
-            return Op::Wait(Box::pin(async move {
-                running.await.unwrap_or_else(|error| crashed_action(Panic(error.to_string())))
-            }));
-        }
-        Op::start(run, crashed_action)
-    }
-
     fn open_file(&self, name: String) -> Op<Outcome> {
         let files = self.0.files.clone();
         let opening = self.0.runtime.spawn_blocking(move || files.open(&name).map(|file| (name, file)));
@@ -138,9 +114,4 @@ impl Node {
             }
         }))
     }
-}
-
-fn crashed_action(panic: Panic) -> Outcome {
-    tracing::error!(panic = panic.0, "an action panicked");
-    Err(CallError::Action(ActionError::Crashed))
 }

@@ -390,11 +390,11 @@ impl Node {
     }
 
     pub(super) fn run_callbacks(&self, which: Change, caller: &Caller, room: &RoomName) {
-        self.0.hooks.run(which, || MembershipChange { connection: self.handle(caller), room: room.clone() });
+        self.0.hooks.run(which, || MembershipChange { connection: self.handle(caller.clone()), room: room.clone() });
     }
 
-    pub(super) fn handle(&self, caller: &Caller) -> ConnectionHandle {
-        ConnectionHandle { facts: caller.facts.clone(), address: caller.address, node: self.clone() }
+    pub(super) fn handle(&self, caller: Caller) -> ConnectionHandle {
+        ConnectionHandle { facts: caller.facts, address: caller.address, node: self.clone() }
     }
 }
 

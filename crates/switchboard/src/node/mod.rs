@@ -296,6 +296,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.0.runtime
+    }
+
     fn spawn(&self, future: BoxFuture<'static, ()>) {
         // The task ends by itself; nobody waits for it.
         drop(self.0.runtime.spawn(future));

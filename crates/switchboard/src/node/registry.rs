@@ -13,15 +13,17 @@ use crate::hub::mail::Address;
 /// Every connection of this node, by its id.
 #[derive(Debug)]
 pub(super) struct Registry {
-    shards: Vec<Mutex<HashMap<ConnId, Entry, BuildHasherDefault<IdHasher>>>>,
+    shards: Vec<Mutex<Shard>>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    address: Address,
-    /// Most connections have none.
-    state: Option<Box<State>>,
+#[derive(Debug, Default)]
+struct Shard {
+    addresses: ById<Address>,
+    /// Of those connections that have any.
+    states: ById<State>,
 }
+
+type ById<T> = HashMap<ConnId, T, BuildHasherDefault<IdHasher>>;
 
 /// A connection's server-only state: texts, numbers and booleans by name. Authentication patterns look at it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -97,53 +99,56 @@ impl Registry {
         Self { shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect() }
     }
 
-    fn shard(&self, id: ConnId) -> MutexGuard<'_, HashMap<ConnId, Entry, BuildHasherDefault<IdHasher>>> {
+    fn shard(&self, id: ConnId) -> MutexGuard<'_, Shard> {
         let mut hasher = IdHasher::default();
         std::hash::Hash::hash(&id, &mut hasher);
-        // The map inside uses the low and the high bits.
-        let shard = &self.shards[(hasher.finish() >> 32) as usize % Self::SHARDS];
-        // Nothing under this lock can panic half way.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        // The maps inside use the low and the high bits.
+        lock(&self.shards[(hasher.finish() >> 32) as usize % Self::SHARDS])
     }
 
     pub(super) fn insert(&self, id: ConnId, address: Address) {
-        self.shard(id).insert(id, Entry { address, state: None });
+        self.shard(id).addresses.insert(id, address);
     }
 
     pub(super) fn remove(&self, id: ConnId) {
-        self.shard(id).remove(&id);
+        let mut shard = self.shard(id);
+        shard.addresses.remove(&id);
+        shard.states.remove(&id);
     }
 
     pub(super) fn locate(&self, id: ConnId) -> Option<Address> {
-        self.shard(id).get(&id).map(|entry| entry.address)
+        self.shard(id).addresses.get(&id).copied()
     }
 
     pub(super) fn ids(&self) -> Vec<ConnId> {
-        let lock = |shard: &Mutex<HashMap<ConnId, Entry, _>>| -> Vec<ConnId> {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
-        };
-        self.shards.iter().flat_map(lock).collect()
+        self.shards.iter().flat_map(|shard| lock(shard).addresses.keys().copied().collect::<Vec<_>>()).collect()
     }
 
     pub(super) fn state(&self, id: ConnId) -> State {
-        let shard = self.shard(id);
-        shard.get(&id).and_then(|entry| entry.state.as_deref().cloned()).unwrap_or_default()
+        self.shard(id).states.get(&id).cloned().unwrap_or_default()
     }
 
     pub(super) fn state_value(&self, id: ConnId, name: &str) -> Option<Value> {
-        self.shard(id).get(&id)?.state.as_ref()?.get(name).cloned()
+        self.shard(id).states.get(&id)?.get(name).cloned()
     }
 
     pub(super) fn set_state(&self, id: ConnId, name: &str, value: Value) -> Result<(), StateError> {
         let mut shard = self.shard(id);
-        let entry = shard.get_mut(&id).ok_or(StateError::NoSuchConnection)?;
-        let state = entry.state.get_or_insert_default();
+        if !shard.addresses.contains_key(&id) {
+            return Err(StateError::NoSuchConnection);
+        }
+        let state = shard.states.entry(id).or_default();
         let set = state.set(name, value);
         if state.values.is_empty() {
-            entry.state = None;
+            shard.states.remove(&id);
         }
         set
     }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // Nothing under this lock can panic half way.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Connection ids are random, and nobody but us chooses them: they are their own hash.

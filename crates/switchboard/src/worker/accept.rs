@@ -1,7 +1,6 @@
 //! Where connections come from: listeners that a worker accepts from by itself, and hand-overs from the control plane.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
@@ -81,7 +80,7 @@ impl Listener {
         match &self.socket {
             ListenerSocket::Tcp(socket) => {
                 let (socket, address) = socket.accept()?;
-                Ok((Transport::Tcp(socket), Remote::Ip(canonical(address))))
+                Ok((Transport::Tcp(socket), address.into()))
             }
             ListenerSocket::Unix(socket) => {
                 let (socket, _) = socket.accept()?;
@@ -89,11 +88,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Worker {

@@ -32,7 +32,7 @@ use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
 
-pub(crate) use accept::{Listener, canonical};
+pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
 use membership::PendingJoins;
@@ -494,5 +494,18 @@ impl Link {
             (progress, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(progress),
             (_, Err(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Connection;
+
+    #[test]
+    fn what_an_idle_connection_occupies_is_known() {
+        assert!(size_of::<ConnFacts>() <= 56, "facts: {}", size_of::<ConnFacts>());
+        assert!(size_of::<Link>() <= 152, "link: {}", size_of::<Link>());
+        assert!(size_of::<Connection<Link>>() <= 248, "connection: {}", size_of::<Connection<Link>>());
     }
 }
