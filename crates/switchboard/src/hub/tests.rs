@@ -197,10 +197,17 @@ fn a_slot_that_is_used_again_is_another_connection() {
 struct Simulation {
     random: fastrand::Rng,
     broker: MemoryBroker,
-    workers: Vec<(Hub<()>, Inbox)>,
+    workers: Vec<SimulatedWorker>,
     clients: Vec<Client>,
     /// By room, the senders in the order of numbers.
     said: Vec<Vec<Option<Address>>>,
+}
+
+struct SimulatedWorker {
+    hub: Hub<()>,
+    inbox: Inbox,
+    /// Taken out of the inbox, not looked at yet.
+    mail: VecDeque<Mail>,
 }
 
 struct Client {
@@ -226,8 +233,12 @@ impl Simulation {
         for index in 0..Self::ROOMS {
             assert!(matches!(broker.open(&room(index)), Op::Ready(Ok(()))));
         }
-        let hubs = (0..inboxes.len()).map(|worker| Hub::new(worker as u16, LIMITS));
-        let workers = hubs.zip(inboxes).collect();
+        let workers = inboxes.into_iter().enumerate().map(|(worker, inbox)| SimulatedWorker {
+            hub: Hub::new(worker as u16, LIMITS),
+            inbox,
+            mail: VecDeque::new(),
+        });
+        let workers = workers.collect();
         Self { random, broker, workers, clients: Vec::new(), said: vec![Vec::new(); Self::ROOMS] }
     }
 
@@ -240,7 +251,8 @@ impl Simulation {
                 4..=7 => self.say(),
                 8 => {
                     let worker = self.random.usize(0..self.workers.len());
-                    self.take_mail(worker);
+                    let count = self.random.usize(0..8);
+                    self.take_mail(worker, count);
                 }
                 _ => {
                     let worker = self.random.usize(0..self.workers.len());
@@ -250,7 +262,7 @@ impl Simulation {
         }
         // Nobody says anything any more, and everything must arrive.
         for worker in 0..self.workers.len() {
-            self.take_mail(worker);
+            self.take_mail(worker, usize::MAX);
             self.flush(worker);
         }
         for client in &self.clients {
@@ -260,7 +272,7 @@ impl Simulation {
 
     fn connect(&mut self) {
         let worker = self.random.usize(0..self.workers.len());
-        let key = self.workers[worker].0.insert(FORMAT, ());
+        let key = self.workers[worker].hub.insert(FORMAT, ());
         self.clients.push(Client {
             address: Address { worker: worker as u16, key },
             member_after: vec![None; Self::ROOMS],
@@ -284,7 +296,7 @@ impl Simulation {
             panic!("the memory broker is always ready")
         };
         assert_eq!(after, self.said[at].len() as u64);
-        self.workers[usize::from(client.address.worker)].0.join(client.address.key, &room(at), after);
+        self.workers[usize::from(client.address.worker)].hub.join(client.address.key, &room(at), after);
         client.member_after[at] = Some(after);
     }
 
@@ -294,7 +306,7 @@ impl Simulation {
         if client.member_after[at].take().is_none() {
             return;
         }
-        self.workers[usize::from(client.address.worker)].0.leave(client.address.key, &room(at));
+        self.workers[usize::from(client.address.worker)].hub.leave(client.address.key, &room(at));
         assert!(matches!(self.broker.unsubscribe(&room(at), client.address.worker), Op::Ready(Ok(()))));
         // What its worker had taken is in its outbox now; nothing else may come.
         client.due[at].truncate(client.taken[at]);
@@ -326,11 +338,11 @@ impl Simulation {
         }
     }
 
-    fn take_mail(&mut self, worker: usize) {
-        let (hub, inbox) = &mut self.workers[worker];
-        let mut mail = VecDeque::new();
-        while inbox.take(&mut mail) {}
-        for mail in mail {
+    /// Looks at the next `count` pieces of mail.
+    fn take_mail(&mut self, worker: usize, count: usize) {
+        let SimulatedWorker { hub, inbox, mail: waiting } = &mut self.workers[worker];
+        while inbox.take(waiting) {}
+        for mail in waiting.drain(..count.min(waiting.len())) {
             let Mail::Deliver(delivery) = mail else { panic!("nobody sent {mail:?}") };
             let message = delivery.message.message();
             let at = (0..Self::ROOMS).find(|at| room(*at) == message.room).unwrap();
@@ -346,7 +358,7 @@ impl Simulation {
 
     fn flush(&mut self, worker: usize) {
         let clients = &mut self.clients;
-        flush(&mut self.workers[worker].0, |key, out| {
+        flush(&mut self.workers[worker].hub, |key, out| {
             let address = Address { worker: worker as u16, key };
             let client = clients.iter_mut().find(|client| client.address == address).unwrap();
             for (name, number) in read(out) {
