@@ -248,7 +248,13 @@ impl Reply {
         let value = value.into();
         match self.members.iter_mut().find(|(member, _)| *member == name) {
             Some((_, old)) => *old = value,
-            None => self.members.push((name, value)),
+            None => {
+                // Most replies have one member; four is what a list would begin with by itself.
+                if self.members.is_empty() {
+                    self.members.reserve_exact(1);
+                }
+                self.members.push((name, value));
+            }
         }
     }
 

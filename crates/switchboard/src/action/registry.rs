@@ -99,13 +99,29 @@ impl Actions {
 
     /// Finds the action, checks that it may run, and runs it.
     pub(crate) fn run(&self, call: ActionCall, connection: ConnectionHandle) -> Op<Outcome> {
-        match self.prepare(call, connection) {
-            Ok(prepared) => prepared.start(),
-            Err(refusal) => Op::Ready(refusal),
+        let (action, request) = match self.prepare(call, connection) {
+            Ok(prepared) => prepared,
+            Err(refusal) => return Op::Ready(refusal),
+        };
+        if request.spec.is_long_running {
+            // On a thread where it holds up nobody.
+            let middleware = Arc::clone(&self.middleware);
+            let runtime = request.node().runtime().clone();
+            let running = runtime.clone().spawn_blocking(move || runtime.block_on(run(action, request, middleware)));
+            let joined = async move { running.await.unwrap_or_else(|error| crashed(Panic(error.to_string()))) };
+            return Op::later(joined, crashed);
         }
+        if self.middleware.is_empty() {
+            return action.start(request);
+        }
+        Op::start(run(action, request, Arc::clone(&self.middleware)), crashed)
     }
 
-    fn prepare(&self, call: ActionCall, connection: ConnectionHandle) -> Result<Prepared, Outcome> {
+    fn prepare(
+        &self,
+        call: ActionCall,
+        connection: ConnectionHandle,
+    ) -> Result<(Arc<dyn DynAction>, Request), Outcome> {
         let refused = |error| Err(CallError::Action(error));
         let Registered { spec, action } = self.find(&call.params).ok_or_else(|| refused(ActionError::Unknown))?.clone();
         let kind = connection.connection_type();
@@ -119,7 +135,7 @@ impl Actions {
                 catch(|| spec.inputs.iter().try_for_each(|input| check_input(input, &mut params, call.missing)));
             checked.map_err(crashed)?.map_err(refused)?;
         }
-        Ok(Prepared { action, request: Request { spec, params, connection }, middleware: Arc::clone(&self.middleware) })
+        Ok((action, Request { spec, params, connection }))
     }
 }
 
@@ -149,32 +165,6 @@ fn check_input(input: &Input, params: &mut Arc<Params>, missing: Missing) -> Res
         return Err(ActionError::Missing(input.name.clone()));
     }
     Ok(())
-}
-
-/// An action that may run.
-struct Prepared {
-    action: Arc<dyn DynAction>,
-    request: Request,
-    middleware: Arc<MiddlewareList>,
-}
-
-impl Prepared {
-    fn start(self) -> Op<Outcome> {
-        let Self { action, request, middleware } = self;
-        if request.spec.is_long_running {
-            // On a thread where it holds up nobody.
-            let runtime = request.node().runtime().clone();
-            let running = runtime.clone().spawn_blocking(move || runtime.block_on(run(action, request, middleware)));
-            return Op::later(
-                async move { running.await.unwrap_or_else(|error| crashed(Panic(error.to_string()))) },
-                crashed,
-            );
-        }
-        if middleware.is_empty() {
-            return action.start(request);
-        }
-        Op::start(run(action, request, middleware), crashed)
-    }
 }
 
 /// Runs middleware, the action, and middleware in reverse.

@@ -99,7 +99,8 @@ pub(crate) struct Worker {
     /// Read into by every connection in turn, so that none has a buffer of its own.
     scratch: Vec<u8>,
     fx: Effects,
-    random: fastrand::Rng,
+    /// Drawn once a turn and counted on with every step: ids of requests must differ, not surprise.
+    random: u128,
     /// The server stops as planned: whoever is still handed over is told at once.
     is_draining: bool,
     is_stopped: bool,
@@ -135,6 +136,8 @@ struct Closing {
 impl Worker {
     /// How many times the inbox is looked into in one turn; sockets wait meanwhile.
     const MAIL_ROUNDS: usize = 8;
+    /// Of 2^128: multiples of it differ in all their bits.
+    const GOLDEN_RATIO: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { index, poll, inbox, mailboxes, loads, calls, faces, settings, listeners, started } = parts;
@@ -157,7 +160,7 @@ impl Worker {
             joins: PendingJoins::default(),
             scratch: vec![0; settings.read_buffer_bytes],
             fx: Effects::default(),
-            random: fastrand::Rng::new(),
+            random: 0,
             is_draining: false,
             is_stopped: false,
         }
@@ -452,13 +455,9 @@ impl Worker {
 
     fn with_peer<T>(&mut self, key: ConnKey, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> Option<T> {
         let link = &mut self.hub.get_mut(key)?.link;
-        let mut cx = Cx {
-            conn: &link.facts,
-            now: self.now,
-            settings: &self.faces,
-            random: self.random.u128(..),
-            fx: &mut self.fx,
-        };
+        self.random = self.random.wrapping_add(Self::GOLDEN_RATIO);
+        let mut cx =
+            Cx { conn: &link.facts, now: self.now, settings: &self.faces, random: self.random, fx: &mut self.fx };
         Some(step(&mut link.peer, &mut cx))
     }
 
