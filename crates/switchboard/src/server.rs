@@ -26,6 +26,7 @@ use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::listen::{Bound, ListenAddress, bind};
+use crate::net::rate::AcceptRate;
 use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
 use crate::node::{Node, Parts};
 use crate::op::catch;
@@ -72,8 +73,10 @@ pub struct ServerBuilder {
     config: Config,
     actions: Actions,
     problem: Option<ActionExists>,
-    setup: Vec<Box<dyn FnOnce(&Node) + Send>>,
+    setup: Vec<Setup>,
 }
+
+type Setup = Box<dyn FnOnce(&Node) + Send>;
 
 impl std::fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -155,6 +158,8 @@ impl ServerBuilder {
 
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let settings = worker_settings(&config);
+        let accept_rate = Arc::new(AcceptRate::new(config.limits.accepts_per_address));
+        let started = Instant::now();
         let mut server = Server {
             addresses: Addresses::default(),
             socket_file: None,
@@ -183,6 +188,8 @@ impl ServerBuilder {
                         handshake_timeout: config.limits.tls_handshake_timeout,
                         handshakes_max: off_is_max(config.limits.tls_handshakes_max),
                         max_connections: settings.max_connections,
+                        accept_rate: Arc::clone(&accept_rate),
+                        started,
                         workers: mailboxes.clone(),
                         loads: Arc::clone(&loads),
                     };
@@ -198,7 +205,6 @@ impl ServerBuilder {
 
         let (failed, failures) = mpsc::channel(count);
         server.failures = failures;
-        let started = Instant::now();
         for (index, (poll, inbox)) in loops.into_iter().enumerate() {
             let parts = worker::Parts {
                 index: index as u16,
@@ -210,6 +216,7 @@ impl ServerBuilder {
                 faces: Arc::clone(&faces),
                 settings,
                 listeners: std::mem::take(&mut listeners),
+                accept_rate: Arc::clone(&accept_rate),
                 started,
             };
             server.threads.push(spawn_worker(parts, runtime.clone(), failed.clone())?);

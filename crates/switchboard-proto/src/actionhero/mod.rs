@@ -234,7 +234,7 @@ impl SocketFace {
         let settings = &cx.settings.socket;
         let refusal = if self.phase == Phase::Stopping {
             Some(errors::SHUTTING_DOWN)
-        } else if usize::from(self.pending_actions) >= settings.pending_max {
+        } else if usize::from(self.pending_actions) >= settings.pending_max.min(usize::from(u16::MAX)) {
             Some(errors::TOO_MANY_PENDING)
         } else if set.is_err() {
             Some(errors::TOO_MANY_PARAMS)

@@ -75,17 +75,21 @@ impl Mailbox {
         let bytes = mail.weight();
         let mut mail = Some(mail);
         poll_fn(|cx| {
-            // Registered before the look, or space given back in between would go unnoticed.
-            self.wake_on_space(cx.waker());
-            match self.try_reserve(bytes) {
-                Some(permit) => {
-                    if let Some(mail) = mail.take() {
-                        permit.push(mail);
-                    }
-                    Poll::Ready(())
-                }
-                None => Poll::Pending,
+            let mut permit = self.try_reserve(bytes);
+            if permit.is_none() {
+                // Registered before the second look, or space given back in between would go unnoticed.
+                self.wake_on_space(cx.waker());
+                permit = self.try_reserve(bytes);
             }
+            match (permit, mail.take()) {
+                (Some(permit), Some(taken)) => permit.push(taken),
+                (None, waiting) => {
+                    mail = waiting;
+                    return Poll::Pending;
+                }
+                (Some(_), None) => {}
+            }
+            Poll::Ready(())
         })
         .await;
     }

@@ -187,14 +187,16 @@ impl<L> Hub<L> {
         }
         let (room_key, is_new) = match self.room_keys.get(room) {
             Some(&room_key) => (room_key, false),
-            None => (self.add_room(room), true),
+            None => (self.add_room(room, after), true),
         };
         // Whatever was gathered belongs to those who were members then.
         self.walk(room_key);
         let room = &mut self.rooms[room_key as usize];
         let position = room.members.len() as u32;
         room.members.push(key.slot);
-        room.newcomers.push((key, after));
+        if after > room.last {
+            room.newcomers.push((key, after));
+        }
         if let Some(connection) = self.get_mut(key) {
             connection.rooms.push(Membership { room: room_key, position });
         }
@@ -227,8 +229,8 @@ impl<L> Hub<L> {
         Some(is_empty)
     }
 
-    fn add_room(&mut self, name: &RoomName) -> u32 {
-        let room = Room::new(name.clone());
+    fn add_room(&mut self, name: &RoomName, last: u64) -> u32 {
+        let room = Room::new(name.clone(), last);
         let room_key = match self.free_rooms.pop() {
             Some(room_key) => {
                 self.rooms[room_key as usize] = room;
@@ -306,11 +308,17 @@ impl<L> Hub<L> {
         }
     }
 
-    /// Adds a delivery to what this turn brought to its room.
+    /// Adds a delivery to what this turn brought to its room. One that is older than every member here, or was gathered
+    /// before, is for nobody.
     pub fn gather(&mut self, delivery: Delivery) {
         let Some(&room_key) = self.room_keys.get(&delivery.message.message().room) else { return };
-        self.gathered_bytes += delivery.weight();
         let room = &mut self.rooms[room_key as usize];
+        let number = delivery.message.message().number;
+        if number <= room.last {
+            return;
+        }
+        room.last = number;
+        self.gathered_bytes += delivery.weight();
         if room.batch.is_empty() {
             self.touched.push(room_key);
         }

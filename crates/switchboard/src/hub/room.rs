@@ -10,6 +10,8 @@ pub(super) struct Room {
     pub(super) name: RoomName,
     /// Slots of the members.
     pub(super) members: Vec<u32>,
+    /// The highest number gathered, or the one after which the first member joined.
+    pub(super) last: u64,
     /// Members for whom older messages may still arrive, and the last number before they joined.
     pub(super) newcomers: Vec<(ConnKey, u64)>,
     /// What the turn has brought, in rising order.
@@ -20,8 +22,8 @@ impl Room {
     /// Most deliveries whose list is kept for the next turn.
     const KEPT_BATCH: usize = 64;
 
-    pub(super) fn new(name: RoomName) -> Self {
-        Self { name, members: Vec::new(), newcomers: Vec::new(), batch: Vec::new() }
+    pub(super) fn new(name: RoomName, last: u64) -> Self {
+        Self { name, last, members: Vec::new(), newcomers: Vec::new(), batch: Vec::new() }
     }
 
     /// Frees what an empty room holds.

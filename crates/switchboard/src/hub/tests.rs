@@ -41,8 +41,11 @@ fn delivery(room_index: usize, number: u64, origin: Option<ConnKey>, echo: bool)
     }
 }
 
-/// What a connection was written, as pairs of room and number.
-fn read(written: &[u8]) -> Vec<(String, u64)> {
+/// Pairs of room and number.
+type Heard = Vec<(String, u64)>;
+
+/// What a connection was written.
+fn read(written: &[u8]) -> Heard {
     let lines = std::str::from_utf8(written).unwrap().lines();
     lines
         .map(|line| {
@@ -90,7 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// The reference: every connection has a list of rooms, and a message goes to whoever has its room at that moment.
 #[derive(Default)]
 struct Naive {
-    connections: Vec<(ConnKey, Vec<usize>, Vec<(String, u64)>)>,
+    /// Key, rooms, and what it heard.
+    connections: Vec<(ConnKey, Vec<usize>, Heard)>,
     numbers: [u64; 3],
 }
 
@@ -102,7 +106,7 @@ proptest! {
         let mut hub: Hub<()> = Hub::new(0, LIMITS);
         let mut naive = Naive::default();
         let mut written: BTreeMap<(u32, u32), Vec<u8>> = BTreeMap::new();
-        let mut gone: Vec<(ConnKey, Vec<(String, u64)>)> = Vec::new();
+        let mut gone: Vec<(ConnKey, Heard)> = Vec::new();
         for step in steps.into_iter().chain([Step::Flush]) {
             match step {
                 Step::Open => {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,6 +22,7 @@ use crate::hub::mail::{Adopted, Mail, Socket};
 use crate::hub::mailbox::Mailbox;
 
 use super::listen::Bound;
+use super::rate::AcceptRate;
 
 /// Why TLS could not be set up.
 #[derive(Debug, Error)]
@@ -129,6 +130,8 @@ pub(crate) struct TlsListener {
     /// `limits.tls_handshakes_max`.
     pub(crate) handshakes_max: usize,
     pub(crate) max_connections: usize,
+    pub(crate) accept_rate: Arc<AcceptRate>,
+    pub(crate) started: Instant,
     pub(crate) workers: Vec<Mailbox>,
     pub(crate) loads: Arc<[AtomicUsize]>,
 }
@@ -201,6 +204,10 @@ impl TlsListener {
         if total >= self.max_connections {
             tracing::debug!(%remote, limit = self.max_connections, "too many connections");
             return;
+        }
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !self.accept_rate.allows(remote, elapsed_ms) {
+            return tracing::debug!(%remote, "too many connections from one address in a second");
         }
         let handshake = TlsAcceptor::from(self.certificates.current()).accept(stream);
         let shaken = if self.handshake_timeout.is_zero() {

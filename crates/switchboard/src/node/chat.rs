@@ -106,7 +106,8 @@ impl Node {
             return Err(CallError::NoSuchRoom);
         }
         let notice = RawJson::from_text("this room has been deleted");
-        self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await?;
+        // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
+        drop(self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await);
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
         self.0.directory.forget(&room).await.map_err(unavailable)?;

@@ -186,8 +186,7 @@ impl Node {
     /// [`CallError::NoSuchConnection`].
     pub async fn connection(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
         let address = self.locate(id)?;
-        let Inspection { facts, rooms, outbox_bytes } =
-            self.ask(address, |key, reply| Ask::Inspect(key, reply)).await?;
+        let Inspection { facts, rooms, outbox_bytes } = self.ask(address, Ask::Inspect).await?;
         let handle = ConnectionHandle { facts, address, node: self.clone() };
         Ok(ConnectionInfo { handle, rooms, outbox_bytes })
     }
@@ -208,7 +207,7 @@ impl Node {
     ///
     /// [`CallError::NoSuchConnection`].
     pub async fn disconnect(&self, id: ConnId) -> Result<(), CallError> {
-        self.ask(self.locate(id)?, |key, reply| Ask::Remove(key, reply)).await
+        self.ask(self.locate(id)?, Ask::Remove).await
     }
 
     /// Sets a value of a connection's server-only state; `null` removes it.

@@ -24,6 +24,8 @@ pub(crate) struct Listener {
     socket: ListenerSocket,
     kind: PeerKind,
     state: State,
+    /// That accepting fails was written to the log, and nothing has been accepted since.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -45,12 +47,12 @@ enum State {
 impl Listener {
     /// Takes a listening TCP socket, not blocking.
     pub(crate) fn tcp(socket: std::net::TcpListener, kind: PeerKind) -> Self {
-        Self { socket: ListenerSocket::Tcp(TcpListener::from_std(socket)), kind, state: State::Idle }
+        Self { socket: ListenerSocket::Tcp(TcpListener::from_std(socket)), kind, state: State::Idle, told: false }
     }
 
     /// Takes a listening Unix socket, not blocking.
     pub(crate) fn unix(socket: std::os::unix::net::UnixListener, kind: PeerKind) -> Self {
-        Self { socket: ListenerSocket::Unix(UnixListener::from_std(socket)), kind, state: State::Idle }
+        Self { socket: ListenerSocket::Unix(UnixListener::from_std(socket)), kind, state: State::Idle, told: false }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -113,16 +115,21 @@ impl Worker {
         let listener = &mut self.listeners[index];
         let kind = listener.kind;
         match listener.accept() {
-            Ok((transport, remote)) => self.admit(transport, remote, kind),
+            Ok((transport, remote)) => {
+                listener.told = false;
+                self.admit(transport, remote, kind);
+            }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => listener.state = State::Idle,
                 // The client went away while it waited.
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                 _ => {
-                    tracing::warn!(
-                        %error, pause_ms = Self::ACCEPT_PAUSE_MS,
-                        "accepting failed; connections wait in the kernel and existing ones go on"
-                    );
+                    if !std::mem::replace(&mut listener.told, true) {
+                        tracing::warn!(
+                            %error, retry_ms = Self::ACCEPT_PAUSE_MS,
+                            "accepting failed; new connections wait in the kernel, existing ones go on"
+                        );
+                    }
                     listener.state = State::Paused;
                     self.deadlines.push(self.now.monotonic_ms + Self::ACCEPT_PAUSE_MS, Due::Accept);
                 }
@@ -137,6 +144,9 @@ impl Worker {
             // One attempt: whoever floods us is not waited for.
             let _ = transport.write(b"{\"error\":\"too many connections, try again later\",\"context\":\"api\"}\r\n");
             return;
+        }
+        if !self.accept_rate.allows(remote, self.now.monotonic_ms) {
+            return tracing::debug!(%remote, "too many connections from one address in a second");
         }
         let own = self.load().load(Ordering::Relaxed);
         let least =

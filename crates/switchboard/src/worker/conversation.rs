@@ -17,7 +17,7 @@ impl Worker {
     /// Bytes that one read returned.
     pub(super) fn on_segment(&mut self, key: ConnKey, segment: &[u8]) {
         let Some(connection) = self.hub.get(key) else { return };
-        if connection.link.closing.is_none() && connection.link.peer.is_break(segment) {
+        if connection.link.peer.is_break(segment) {
             self.step(key, |peer, cx| peer.on_break(cx));
         } else {
             self.feed(key, segment);
@@ -110,7 +110,7 @@ impl Worker {
         self.calls.spawn(future);
     }
 
-    /// Brings an outcome to whoever asked.
+    /// Brings an outcome to whoever asked. What a face writes is sent by the caller, together with whatever else it has.
     pub(super) fn settle(&mut self, key: ConnKey, asker: Asker, outcome: Outcome) {
         match asker {
             Asker::Node(reply) => reply(outcome),
@@ -119,7 +119,6 @@ impl Worker {
                 if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
                     self.with_peer(key, |peer, cx| peer.on_outcome(token, outcome, cx));
                     self.apply(key);
-                    self.send_effects(key);
                 }
             }
         }
@@ -169,9 +168,7 @@ impl Worker {
         self.is_draining = true;
         self.listeners.clear();
         for key in self.hub.keys() {
-            if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
-                self.step(key, |peer, cx| peer.on_shutdown(cx));
-            }
+            self.step(key, |peer, cx| peer.on_shutdown(cx));
         }
     }
 

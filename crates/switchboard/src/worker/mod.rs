@@ -31,6 +31,7 @@ use crate::hub::mail::{Address, Ask, ConnKey, Mail, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
+use crate::net::rate::AcceptRate;
 
 pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
@@ -74,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) faces: Arc<FaceSettings>,
     pub(crate) settings: WorkerSettings,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) accept_rate: Arc<AcceptRate>,
     pub(crate) started: Instant,
 }
 
@@ -88,6 +90,7 @@ pub(crate) struct Worker {
     faces: Arc<FaceSettings>,
     settings: WorkerSettings,
     listeners: Vec<Listener>,
+    accept_rate: Arc<AcceptRate>,
     started: Instant,
     now: Now,
     hub: Hub<Link>,
@@ -113,6 +116,7 @@ struct Link {
     peer: Peer,
     facts: ConnFacts,
     /// Input that was read and could not be handled yet.
+    #[allow(clippy::box_collection, reason = "8 bytes in every idle connection instead of 24")]
     stash: Option<Box<Vec<u8>>>,
     closing: Option<Box<Closing>>,
     /// The socket may have more than was read.
@@ -140,7 +144,8 @@ impl Worker {
     const GOLDEN_RATIO: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { index, poll, inbox, mailboxes, loads, calls, faces, settings, listeners, started } = parts;
+        let Parts { index, poll, inbox, mailboxes, loads, calls, faces, settings, listeners, accept_rate, started } =
+            parts;
         Self {
             index,
             poll,
@@ -151,6 +156,7 @@ impl Worker {
             faces,
             settings,
             listeners,
+            accept_rate,
             started,
             now: Now::default(),
             hub: Hub::new(index, settings.hub),
@@ -347,10 +353,12 @@ impl Worker {
                         self.hub.get(key).is_some_and(|connection| check(&connection.link.facts))
                     });
                     self.finish_join(key, room, asker, result);
+                    self.send_effects(key);
                     self.resumed.push(key);
                 }
                 Settled::Outcome(asker, outcome) => {
                     self.settle(key, asker, outcome);
+                    self.send_effects(key);
                     self.resumed.push(key);
                 }
             },
@@ -390,11 +398,7 @@ impl Worker {
             match due {
                 Due::Accept => self.listeners.iter_mut().for_each(Listener::retry),
                 Due::Closing(key) => self.on_linger(key),
-                Due::Face(key) => {
-                    if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
-                        self.step(key, |peer, cx| peer.on_deadline(cx));
-                    }
-                }
+                Due::Face(key) => self.step(key, |peer, cx| peer.on_deadline(cx)),
             }
         }
     }
@@ -445,9 +449,10 @@ impl Worker {
         }
     }
 
-    /// Runs one step of a connection's peer and applies its effects.
+    /// Runs one step of a connection's peer and applies its effects. One that is ending has said its last.
     fn step(&mut self, key: ConnKey, step: impl FnOnce(&mut Peer, &mut Cx<'_>)) {
-        if self.with_peer(key, step).is_some() {
+        if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
+            self.with_peer(key, step);
             self.apply(key);
             self.send_effects(key);
         }
