@@ -183,32 +183,53 @@ impl From<Value> for RawJson {
 /// Writes `text` as a JSON string: quotes and control characters escaped, everything else as it is.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut clean_from = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[clean_from..at]);
-        clean_from = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 0x0f)]);
-            }
-        }
+    let mut rest = text.as_bytes();
+    loop {
+        let (clean, dirty) = rest.split_at(clean_prefix(rest));
+        out.extend_from_slice(clean);
+        let Some((&byte, behind)) = dirty.split_first() else { break };
+        write_escaped(out, byte);
+        rest = behind;
     }
-    out.extend_from_slice(&bytes[clean_from..]);
     out.push(b'"');
+}
+
+/// How many bytes at the front need no escape. Eight at a time, because nearly all of nearly every text is clean.
+fn clean_prefix(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let mut clean = 0;
+    for word in bytes.chunks_exact(8) {
+        let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
+        if (control | quote | backslash) & HIGH != 0 {
+            break;
+        }
+        clean += 8;
+    }
+    let needs_escape = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    bytes[clean..].iter().position(needs_escape).map_or(bytes.len(), |at| clean + at)
+}
+
+fn write_escaped(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        b'"' | b'\\' => byte,
+        _ => {
+            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0x0f)]];
+            out.extend_from_slice(b"\\u00");
+            return out.extend_from_slice(&digits);
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 /// Writes a whole number in decimal.
@@ -278,6 +299,20 @@ mod tests {
         assert_eq!(parse("18446744073709551615", limits()).unwrap(), Value::from(u64::MAX));
         assert!(parse("1e999", limits()).is_err());
         assert!(parse(&"9".repeat(400), limits()).is_err());
+    }
+
+    #[test]
+    fn every_byte_that_needs_an_escape_gets_one_wherever_it_stands() {
+        for byte in 0..0x80u8 {
+            for at in 0..17 {
+                let mut text = "abcdefgh\u{e9}ijklmnop".to_owned();
+                let at = if text.is_char_boundary(at) { at } else { at + 1 };
+                text.insert(at, char::from(byte));
+                let mut json = Vec::new();
+                write_text(&mut json, &text);
+                assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&text).unwrap());
+            }
+        }
     }
 
     proptest! {

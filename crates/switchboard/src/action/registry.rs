@@ -1,6 +1,6 @@
 //! The actions of a server and how one of them is run.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::op::{Op, Panic, catch};
 /// The actions of a server, and what runs around them. Fixed when the server starts.
 #[derive(Default)]
 pub struct Actions {
-    /// By name, then by version, the highest last.
-    actions: HashMap<String, BTreeMap<u32, Registered>>,
+    /// Sorted by name, for a search that is shorter than a hash; then by version, the highest last.
+    actions: Vec<(String, BTreeMap<u32, Registered>)>,
     middleware: Arc<MiddlewareList>,
 }
 
@@ -41,7 +41,7 @@ pub struct ActionExists {
 
 impl fmt::Debug for Actions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.actions.keys()).finish()
+        f.debug_set().entries(self.actions.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -53,12 +53,23 @@ impl Actions {
     /// When there is one of its name and version.
     pub fn register(&mut self, action: impl Action) -> Result<(), ActionExists> {
         let spec = Arc::new(action.spec());
-        let versions = self.actions.entry(spec.name.clone()).or_default();
+        let at = match self.position(&spec.name) {
+            Ok(at) => at,
+            Err(at) => {
+                self.actions.insert(at, (spec.name.clone(), BTreeMap::new()));
+                at
+            }
+        };
+        let versions = &mut self.actions[at].1;
         if versions.contains_key(&spec.version) {
             return Err(ActionExists { name: spec.name.clone(), version: spec.version });
         }
         versions.insert(spec.version, Registered { spec, action: Arc::new(action) });
         Ok(())
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.actions.binary_search_by(|(other, _)| other.as_str().cmp(name))
     }
 
     /// Adds middleware. Lower priorities come first; equal ones in the order of adding.
@@ -70,15 +81,13 @@ impl Actions {
 
     /// Every name that some action declares as an input.
     pub fn declared_inputs(&self) -> HashSet<String> {
-        let specs = self.actions.values().flat_map(BTreeMap::values);
+        let specs = self.actions.iter().flat_map(|(_, versions)| versions.values());
         specs.flat_map(|registered| registered.spec.inputs.iter().map(|input| input.name.clone())).collect()
     }
 
     /// The description of every action in ActionHero's shape: name to version to description.
     pub fn documentation(&self) -> RawJson {
-        let mut names: Vec<_> = self.actions.iter().collect();
-        names.sort_unstable_by_key(|(name, _)| name.as_str());
-        let names = names.into_iter().map(|(name, versions)| {
+        let names = self.actions.iter().map(|(name, versions)| {
             let versions =
                 versions.iter().map(|(version, registered)| (version.to_string(), registered.spec.documentation()));
             (name.clone(), Value::Object(versions.collect()))
@@ -88,7 +97,7 @@ impl Actions {
 
     /// The action that a call asks for.
     fn find(&self, params: &Params) -> Option<&Registered> {
-        let versions = self.actions.get(params.text("action")?)?;
+        let versions = &self.actions[self.position(params.text("action")?).ok()?].1;
         match params.get("apiVersion") {
             None | Some(Value::Null) => versions.values().next_back(),
             Some(Value::String(text)) if text.is_empty() => versions.values().next_back(),
