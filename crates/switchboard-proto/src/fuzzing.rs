@@ -80,3 +80,32 @@ pub fn json_limits(data: &[u8]) {
         assert!(depth(&value) <= limits.depth, "deeper than the limit");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Plays every file of a target's corpus; there is at least one.
+    fn replay(target: &str, body: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+        let mut played = 0;
+        for entry in fs::read_dir(&corpus).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            body(&fs::read(path).unwrap());
+            played += 1;
+        }
+        assert!(played > 0, "{} is empty", corpus.display());
+    }
+
+    #[test]
+    fn the_corpus_of_line_peer_still_passes() {
+        replay("line_peer", super::line_peer);
+    }
+
+    #[test]
+    fn the_corpus_of_json_limits_still_passes() {
+        replay("json_limits", super::json_limits);
+    }
+}
