@@ -1,0 +1,708 @@
+//! Hostile and broken clients: what each does to itself, and what it does not do to anybody else.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use switchboard::action::{Action, ActionResult, ActionSpec, Input, Reply, Request};
+use switchboard::config::SlowConsumer;
+use switchboard::node::Speaker;
+use switchboard::node::hooks::{SayMiddleware, Saying};
+use switchboard::proto::close::CloseReason;
+
+use super::peer::{DEADLINE, Folder, Peer, Running, config, eventually, resident_bytes, within};
+use super::program::Program;
+
+const KIB: usize = 1024;
+const UNKNOWN: &str = "Error: unknown action or invalid apiVersion";
+
+fn small_lines() -> Running {
+    let mut config = config();
+    config.servers.socket.max_line_bytes = KIB;
+    Running::start(config)
+}
+
+#[test]
+fn fault_row_7_a_line_that_is_too_long_is_answered_once_with_the_last_number() {
+    let running = small_lines();
+    let mut peer = running.connect();
+    peer.ok("paramsView");
+    for piece in [1025, 500, 100] {
+        // Byte for byte the same, however it is cut.
+        for part in vec![b'x'; 1025].chunks(piece) {
+            peer.send(part);
+        }
+        peer.send("\r\n");
+        assert_eq!(
+            peer.line(),
+            r#"{"status":"error","error":"data length is too big (1024 received/1025 max)","context":"response","messageCount":1}"#
+        );
+    }
+    let mut longest = "x".repeat(1000);
+    longest.insert_str(0, "paramAdd k=");
+    longest.push_str(&"x".repeat(KIB - longest.len()));
+    assert_eq!(peer.ask(&longest)["messageCount"], 2);
+}
+
+#[test]
+fn fault_row_7_a_line_without_an_end_closes_at_16_times_the_limit() {
+    let running = small_lines();
+    let mut peer = running.connect();
+    peer.send(vec![b'x'; 16 * KIB]);
+    // Nothing is said as long as the line could still end.
+    assert_eq!(running.closed(CloseReason::TooLarge), 0);
+    peer.send("x");
+    assert_eq!(peer.json()["error"], "data length is too big (1024 received/16385 max)");
+    peer.end();
+    running.assert_empties();
+    assert_eq!(running.closed(CloseReason::TooLarge), 1);
+}
+
+#[test]
+fn fault_row_7_a_gigabyte_without_a_line_end_costs_the_server_nothing() {
+    let program = Program::start(&[]);
+    let before = resident_bytes(program.pid());
+    let mut peer = program.connect();
+    let block = vec![b'x'; 64 * KIB];
+    let mut sent = 0;
+    // Whatever follows the refusal is dropped until the connection has had its time to end.
+    while sent < 1 << 30 && std::io::Write::write_all(peer.wire.get_mut(), &block).is_ok() {
+        sent += block.len();
+    }
+    assert!(sent >= 1 << 20);
+    let grown = resident_bytes(program.pid()).saturating_sub(before);
+    assert!(grown < 2 << 20, "{grown} bytes more");
+    program.connect().ok("paramsView");
+}
+
+#[test]
+fn fault_row_5_what_is_not_utf_8_is_refused_under_its_own_number() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    for (number, bad) in
+        [&b"\xc3\x28"[..], b"say defaultRoom \xed\xa0\x80", b"paramAdd k=\xf0\x9f\x98", b"\x80"].iter().enumerate()
+    {
+        peer.send([bad, &b"\r\n"[..]].concat());
+        assert_eq!(
+            peer.line(),
+            format!(
+                r#"{{"status":"error","error":"line is not valid UTF-8","context":"response","messageCount":{}}}"#,
+                number + 1
+            )
+        );
+    }
+    // Nothing was run, and a character that is cut in two is whole again.
+    assert_eq!(peer.ok("paramsView"), json!({}));
+    for part in [&b"paramAdd k=\xf0\x9f"[..], b"\x98\x80\r\n"] {
+        peer.send(part);
+        peer.wire.get_ref().set_nodelay(true).unwrap();
+    }
+    assert_eq!(peer.json()["status"], "OK");
+    assert_eq!(peer.ok("paramView k"), "😀");
+}
+
+#[test]
+fn fault_row_7_nul_telnet_sequences_and_bare_cr_do_no_harm() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    peer.send(b"paramAdd k=a\0b\r\n");
+    assert_eq!(peer.json()["status"], "OK");
+    assert_eq!(peer.ok("paramView k"), "a\0b");
+    // WILL ECHO, a subnegotiation with a line end inside, and "go ahead", all inside one verb.
+    peer.send(b"param\xff\xfb\x01View\xff\xfa\x1f\r\n\xff\xf0 \xff\xf9k\r\n");
+    assert_eq!(peer.json()["data"], "a\0b");
+    peer.send(b"paramsDelete\rparamsView\r\0paramView k\r");
+    assert_eq!((peer.json()["messageCount"].clone(), peer.json()["data"].clone()), (json!(4), json!({})));
+    assert_eq!(peer.json()["messageCount"], 6);
+    // A break in the middle of other bytes means nothing, and a NUL alone is a line of its own.
+    peer.send(b"paramView\x04 k\r\n");
+    assert_eq!(peer.json()["messageCount"], 7);
+    peer.send(b"\0\r\n");
+    assert_eq!(peer.json()["messageCount"], 8);
+    // An unfinished sequence ends with its connection.
+    peer.send(b"\xff\xfa");
+    drop(peer);
+    running.assert_empties();
+}
+
+#[test]
+fn fault_row_6_monstrous_json_is_an_unknown_action_and_the_connection_goes_on() {
+    let mut config = config();
+    config.servers.socket.max_line_bytes = 8 << 20;
+    config.limits.max_params_bytes = 16 << 20;
+    let running = Running::start(config);
+    let mut peer = running.connect();
+    let keys: Vec<String> = (0..100_000).map(|key| format!("\"k{key}\":0")).collect();
+    let monsters = [
+        "[".repeat(100_000),
+        "{\"params\":".repeat(100_000),
+        format!("{}{}", "[".repeat(33), "]".repeat(33)),
+        format!("{{{}}}", keys.join(",")),
+        format!("{{\"params\":{{{}}}}}", keys.join(",")),
+        r#"{"action":"status","action":"status"}"#.to_owned(),
+        r#"{"action":"status","\u0061ction":"status"}"#.to_owned(),
+        r#"{"action":"status","params":{"a":1,"a":2}}"#.to_owned(),
+        r#"{"action":"status","params":{"n":1e999}}"#.to_owned(),
+        format!(r#"{{"action":"status","params":{{"n":{}}}}}"#, "9".repeat(100_000)),
+        r#"{"action":"status"}}"#.to_owned(),
+        r#"{"action":"status""#.to_owned(),
+        r#"{"action":"\ud800"}"#.to_owned(),
+        r#"{"action":"status"} {"action":"status"}"#.to_owned(),
+    ];
+    for (number, monster) in monsters.iter().enumerate() {
+        let answer = peer.ask(monster);
+        assert!(answer["error"] == UNKNOWN, "{:.60} is answered with {:.200}", monster, answer.to_string());
+        assert_eq!(answer["messageCount"], number + 1);
+    }
+    for fine in [
+        r#"{"action":"cacheTest","params":{"key":"k","value":1e300}}"#,
+        r#"{"action":"cacheTest","params":{"key":"k","value":18446744073709551615}}"#,
+        r#"{"action":"cacheTest","params":{"key":"k","value":-0.0000000000000000000000000001}}"#,
+    ] {
+        assert!(peer.ask(fine).get("error").is_none(), "{fine}");
+    }
+}
+
+#[test]
+fn fault_row_6_with_the_default_limits_a_monster_is_refused_too() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    // Almost a line's worth of nesting: as the name of an action it would be more than a connection may keep.
+    assert_eq!(peer.ask(&"[".repeat(65_530))["error"], "Error: too many params");
+    assert_eq!(peer.ask(&"[".repeat(100_000))["status"], "error");
+    assert_eq!(peer.ask("randomNumber")["messageCount"], 2);
+}
+
+#[test]
+fn unknown_and_incomplete_requests_are_refused_by_name() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    for name in ["nothing", "ROOMADD", "quit2", "päramAdd", "randomnumber"] {
+        assert_eq!(peer.ask(name)["error"], UNKNOWN);
+    }
+    assert_eq!(peer.ask(r#"{"action":"nothing"}"#)["error"], UNKNOWN);
+    assert_eq!(peer.ask("cacheTest")["error"], "Error: key is a required parameter for this action");
+    peer.ok("paramAdd key=k");
+    assert_eq!(peer.ask("cacheTest")["error"], "Error: value is a required parameter for this action");
+    for (line, status) in [
+        ("roomAdd", "room does not exist"),
+        ("roomAdd nowhere", "room does not exist"),
+        ("roomLeave", "connection not in this room"),
+        ("roomLeave nowhere", "connection not in this room"),
+        ("roomView", "not member of room undefined"),
+        ("say", "both room and message are required"),
+        ("say defaultRoom", "both room and message are required"),
+        ("say defaultRoom hello", "connection not in this room"),
+    ] {
+        assert_eq!(peer.ask(line)["status"], status, "{line}");
+    }
+    let long = format!("roomAdd {}", "r".repeat(129));
+    assert_eq!(peer.ask(&long)["status"], "room does not exist");
+    for line in ["paramAdd", "paramAdd =", "paramDelete", "paramView"] {
+        assert_eq!(peer.ask(line)["status"], "OK", "{line}");
+    }
+}
+
+#[test]
+fn params_beyond_the_limits_are_refused_and_the_kept_ones_stay() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    for index in 0..64 {
+        peer.ok(&format!("paramAdd k{index}=v"));
+    }
+    assert_eq!(peer.ask("paramAdd k64=v")["status"], "too many params");
+    assert_eq!(peer.ask("status")["error"], "Error: too many params");
+    assert_eq!(peer.ok("paramsView").as_object().unwrap().len(), 64);
+    peer.ok("paramsDelete");
+    let large = "v".repeat(60_000);
+    peer.ok(&format!("paramAdd a={large}"));
+    assert_eq!(peer.ask(&format!("paramAdd b={large}"))["status"], "too many params");
+    assert_eq!(peer.ask(&format!(r#"{{"action":"status","params":{{"a":"{large}"}}}}"#))["id"], running.node().name());
+    let many: Vec<String> = (0..65).map(|index| format!("\"p{index}\":1")).collect();
+    let answer = peer.ask(&format!(r#"{{"action":"status","params":{{{}}}}}"#, many.join(",")));
+    assert_eq!(answer["error"], "Error: too many params");
+    assert_eq!(peer.ok("paramView a").as_str().map(str::len), Some(60_000));
+}
+
+#[test]
+fn more_pending_actions_than_allowed_are_refused_and_the_others_are_answered() {
+    let running = Running::start(config());
+    let mut peer = running.connect();
+    peer.ok("paramAdd sleepDuration=300");
+    peer.send("sleepTest\r\n".repeat(8));
+    let refused: Vec<Value> = (0..3).map(|_| peer.json()).collect();
+    assert!(refused.iter().all(|answer| answer["error"] == "Error: you have too many pending requests"));
+    let mut numbers: Vec<u64> = (0..5).map(|_| peer.json()["messageCount"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3, 4, 5, 6]);
+    assert_eq!(peer.ok("detailsView")["pendingActions"], 0);
+}
+
+/// What a member of a room received, as numbers of messages; gaps count as told.
+#[derive(Default)]
+struct Heard {
+    messages: usize,
+    gaps: usize,
+    /// The highest number that was received or told as missing.
+    last: u64,
+}
+
+impl Heard {
+    /// Takes one line, which must go on exactly where the last one ended.
+    #[track_caller]
+    fn hear(&mut self, line: &Value) {
+        let (first, last) = match line.get("gap") {
+            Some(gap) => {
+                self.gaps += 1;
+                assert_eq!((&line["room"], &line["context"]), (&json!("defaultRoom"), &json!("api")));
+                (gap["first"].as_u64().unwrap(), gap["last"].as_u64().unwrap())
+            }
+            None => {
+                self.messages += 1;
+                let number = line["message"]["n"].as_u64().unwrap();
+                (number, number)
+            }
+        };
+        assert_eq!(first, self.last + 1, "after {}: {line:.80}", self.last);
+        assert!(last >= first);
+        self.last = last;
+    }
+}
+
+/// Fills a room in which one client never reads while three others do, until `stop` says so, and returns how many
+/// messages there were. The others hear all of them in order, and never wait for more than a moment.
+fn fill_a_room(running: &Running, stop: impl Fn(u64) -> bool) -> u64 {
+    const BURST: u64 = 20;
+    let padding = "x".repeat(4 * KIB);
+    let mut others: Vec<_> = (0..3).map(|_| running.connect()).collect();
+    for other in &mut others {
+        other.ok("roomAdd defaultRoom");
+    }
+    let mut heard: Vec<Heard> = others.iter().map(|_| Heard::default()).collect();
+    let end = Instant::now() + 2 * DEADLINE;
+    let mut number = 0;
+    while !stop(number) {
+        assert!(Instant::now() < end, "after {number} messages nothing has happened");
+        for _ in 0..BURST {
+            number += 1;
+            let message = json!({"n": number, "padding": padding});
+            let said = running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", message));
+            assert_eq!(said.unwrap(), Some(number));
+        }
+        for (other, heard) in others.iter_mut().zip(&mut heard) {
+            (0..BURST).for_each(|_| heard.hear(&other.json()));
+        }
+    }
+    for (other, heard) in others.iter_mut().zip(&heard) {
+        assert_eq!((heard.last, heard.gaps), (number, 0));
+        other.ok("paramsView");
+    }
+    (number, others)
+}
+
+#[test]
+fn fault_row_24_a_member_that_does_not_read_is_closed_and_nobody_else_notices() {
+    let running = Running::start(config());
+    let mut stuck = running.connect_narrow();
+    let id = stuck.id();
+    stuck.ok("roomAdd defaultRoom");
+    let most = AtomicUsize::new(0);
+    let (_, others) = fill_a_room(&running, |_| match running.outbox_bytes(id) {
+        Some(bytes) => {
+            most.fetch_max(bytes, Ordering::Relaxed);
+            false
+        }
+        None => true,
+    });
+    let most = most.into_inner();
+    assert!((512 * KIB..=KIB * KIB).contains(&most), "{most} bytes waited");
+    let figures = running.node().figures();
+    assert_eq!((running.closed(CloseReason::SlowConsumer), figures.closed.iter().sum::<u64>()), (1, 1));
+    assert_eq!(running.block_on(running.node().room_status("defaultRoom")).unwrap().members.len(), 3);
+    // What was on its way is still read, then the end, in the middle of a line.
+    let mut rest = Vec::new();
+    let _ = stuck.wire.read_to_end(&mut rest);
+    assert!(!rest.is_empty());
+    drop(others);
+}
+
+fn a_stuck_member_hears_what_was_dropped(policy: SlowConsumer) {
+    let mut config = config();
+    config.limits.max_outbox_bytes = 256 * KIB;
+    config.limits.slow_consumer = policy;
+    let running = Running::start(config);
+    let mut stuck = running.connect_narrow();
+    let id = stuck.id();
+    stuck.ok("roomAdd defaultRoom");
+    // Goes on for as long again after the outbox is full.
+    let full_at = AtomicUsize::new(0);
+    let (number, others) = fill_a_room(&running, |number| {
+        let number = number as usize;
+        let bytes = running.outbox_bytes(id).expect("the connection stays");
+        assert!(bytes <= 256 * KIB + 200, "{bytes} bytes wait");
+        if full_at.load(Ordering::Relaxed) == 0 && bytes > 240 * KIB {
+            full_at.store(number, Ordering::Relaxed);
+        }
+        let full_at = full_at.load(Ordering::Relaxed);
+        full_at > 0 && number > 2 * full_at + 200
+    });
+    let mut heard = Heard::default();
+    while heard.last < number {
+        heard.hear(&stuck.json());
+    }
+    assert!(heard.gaps > 0 && heard.messages > 0 && heard.last == number);
+    // Caught up, it misses nothing more, and its own requests were never dropped.
+    stuck.ok("paramsView");
+    let message = json!({"n": number + 1});
+    running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", message)).unwrap();
+    heard.hear(&stuck.json());
+    assert_eq!(running.closed(CloseReason::SlowConsumer), 0);
+    drop(others);
+}
+
+#[test]
+fn fault_row_24_dropping_the_oldest_tells_the_gap_in_its_place() {
+    a_stuck_member_hears_what_was_dropped(SlowConsumer::DropOldest);
+}
+
+#[test]
+fn fault_row_24_dropping_the_newest_tells_the_gap_at_the_end() {
+    a_stuck_member_hears_what_was_dropped(SlowConsumer::DropNewest);
+}
+
+#[test]
+fn fault_row_24_who_does_not_read_answers_is_not_read_either() {
+    let running = Running::start(config());
+    let mut greedy = running.connect_narrow();
+    let id = greedy.id();
+    greedy.ok(&format!("paramAdd big={}", "b".repeat(8 * KIB)));
+    // Long requests and longer answers, so that few of them fill every buffer on the way.
+    let request = format!("paramView big {}\r\n", "x".repeat(1000));
+    let sent = greedy.send_until_blocked(request.as_bytes(), 64 << 20);
+    assert!(sent < 64 << 20, "the server went on reading");
+    let waiting = running.outbox_bytes(id).unwrap();
+    // The limit for reading on, and one answer beyond it.
+    assert!((KIB..=64 * KIB + 9 * KIB).contains(&waiting), "{waiting} bytes wait");
+    let mut other = running.connect();
+    for _ in 0..100 {
+        other.ok("paramsView");
+    }
+    // Read at last, every request is answered, in order.
+    let whole = sent / request.len();
+    for number in 0..whole {
+        let answer = greedy.json();
+        assert_eq!((&answer["messageCount"], answer["data"].as_str().unwrap().len()), (&json!(number + 3), 8 * KIB));
+    }
+    assert!(whole > 100);
+}
+
+#[test]
+fn fault_row_25_a_hundred_stuck_of_three_hundred_end_alone() {
+    const STUCK: usize = 100;
+    const BURST: u64 = 5;
+    let mut config = config();
+    config.limits.max_outbox_bytes = 128 * KIB;
+    let running = Running::start(config);
+    let mut stuck: Vec<_> = (0..STUCK).map(|_| running.connect_narrow()).collect();
+    let mut others: Vec<_> = (0..2 * STUCK).map(|_| running.connect()).collect();
+    for member in stuck.iter_mut().chain(&mut others) {
+        member.ok("roomAdd defaultRoom");
+    }
+    let padding = "x".repeat(16 * KIB);
+    let mut heard: Vec<Heard> = others.iter().map(|_| Heard::default()).collect();
+    let end = Instant::now() + 2 * DEADLINE;
+    let mut number = 0;
+    while running.closed(CloseReason::SlowConsumer) < STUCK as u64 {
+        assert!(Instant::now() < end, "{number} messages closed {}", running.closed(CloseReason::SlowConsumer));
+        for _ in 0..BURST {
+            number += 1;
+            let message = json!({"n": number, "padding": padding});
+            running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", message)).unwrap();
+        }
+        for (other, heard) in others.iter_mut().zip(&mut heard) {
+            (0..BURST).for_each(|_| heard.hear(&other.json()));
+        }
+    }
+    assert_eq!(running.connections(), 2 * STUCK);
+    assert_eq!(running.block_on(running.node().room_status("defaultRoom")).unwrap().members.len(), 2 * STUCK);
+    assert_eq!(running.node().figures().closed.iter().sum::<u64>(), STUCK as u64);
+    others.iter_mut().for_each(|other| drop(other.ok("paramsView")));
+}
+
+#[test]
+fn answers_still_pending_when_the_client_closes_its_side_are_dropped_and_files_under_way_are_not() {
+    let folder = Folder::new();
+    let content: Vec<u8> = (0..3_000_000u32).map(|index| index as u8).collect();
+    folder.write("large", &content);
+    let mut config = config();
+    config.files.root = folder.path().to_owned();
+    let running = Running::start(config);
+
+    let mut peer = running.connect();
+    peer.send("paramAdd sleepDuration=60000\r\nsleepTest\r\nparamsView\r\n");
+    peer.shutdown_write();
+    let answers = peer.rest();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+
+    let mut peer = running.connect();
+    peer.send("file large\r\nparamsView\r\n");
+    peer.shutdown_write();
+    assert!(peer.raw(content.len()) == content);
+    assert_eq!(peer.json()["messageCount"], 2);
+    peer.end();
+    running.assert_empties();
+}
+
+#[test]
+fn a_reset_in_the_middle_of_anything_leaves_nothing() {
+    let folder = Folder::new();
+    folder.write("large", vec![b'x'; 4 << 20]);
+    let mut config = config();
+    config.files.root = folder.path().to_owned();
+    let running = Running::start(config);
+    for round in 0..10 {
+        for middle in
+            ["file large\r\n", "sleepTest\r\n", "paramAdd k=", "detailsView\r\n", "file large\r\nsay defaultRoom x\r\n"]
+        {
+            let mut peer = running.connect_narrow();
+            peer.ok("roomAdd defaultRoom");
+            peer.send(middle);
+            if round % 2 == 0 && middle.starts_with("file") {
+                peer.raw(1000);
+            }
+            peer.reset();
+        }
+    }
+    running.assert_empties();
+    assert_eq!(running.block_on(running.node().room_status("defaultRoom")).unwrap().members, []);
+    running.connect().ok("roomAdd defaultRoom");
+}
+
+#[test]
+fn fault_row_30_a_million_names_of_rooms_leave_nothing_behind() {
+    const NAMES: usize = 500_000;
+    const BATCH: usize = 1000;
+    let program = Program::start(&[]);
+    let mut peer = program.connect();
+    peer.ok("roomAdd defaultRoom");
+    let before = resident_bytes(program.pid());
+    let mut answers = 0;
+    let mut line = Vec::new();
+    for batch in 0..NAMES / BATCH {
+        let mut requests = String::new();
+        for name in batch * BATCH..(batch + 1) * BATCH {
+            // Two names each: one to join, one to speak in.
+            requests.push_str(&format!("roomAdd x{name}\r\nsay y{name} hello\r\n"));
+        }
+        peer.send(requests);
+        for index in 0..2 * BATCH {
+            line.clear();
+            std::io::BufRead::read_until(&mut peer.wire, b'\n', &mut line).unwrap();
+            let expected = if index % 2 == 0 { &b"room does not exist"[..] } else { b"connection not in this room" };
+            assert!(line.windows(expected.len()).any(|part| part == expected), "{}", String::from_utf8_lossy(&line));
+            answers += 1;
+        }
+    }
+    assert_eq!(answers, 1_000_000);
+    let grown = resident_bytes(program.pid()).saturating_sub(before);
+    assert!(grown <= 8 << 20, "{grown} bytes more");
+    assert_eq!(peer.ok("detailsView")["rooms"], json!(["defaultRoom"]));
+}
+
+#[test]
+fn fault_row_30_a_connection_enters_only_so_many_rooms() {
+    let mut config = config();
+    config.limits.max_rooms_per_connection = 3;
+    let running = Running::start(config);
+    for room in ["a", "b", "c", "d"] {
+        running.block_on(running.node().add_room(room)).unwrap();
+    }
+    let mut peer = running.connect();
+    for room in ["a", "b", "c"] {
+        peer.ok(&format!("roomAdd {room}"));
+    }
+    assert_eq!(peer.ask("roomAdd d")["status"], "too many rooms");
+    peer.ok("roomLeave b");
+    peer.ok("roomAdd d");
+}
+
+/// Panics in every way that user code can.
+struct Boom;
+
+impl Action for Boom {
+    fn spec(&self) -> ActionSpec {
+        let explosive = Input::optional("when").validator(|when| match when.as_str() {
+            Some("validator") => panic!("injected: validator"),
+            _ => Ok(()),
+        });
+        ActionSpec::new("boom").input(explosive)
+    }
+
+    async fn run(&self, request: &mut Request) -> ActionResult {
+        match request.text("when")? {
+            "once" => panic!("injected: at once"),
+            "later" => {
+                tokio::task::yield_now().await;
+                panic!("injected: later");
+            }
+            _ => Ok(Reply::new()),
+        }
+    }
+}
+
+struct Censor;
+
+impl SayMiddleware for Censor {
+    async fn say(&self, saying: &mut Saying) -> Result<(), String> {
+        if saying.body().as_str().contains("boom") { panic!("injected: say") } else { Ok(()) }
+    }
+}
+
+/// Keeps what is injected out of the log of the tests.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<&str>().copied().unwrap_or_default();
+            if !text.starts_with("injected") {
+                loud(info);
+            }
+        }));
+    });
+}
+
+#[test]
+fn fault_row_35_ten_thousand_panics_of_user_code_fail_their_requests_and_nothing_else() {
+    const ROUNDS: usize = 1500;
+    quiet_panics();
+    let running = Running::start_with(config(), |builder| {
+        builder.action(Boom).setup(|node| {
+            node.add_join_callback(1, |_| panic!("injected: join"));
+            node.add_leave_callback(1, |_| panic!("injected: leave"));
+            node.add_say_middleware(1, Censor);
+        })
+    });
+    let mut peer = running.connect();
+    let mut witness = running.connect();
+    witness.ok("roomAdd defaultRoom");
+    for _ in 0..ROUNDS {
+        for when in ["validator", "once", "later"] {
+            let answer = peer.ask(&format!(r#"{{"action":"boom","params":{{"when":"{when}"}}}}"#));
+            assert!(answer["error"].is_string(), "{answer}");
+        }
+        peer.ok("roomAdd defaultRoom");
+        assert_eq!(peer.ask("say defaultRoom boom")["status"], "unavailable");
+        peer.ok("roomLeave defaultRoom");
+    }
+    assert!(ROUNDS * 6 + 1000 >= 10_000);
+    // Again while the connection ends, when callbacks run without anybody waiting.
+    for _ in 0..500 {
+        let mut peer = running.connect();
+        peer.send("roomAdd defaultRoom\r\n");
+        peer.json();
+    }
+    eventually("only two are left", || running.connections() == 2);
+    assert_eq!(peer.ok("detailsView")["pendingActions"], 0);
+    peer.ok("roomAdd defaultRoom");
+    peer.ok("say defaultRoom hello");
+    assert_eq!(witness.json()["message"], "hello");
+}
+
+#[test]
+fn fault_row_27_three_thousand_connects_at_once_are_all_welcomed() {
+    const FLOOD: usize = 3000;
+    let running = Running::start(config());
+    let mut old = running.connect();
+    let mut flood: Vec<_> = (0..FLOOD).map(|_| running.connect_raw()).collect();
+    flood.iter_mut().for_each(Peer::welcome);
+    old.ok("paramsView");
+    assert_eq!(running.connections(), FLOOD + 1);
+    drop(flood);
+    eventually("the flood is over", || running.connections() == 1);
+    assert_eq!(running.node().figures().accepted, FLOOD as u64 + 1);
+    old.ok("paramsView");
+    drop(old);
+    running.assert_empties();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_and_closed() {
+    let mut config = config();
+    config.limits.max_connections = 3;
+    let running = Running::start(config);
+    let mut inside: Vec<_> = (0..3).map(|_| running.connect()).collect();
+    for _ in 0..20 {
+        let mut refused = running.connect_raw();
+        assert_eq!(refused.line(), r#"{"error":"too many connections, try again later","context":"api"}"#);
+        refused.end();
+    }
+    inside.iter_mut().for_each(|peer| drop(peer.ok("paramsView")));
+    // The refused have left no trace in the count.
+    inside.pop();
+    eventually("one has left", || running.connections() == 2);
+    inside.push(running.connect());
+    assert_eq!(running.node().figures().accepted, 4);
+}
+
+#[test]
+fn fault_row_26_without_file_descriptors_existing_connections_live_and_new_ones_wait() {
+    let program = Program::start_limited(64, &["--set", "limits.max_connections=1000", "--set", "node.workers=2"]);
+    let mut welcomed = Vec::new();
+    let mut waiting = loop {
+        let mut peer = program.connect_raw();
+        peer.wire.get_ref().set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        let mut first = [0];
+        // Looked at without taking it.
+        match peer.wire.get_ref().peek(&mut first) {
+            Ok(1) => {
+                peer.wire.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
+                peer.welcome();
+                welcomed.push(peer);
+            }
+            Ok(_) => panic!("refused after {}", welcomed.len()),
+            Err(_) => break vec![peer],
+        }
+        assert!(welcomed.len() < 64);
+    };
+    assert!(welcomed.len() > 20, "only {}", welcomed.len());
+    for _ in 0..4 {
+        waiting.push(program.connect_raw());
+    }
+    welcomed.iter_mut().for_each(|peer| drop(peer.ok("roomAdd defaultRoom")));
+    welcomed[0].ok("say defaultRoom hello");
+    welcomed[1..].iter_mut().for_each(|peer| assert_eq!(peer.json()["message"], "hello"));
+
+    let room_for = waiting.len();
+    welcomed.truncate(welcomed.len() - room_for);
+    let closed = Instant::now();
+    for peer in &mut waiting {
+        peer.wire.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
+        peer.welcome();
+    }
+    assert!(closed.elapsed() < Duration::from_secs(1), "recovering took {:?}", closed.elapsed());
+    welcomed.iter_mut().chain(&mut waiting).for_each(|peer| drop(peer.ok("paramsView")));
+}
+
+#[test]
+fn fault_row_41_the_kernel_watches_every_connection() {
+    let running = Running::start(config());
+    let peer = running.connect();
+    let client_port = peer.wire.get_ref().local_addr().unwrap().port();
+    let pair = format!(":{:04X} 0100007F:{client_port:04X}", running.address().port());
+    let watched = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let line =
+            table.lines().find(|line| line.contains(&pair)).expect("the server's end is in the table").to_owned();
+        // Column 6: which timer runs (2 is keep-alive), and in how many hundredths of a second it is due.
+        let timer = line.split_whitespace().nth(5).unwrap().to_owned();
+        let (kind, due) = timer.split_once(':').unwrap();
+        kind == "02" && u64::from_str_radix(due, 16).unwrap() <= 3000
+    };
+    assert!(within(DEADLINE, watched), "no keep-alive within 30 s");
+}

@@ -1,0 +1,5 @@
+//! The server from outside: real sockets, real files, real processes. One module per subject.
+
+mod faults;
+mod peer;
+mod program;
