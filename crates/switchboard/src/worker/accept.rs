@@ -191,8 +191,17 @@ impl Worker {
         let peer = kind.open();
         // TLS may have decrypted something already, which readiness does not tell.
         let readable = matches!(transport, Transport::Tls(_));
-        let link =
-            Link { transport, peer, facts, stash: None, closing: None, readable, at_end: false, streaming: false };
+        let link = Link {
+            transport,
+            peer,
+            facts,
+            stash: None,
+            closing: None,
+            readable,
+            end_told: false,
+            at_end: false,
+            streaming: false,
+        };
         let key = self.hub.insert(link.peer.wire_format(), link);
         self.load().fetch_add(1, Ordering::Relaxed);
         let Some(caller) = self.caller(key) else { return };

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::effect::Effects;
@@ -121,7 +122,9 @@ struct Link {
     closing: Option<Box<Closing>>,
     /// The socket may have more than was read.
     readable: bool,
-    /// The client has closed its side.
+    /// Epoll has told that the client closed its side; bytes may be in front of the end.
+    end_told: bool,
+    /// The client has closed its side, and everything before was read.
     at_end: bool,
     /// A content is in the outbox: requests behind it wait.
     streaming: bool,
@@ -200,9 +203,7 @@ impl Worker {
             match event.token() {
                 WAKE => {}
                 Token(token) if LISTENERS - token < self.listeners.len() => self.listeners[LISTENERS - token].ready(),
-                Token(slot) => {
-                    self.on_ready(slot as u32, event.is_readable() || event.is_read_closed(), event.is_writable())
-                }
+                Token(slot) => self.on_ready(slot as u32, event),
             }
         }
         self.accept();
@@ -245,9 +246,9 @@ impl Worker {
     }
 
     /// A connection's socket became ready.
-    fn on_ready(&mut self, slot: u32, readable: bool, writable: bool) {
+    fn on_ready(&mut self, slot: u32, event: &Event) {
         let Some(key) = self.hub.key_at(slot) else { return };
-        if writable
+        if event.is_writable()
             && self
                 .hub
                 .get(key)
@@ -255,9 +256,10 @@ impl Worker {
         {
             self.hub.mark_dirty(slot);
         }
-        if readable {
+        if event.is_readable() || event.is_read_closed() {
             if let Some(connection) = self.hub.get_mut(key) {
                 connection.link.readable = true;
+                connection.link.end_told |= event.is_read_closed();
             }
             self.read(key);
         }
@@ -277,8 +279,9 @@ impl Worker {
                     self.on_end(key);
                 }
                 Ok(count) => {
-                    // Epoll tells of what comes later, the end included: see epoll(7) on short reads.
-                    if count < left && link.transport.short_read_is_all() {
+                    // Epoll tells of what comes later: see epoll(7) on short reads. An end that it has told of already
+                    // is not told again.
+                    if count < left && !link.end_told && link.transport.short_read_is_all() {
                         link.readable = false;
                     }
                     left -= count;

@@ -434,6 +434,30 @@ fn fault_row_25_a_hundred_stuck_of_three_hundred_end_alone() {
     others.iter_mut().for_each(|other| drop(other.ok("paramsView")));
 }
 
+/// The client's end arrives together with its last bytes. Readiness tells of both at once and never again.
+#[test]
+fn what_a_client_asked_for_before_closing_its_side_is_answered_and_then_it_is_closed() {
+    let running = Running::start(config());
+    for _ in 0..300 {
+        let mut peer = running.connect_raw();
+        peer.send("detailsView\r\nparamsView\r\n");
+        peer.shutdown_write();
+        assert_eq!(peer.rest().len(), 3);
+    }
+    running.assert_empties();
+    assert_eq!(running.closed(CloseReason::ClientLeft), 300);
+}
+
+#[test]
+fn a_client_that_ends_in_the_middle_of_a_line_leaves_nothing() {
+    let running = Running::start(config());
+    for _ in 0..300 {
+        let mut peer = running.connect();
+        peer.send("paramAdd k=");
+    }
+    running.assert_empties();
+}
+
 #[test]
 fn answers_still_pending_when_the_client_closes_its_side_are_dropped_and_files_under_way_are_not() {
     let folder = Folder::new();
