@@ -192,7 +192,8 @@ impl Worker {
         link.closing = Some(Box::new(Closing { reason, left, finished: false }));
         link.stash = None;
         self.leave_all(key);
-        self.deadlines.push(self.now.monotonic_ms + self.settings.close_linger_ms, Due::Closing(key));
+        // Not in this turn, whose deadlines run before what waits is written once.
+        self.deadlines.push(self.now.monotonic_ms + self.settings.close_linger_ms.max(1), Due::Closing(key));
         self.hub.mark_dirty(key.slot);
     }
 

@@ -730,3 +730,16 @@ fn fault_row_41_the_kernel_watches_every_connection() {
     };
     assert!(within(DEADLINE, watched), "no keep-alive within 30 s");
 }
+
+#[test]
+fn without_a_linger_the_goodbye_is_sent_all_the_same() {
+    let mut config = config();
+    config.servers.socket.close_linger = Duration::ZERO;
+    let running = Running::start(config);
+    for _ in 0..20 {
+        let mut peer = running.connect();
+        peer.say("quit");
+        peer.goodbye();
+    }
+    running.assert_empties();
+}
