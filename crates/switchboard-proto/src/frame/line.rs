@@ -206,7 +206,7 @@ impl LineFramer {
                 let delimiter = &framing.delimiter;
                 if partial.text.ends_with(delimiter) {
                     let length = partial.text.len() - delimiter.len();
-                    if length == 0 && partial.received <= framing.max_line_bytes + delimiter.len() {
+                    if length == 0 && partial.received <= framing.max_line_bytes.saturating_add(delimiter.len()) {
                         self.partial = None;
                         continue;
                     }

@@ -743,3 +743,18 @@ fn without_a_linger_the_goodbye_is_sent_all_the_same() {
     }
     running.assert_empties();
 }
+
+/// 0 turns the limit off, and no sum with it may overflow.
+#[test]
+fn without_a_limit_for_lines_any_delimiter_still_works() {
+    for delimiter in ["\n", "|", "END"] {
+        let mut config = config();
+        config.servers.socket.max_line_bytes = 0;
+        config.servers.socket.delimiter = delimiter.to_owned();
+        let running = Running::start(config);
+        let mut peer = running.connect();
+        let long = "x".repeat(70_000);
+        peer.send(format!("{delimiter}{delimiter}paramsView{delimiter}{delimiter}paramView {long}{delimiter}"));
+        assert_eq!((peer.json()["messageCount"].clone(), peer.json()["messageCount"].clone()), (json!(1), json!(2)));
+    }
+}
