@@ -381,8 +381,11 @@ impl Worker {
             Ask::Leave(key, room, reply) => self.leave(key, room, crate::hub::mail::Asker::Node(reply)),
             Ask::Recheck(room, check, reply) => reply(self.recheck(&room, &check)),
             Ask::Remove(key, reply) => {
-                if self.hub.get(key).is_some() {
-                    self.step(key, |peer, cx| peer.on_removed(cx));
+                if let Some(connection) = self.hub.get(key) {
+                    // One that is ending already has been told.
+                    if connection.link.closing.is_none() {
+                        self.step(key, |peer, cx| peer.on_removed(cx));
+                    }
                     reply(());
                 }
             }

@@ -732,6 +732,23 @@ fn fault_row_41_the_kernel_watches_every_connection() {
 }
 
 #[test]
+fn a_connection_that_is_ended_twice_is_told_once() {
+    let running = Running::start(config());
+    for _ in 0..100 {
+        let mut peer = running.connect();
+        let id = peer.id();
+        running.block_on(async {
+            let node = running.node();
+            let (first, _) = tokio::join!(node.disconnect(id), node.disconnect(id));
+            first.unwrap();
+        });
+        peer.goodbye();
+    }
+    running.assert_empties();
+    assert_eq!(running.closed(CloseReason::Removed), 100);
+}
+
+#[test]
 fn without_a_linger_the_goodbye_is_sent_all_the_same() {
     let mut config = config();
     config.servers.socket.close_linger = Duration::ZERO;
