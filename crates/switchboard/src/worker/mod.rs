@@ -110,12 +110,11 @@ pub(crate) struct Worker {
     is_stopped: bool,
 }
 
-/// What a worker keeps for a connection besides its outbox and rooms.
+/// What a worker keeps for a connection besides its outbox and rooms. What writing touches stands in front.
 #[derive(Debug)]
+#[repr(C)]
 struct Link {
     transport: Transport,
-    peer: Peer,
-    facts: ConnFacts,
     /// Input that was read and could not be handled yet.
     #[allow(clippy::box_collection, reason = "8 bytes in every idle connection instead of 24")]
     stash: Option<Box<Vec<u8>>>,
@@ -128,6 +127,8 @@ struct Link {
     at_end: bool,
     /// A content is in the outbox: requests behind it wait.
     streaming: bool,
+    peer: Peer,
+    facts: ConnFacts,
 }
 
 /// A connection that ends once everything is written.
