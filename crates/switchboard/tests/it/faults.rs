@@ -275,8 +275,8 @@ impl Heard {
 }
 
 /// Fills a room in which one client never reads while three others do, until `stop` says so, and returns how many
-/// messages there were. The others hear all of them in order, and never wait for more than a moment.
-fn fill_a_room(running: &Running, stop: impl Fn(u64) -> bool) -> u64 {
+/// messages there were. The others hear all of them in order, and stay.
+fn fill_a_room(running: &Running, stop: impl Fn(u64) -> bool) -> (u64, Vec<Peer<TcpStream>>) {
     const BURST: u64 = 20;
     let padding = "x".repeat(4 * KIB);
     let mut others: Vec<_> = (0..3).map(|_| running.connect()).collect();
