@@ -149,12 +149,13 @@ impl Tls {
         }
     }
 
-    /// Takes what fits into rustls's own bounded buffer. Nothing fitting means that the socket is full.
+    /// Takes what fits into rustls's own bounded buffer, once that is empty: "would block" then always comes from the
+    /// socket, which tells when it goes on.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_out()?;
         let taken = self.session.writer().write_vectored(slices)?;
         match self.write_out() {
             Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-            _ if taken == 0 => Err(ErrorKind::WouldBlock.into()),
             _ => Ok(taken),
         }
     }

@@ -3,3 +3,4 @@
 mod faults;
 mod peer;
 mod program;
+mod tls;

@@ -195,6 +195,12 @@ impl Peer<UnixStream> {
     }
 }
 
+impl<S: Read> Peer<S> {
+    pub(crate) fn stream(stream: S) -> Self {
+        Self { wire: BufReader::new(stream) }
+    }
+}
+
 impl<S: Wire> Peer<S> {
     pub(crate) fn shutdown_write(&mut self) {
         self.wire.get_ref().shutdown_write();
