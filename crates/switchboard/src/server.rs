@@ -256,7 +256,7 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Server {
     addresses: Addresses,
-    /// Removed at the end.
+    /// Removed when nobody is accepted any more.
     socket_file: Option<PathBuf>,
     node: Node,
     threads: Vec<JoinHandle<()>>,
@@ -319,6 +319,8 @@ impl Server {
     /// `node.drain_timeout` is closed.
     pub async fn stop(mut self) {
         self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
+        // Now, not at the end: by then the file may be that of a server that has taken over.
+        self.remove_socket_file();
         self.node.tell_all(|| Ask::Drain).await;
         if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, self.node.emptied()).await.is_err()
         {
@@ -330,6 +332,13 @@ impl Server {
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         drop(joined.await);
     }
+
+    fn remove_socket_file(&mut self) {
+        if let Some(path) = self.socket_file.take() {
+            // Somebody may have removed it; then there is nothing to do.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Drop for Server {
@@ -338,10 +347,7 @@ impl Drop for Server {
         if !self.threads.is_empty() {
             self.node.stop_now();
         }
-        if let Some(path) = self.socket_file.take() {
-            // Somebody may have removed it; then there is nothing to do.
-            let _ = std::fs::remove_file(path);
-        }
+        self.remove_socket_file();
     }
 }
 

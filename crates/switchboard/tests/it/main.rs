@@ -1,6 +1,7 @@
 //! The server from outside: real sockets, real files, real processes. One module per subject.
 
 mod faults;
+mod listen;
 mod peer;
 mod program;
 mod tls;
