@@ -285,12 +285,16 @@ impl Node {
         }
     }
 
-    /// Tells every worker to end, from a place that cannot wait. A worker that has no space for it ends with the process.
+    /// Tells every worker to end, from a place that cannot wait. A worker that has no space is told as soon as it has.
     pub(crate) fn stop_now(&self) {
         for worker in &self.0.workers {
             let stop = Mail::Ask(Ask::Stop);
-            if let Some(permit) = worker.try_reserve(stop.weight()) {
-                permit.push(stop);
+            match worker.try_reserve(stop.weight()) {
+                Some(permit) => permit.push(stop),
+                None => {
+                    let worker = worker.clone();
+                    self.spawn(Box::pin(async move { worker.push(Mail::Ask(Ask::Stop)).await }));
+                }
             }
         }
     }

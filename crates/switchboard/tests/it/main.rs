@@ -1,5 +1,6 @@
 //! The server from outside: real sockets, real files, real processes. One module per subject.
 
+mod drain;
 mod faults;
 mod listen;
 mod peer;
