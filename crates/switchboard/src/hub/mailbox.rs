@@ -64,9 +64,14 @@ impl Mailbox {
     /// Reserves space, if there is any. A single mail larger than the whole inbox fits when the inbox is empty.
     pub fn try_reserve(&self, bytes: usize) -> Option<Permit<'_>> {
         let shared = &self.0;
-        let before = shared.used_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let permit = Permit { mailbox: self, bytes };
-        (before == 0 || before + bytes <= shared.capacity_bytes).then_some(permit)
+        // An attempt that fails leaves no trace, not even for a moment: others would see a full inbox and wait for
+        // somebody to take mail that does not exist.
+        let fits = |used: usize| match used.checked_add(bytes) {
+            Some(sum) if used == 0 || sum <= shared.capacity_bytes => Some(sum),
+            _ => None,
+        };
+        let reserved = shared.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits);
+        reserved.ok().map(|_| Permit { mailbox: self, bytes })
     }
 
     /// Queues `mail` as soon as there is space. A worker that has ended takes nothing: its mail is dropped, and with it
@@ -134,6 +139,9 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.mailbox.release(self.bytes);
+        // The worker may have nothing to take, so that nobody else would wake those who found no space meanwhile.
+        let waiting = std::mem::take(&mut self.mailbox.lock().waiting);
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -235,6 +243,30 @@ mod tests {
         let (mailbox, _inbox) = inbox(1000, || {});
         drop(mailbox.try_reserve(1000));
         assert!(mailbox.try_reserve(1000).is_some());
+    }
+
+    #[test]
+    fn space_that_is_given_back_unused_wakes_who_waits_for_it() {
+        let (mailbox, _inbox) = inbox(ask().weight(), || {});
+        let reserved = mailbox.try_reserve(ask().weight());
+        let mut waiting = pin!(mailbox.push(ask()));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = &mut Context::from_waker(&waker);
+        assert!(waiting.as_mut().poll(cx).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed), "a failed attempt wakes nobody, itself least of all");
+        drop(reserved);
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(waiting.as_mut().poll(cx).is_ready());
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     #[test]
