@@ -142,6 +142,11 @@ impl Outbox {
         self.own_bytes + self.pushed_bytes
     }
 
+    /// Whether a content waits, or part of one.
+    pub fn has_content(&self) -> bool {
+        self.pieces().any(|piece| matches!(piece, Piece::Content(_)))
+    }
+
     /// Bytes still to be written, contents that are not in memory included. Falls with every byte that is written.
     pub fn remaining(&self) -> u64 {
         let left = |piece: &Piece| match piece {
@@ -467,6 +472,7 @@ mod tests {
             outbox.push_direct(b"direct ", roomy);
             outbox.push_content(Arc::new(Letters(5)));
             outbox.push_own(b"last");
+            assert!(outbox.has_content());
             let mut narrow = Narrow { taken: Vec::new(), step, ready: false };
             let mut pieces = vec![b"DE".to_vec(), b"ABC".to_vec()];
             loop {
@@ -480,6 +486,7 @@ mod tests {
                     }
                 }
             }
+            assert!(!outbox.has_content());
             let room = String::from_utf8(chunk("r", 1).bytes.to_vec()).unwrap();
             assert_eq!(String::from_utf8(narrow.taken).unwrap(), format!("first second {room}direct ABCDElast"));
             assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));

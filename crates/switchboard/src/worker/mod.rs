@@ -417,9 +417,10 @@ impl Worker {
             let Some((key, connection)) = self.hub.clean(slot) else { continue };
             let format = connection.format();
             let progress = connection.outbox.write_to(&mut connection.link.transport, format);
+            // Room messages behind the content may keep the outbox from ever being empty.
+            connection.link.streaming = connection.link.streaming && connection.outbox.has_content();
             match progress.and_then(|progress| connection.link.flush_pending(progress)) {
                 Ok(Progress::Empty) => {
-                    connection.link.streaming = false;
                     if connection.link.closing.is_some() {
                         self.finish_close(key);
                     } else {
