@@ -14,9 +14,9 @@ use crate::config::{self, Config, LoadOptions, Loaded, Origin};
 
 /// Exit code of a command that did what it was asked for.
 pub const EXIT_OK: u8 = 0;
-/// Exit code of a server that could not start or had to give up.
+/// Exit code of a server that had to give up.
 pub const EXIT_FAILURE: u8 = 1;
-/// Exit code for a command line or a configuration that is wrong.
+/// Exit code for a command line or a configuration that is wrong, or with which the server cannot start here.
 pub const EXIT_USAGE: u8 = 2;
 
 /// What the command line asks for.
@@ -206,8 +206,8 @@ Settings: --set wins over the environment, that over the file, that over the def
 
 Exit codes:
   0  done; for the server: stopped as planned
-  1  the server could not start or had to give up
-  2  the command line or the configuration is wrong";
+  1  the server had to give up
+  2  the command line or the configuration is wrong, or the server cannot start with it";
 
 #[cfg(test)]
 mod tests {

@@ -15,28 +15,43 @@ fn main() -> ExitCode {
         Command::Serve(serve) => {
             telemetry::init(&serve.loaded.config.log);
             raise_file_limit();
-            let served = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| format!("the runtime could not be started: {error}"))
-                .and_then(|runtime| runtime.block_on(serve_until_stopped(*serve)));
-            match served {
+            match run(*serve) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(reason) => {
-                    let _ = writeln!(std::io::stderr(), "switchboard: {reason}");
-                    ExitCode::from(cli::EXIT_USAGE)
+                Err(end) => {
+                    let _ = writeln!(std::io::stderr(), "switchboard: {}", end.reason);
+                    ExitCode::from(end.code)
                 }
             }
         }
     }
 }
 
-async fn serve_until_stopped(serve: Serve) -> Result<(), String> {
-    let text = |error: std::io::Error| error.to_string();
-    let mut terminate = signal(SignalKind::terminate()).map_err(text)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(text)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(text)?;
-    let mut server = Server::builder(serve.loaded.config).start().await.map_err(|error| error.to_string())?;
+/// Why the program ends otherwise than as planned.
+struct End {
+    reason: String,
+    code: u8,
+}
+
+impl End {
+    /// With this configuration, here and now, it does not start.
+    fn start(error: impl std::fmt::Display) -> Self {
+        Self { reason: error.to_string(), code: cli::EXIT_USAGE }
+    }
+}
+
+fn run(serve: Serve) -> Result<(), End> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(End::start)?;
+    let served = runtime.block_on(serve_until_stopped(serve));
+    // Whatever still computes or reads a file has had its time.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_until_stopped(serve: Serve) -> Result<(), End> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(End::start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(End::start)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(End::start)?;
+    let mut server = Server::builder(serve.loaded.config).start().await.map_err(End::start)?;
     // Scripts wait for this line; a closed standard output is no reason to end.
     let _ = writeln!(std::io::stdout(), "{}", server.ready_line());
 
@@ -45,7 +60,7 @@ async fn serve_until_stopped(serve: Serve) -> Result<(), String> {
             Some(()) = terminate.recv() => break,
             Some(()) = interrupt.recv() => break,
             Some(()) = hang_up.recv() => reload(&server),
-            reason = server.failed() => return Err(reason),
+            reason = server.failed() => return Err(End { reason, code: cli::EXIT_FAILURE }),
         }
     }
     tracing::info!(connections = server.node().figures().connections, "stopping; once more stops at once");
