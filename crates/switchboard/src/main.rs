@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
         Command::Exit(output) => output.emit(),
         Command::Serve(serve) => {
-            telemetry::init(&serve.loaded.config.log);
+            let _log = telemetry::init(&serve.loaded.config.log);
             raise_file_limit();
             match run(*serve) {
                 Ok(()) => ExitCode::SUCCESS,

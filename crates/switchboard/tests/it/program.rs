@@ -338,6 +338,46 @@ fn fault_row_8_text_logs_hold_no_raw_control_bytes() {
     assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{log:?}");
 }
 
+fn log_a_lot(program: &Program) {
+    for _ in 0..50 {
+        let mut peer = program.connect();
+        peer.ok("paramsView");
+    }
+}
+
+#[test]
+fn fault_row_39_a_full_disk_under_the_log_stops_nothing() {
+    let mut command = Command::new(PROGRAM);
+    command.args(LOOPBACK).args(["--set", "log.level=trace"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(File::options().write(true).open("/dev/full").unwrap());
+    let mut program = Program::spawn(command, Folder::new());
+    log_a_lot(&program);
+    program.signal(Signal::TERM);
+    assert_eq!(program.ended().code(), Some(0));
+}
+
+#[test]
+fn fault_row_39_a_log_that_nobody_reads_stalls_nothing() {
+    let mut command = Command::new(PROGRAM);
+    command.args(LOOPBACK).args(["--set", "log.level=trace"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped());
+    let mut program = Program::spawn(command, Folder::new());
+    let mut slowest = Duration::ZERO;
+    let mut peer = program.connect();
+    // More than any pipe holds.
+    for _ in 0..600 {
+        let begun = Instant::now();
+        program.connect().ok("paramsView");
+        peer.ok("paramsView");
+        slowest = slowest.max(begun.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    program.signal(Signal::TERM);
+    peer.goodbye();
+    drop(peer);
+    assert_eq!(program.ended().code(), Some(0));
+}
+
 #[test]
 fn a_closed_standard_output_is_no_reason_to_end() {
     let folder = Folder::new();
