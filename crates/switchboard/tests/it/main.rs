@@ -2,6 +2,7 @@
 
 mod drain;
 mod faults;
+mod files;
 mod listen;
 mod peer;
 mod program;
