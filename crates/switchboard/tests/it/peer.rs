@@ -237,7 +237,7 @@ impl<S: Read + Write> Peer<S> {
 
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {
-        self.try_line().expect("the server closed instead of sending a line")
+        self.try_line().unwrap_or_else(|| panic!("the server closed instead of sending a line"))
     }
 
     #[track_caller]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use switchboard_testkit::certs::Authority;
 
 use super::peer::{DEADLINE, Folder, Peer, eventually, within};
 
@@ -336,6 +337,60 @@ fn fault_row_8_text_logs_hold_no_raw_control_bytes() {
     let log = program.log();
     assert!(log.lines().count() > 3, "{log}");
     assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{log:?}");
+}
+
+#[test]
+fn fault_row_57_a_private_key_is_in_no_log_and_no_answer() {
+    let folder = Folder::new();
+    let authority = Authority::new("test authority").unwrap();
+    let (cert, key) = authority.issue_server().unwrap().write(folder.path()).unwrap();
+    let set = |name: &str, path: &Path| format!("servers.socket.tls.{name}={}", path.display());
+    let (cert, key_setting) = (set("cert", &cert), set("key", &key));
+    let arguments = ["--set", "servers.socket.secure=true", "--set", &cert, "--set", &key_setting];
+    let secret: Vec<String> = std::fs::read_to_string(&key).unwrap().lines().map(str::to_owned).collect();
+    assert!(secret.len() > 3);
+
+    let program = Program::start(&[&arguments[..], &["--set", "log.level=trace"]].concat());
+    // A client that fails its handshake, certificates that are read again, and some that cannot be.
+    drop(program.connect_raw());
+    program.signal(Signal::HUP);
+    eventually("the good ones are read", || program.log().contains("certificates read again"));
+    folder.write("cert.pem", secret.join("\n"));
+    program.signal(Signal::HUP);
+    eventually("the bad one is refused", || program.log().contains("certificates stay as they are"));
+    let show = output(folder.path(), &[&["config", "show"][..], &arguments].concat(), &[]);
+    let refused = output(folder.path(), &arguments, &[]);
+    assert_eq!((show.0, refused.0), (0, 2), "{refused:?}");
+    for said in [&program.log(), &show.1, &show.2, &refused.1, &refused.2] {
+        assert!(!secret[1..secret.len() - 1].iter().any(|line| said.contains(line)), "{said}");
+    }
+}
+
+/// Limits that are off need a reason; here are the reasons.
+#[test]
+fn fault_row_58_every_limit_is_on_by_default_save_those_with_a_reason() {
+    let folder = Folder::new();
+    let (_, stdout, _) = output(folder.path(), &["config", "show"], &[]);
+    let off: Vec<&str> = stdout
+        .lines()
+        .filter_map(|line| line.split_once(" = 0 #").or(line.split_once(" = \"0s\" #")))
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(
+        off,
+        [
+            "workers",             // one for each core
+            "welcome_delay",       // a wait, not a limit
+            "max_connections",     // what the file descriptors allow
+            "max_rooms",           // only the server makes rooms
+            "accepts_per_address", // behind a balancer all share one address
+        ]
+    );
+    for expected in
+        ["slow_consumer = \"close\"", "max_outbox_bytes = \"1MiB\"", "param_scrubbing = false", "secure = false"]
+    {
+        assert!(stdout.contains(expected), "{expected}");
+    }
 }
 
 fn log_a_lot(program: &Program) {
