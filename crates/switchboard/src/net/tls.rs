@@ -15,6 +15,7 @@ use switchboard_proto::peer::PeerKind;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Tls;
@@ -157,7 +158,10 @@ impl TlsListener {
         };
         let handshakes = Arc::new(Semaphore::new(self.handshakes_max.min(Semaphore::MAX_PERMITS)));
         let this = Arc::new(self);
+        // Ends with the listener: a handshake that nobody waits for may never end by itself.
+        let mut shaking = JoinSet::new();
         loop {
+            while shaking.try_join_next().is_some() {}
             // Taken before accepting: who has to wait waits in the kernel.
             let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return Ok(()) };
             let this = Arc::clone(&this);
@@ -165,7 +169,7 @@ impl TlsListener {
                 Accepting::Tcp(listener) => match listener.accept().await {
                     Ok((stream, address)) => {
                         let remote = Remote::from(address);
-                        tokio::spawn(async move {
+                        shaking.spawn(async move {
                             let into = |stream: tokio::net::TcpStream| stream.into_std().map(Socket::Tcp);
                             this.shake_hands(stream, remote, into).await;
                             drop(permit);
@@ -175,7 +179,7 @@ impl TlsListener {
                 },
                 Accepting::Unix(listener) => match listener.accept().await {
                     Ok((stream, _)) => {
-                        tokio::spawn(async move {
+                        shaking.spawn(async move {
                             let into = |stream: tokio::net::UnixStream| stream.into_std().map(Socket::Unix);
                             this.shake_hands(stream, Remote::Unix, into).await;
                             drop(permit);
@@ -200,9 +204,7 @@ impl TlsListener {
         remote: Remote,
         into_std: impl FnOnce(S) -> io::Result<Socket>,
     ) {
-        let total: usize = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
-        if total >= self.max_connections {
-            tracing::debug!(%remote, limit = self.max_connections, "too many connections");
+        if self.is_full(remote) {
             return;
         }
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -220,11 +222,24 @@ impl TlsListener {
             Ok(Err(error)) => return tracing::debug!(%remote, %error, "a TLS handshake failed"),
             Err(_) => return tracing::debug!(%remote, "a TLS handshake took too long"),
         };
+        // Others may have been quicker meanwhile.
+        if self.is_full(remote) {
+            return;
+        }
         let (stream, session) = stream.into_inner();
         match into_std(stream) {
             Ok(socket) => self.hand_over(socket, session, remote).await,
             Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
         }
+    }
+
+    fn is_full(&self, remote: Remote) -> bool {
+        let total: usize = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
+        let is_full = total >= self.max_connections;
+        if is_full {
+            tracing::debug!(%remote, limit = self.max_connections, "too many connections");
+        }
+        is_full
     }
 
     async fn hand_over(&self, socket: Socket, session: rustls::ServerConnection, remote: Remote) {

@@ -141,7 +141,11 @@ pub(crate) trait Wire: Read + Write {
 
 impl Wire for TcpStream {
     fn shutdown_write(&self) {
-        self.shutdown(Shutdown::Write).unwrap();
+        match self.shutdown(Shutdown::Write) {
+            // The server was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            result => result.unwrap(),
+        }
     }
 }
 

@@ -259,6 +259,70 @@ fn fault_row_12_a_handshake_that_is_never_finished_is_cut_and_frees_its_place() 
     assert_eq!(running.node().figures().accepted, 1);
 }
 
+/// The beginnings of a handshake, cut where the server has to wait for more.
+fn half_hello(setting: &Setting) -> Vec<u8> {
+    let client = setting.authority.client(None, BOTH).unwrap();
+    let mut session = ClientConnection::new(client, ServerName::try_from(SERVER_NAME).unwrap()).unwrap();
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).unwrap();
+    hello.truncate(hello.len() / 2);
+    hello
+}
+
+/// They were looked at when they began, when there was room for each of them.
+#[test]
+fn handshakes_that_end_together_do_not_exceed_the_limit_of_connections() {
+    let setting = Setting::new();
+    let mut config = setting.config.clone();
+    config.limits.max_connections = 2;
+    let running = Running::start(config);
+    let client = setting.authority.client(None, BOTH).unwrap();
+    let mut shaking: Vec<_> = (0..4).map(|_| secure(&running, Arc::clone(&client), None)).collect();
+    let mut rest = Vec::new();
+    for peer in &mut shaking {
+        let mut hello = Vec::new();
+        peer.wire.get_mut().conn.write_tls(&mut hello).unwrap();
+        let (first, second) = hello.split_at(hello.len() / 2);
+        peer.wire.get_mut().sock.write_all(first).unwrap();
+        rest.push(second.to_vec());
+    }
+    // Accepted behind them, so they have all been looked at when it is served.
+    let mut inside = setting.connect(&running);
+    let mut welcomed = 0;
+    for (peer, rest) in shaking.iter_mut().zip(rest) {
+        peer.wire.get_mut().sock.write_all(&rest).unwrap();
+        let mut first = [0; 1];
+        welcomed += usize::from(peer.wire.read(&mut first).is_ok_and(|count| count == 1));
+    }
+    assert_eq!((welcomed, running.connections()), (1, 2));
+    inside.ok("paramsView");
+}
+
+#[test]
+fn handshakes_end_with_the_server() {
+    let setting = Setting::new();
+    let mut config = setting.config.clone();
+    config.limits.tls_handshake_timeout = Duration::ZERO;
+    for stop in [false, true] {
+        let mut running = Running::start(config.clone());
+        let mut silent = running.connect_raw();
+        silent.send(half_hello(&setting));
+        // Served behind it.
+        drop(setting.connect(&running));
+        if stop {
+            let stopping = running.stop();
+            running.block_on(stopping).unwrap();
+        } else {
+            drop(running.server.take());
+        }
+        let mut rest = Vec::new();
+        match silent.wire.read_to_end(&mut rest) {
+            Ok(_) => assert_eq!(rest, b""),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+}
+
 #[test]
 fn what_is_not_tls_ends_and_the_listener_goes_on() {
     let setting = Setting::new();
