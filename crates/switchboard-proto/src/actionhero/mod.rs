@@ -55,6 +55,8 @@ enum Phase {
     Welcoming,
     /// The server stops; ends with the last pending action.
     Stopping,
+    /// The server stops while the first line is still due: of two deadlines the first says that line, the second goodbye.
+    StoppingUnwelcomed,
 }
 
 /// A request whose answer comes later and needs more than its number.
@@ -144,7 +146,7 @@ impl Face for SocketFace {
             Ok(answer) => self.answer(&request, answer, cx),
             Err(error) => refuse(kind, &request, &error, cx),
         }
-        if self.phase == Phase::Stopping && self.pending_actions == 0 {
+        if self.is_stopping() && self.pending_actions == 0 {
             goodbye(CloseReason::Shutdown, cx);
         }
     }
@@ -166,6 +168,10 @@ impl Face for SocketFace {
                 welcome(cx);
             }
             Phase::Stopping => goodbye(CloseReason::Shutdown, cx),
+            Phase::StoppingUnwelcomed => {
+                self.phase = Phase::Stopping;
+                welcome(cx);
+            }
         }
     }
 
@@ -174,7 +180,10 @@ impl Face for SocketFace {
     }
 
     fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
-        self.phase = Phase::Stopping;
+        self.phase = match self.phase {
+            Phase::Welcoming => Phase::StoppingUnwelcomed,
+            Phase::Open | Phase::Stopping | Phase::StoppingUnwelcomed => Phase::Stopping,
+        };
         if self.pending_actions == 0 {
             goodbye(CloseReason::Shutdown, cx);
         } else {
@@ -188,6 +197,10 @@ impl Face for SocketFace {
 }
 
 impl SocketFace {
+    fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping | Phase::StoppingUnwelcomed)
+    }
+
     fn on_line(&mut self, line: &str, cx: &mut Cx<'_>) {
         match Request::parse(line, cx.settings.socket.json) {
             Request::Verb(verb, args) => self.on_verb(verb, args, cx),
@@ -232,7 +245,7 @@ impl SocketFace {
     fn run_action(&mut self, message_id: Option<Value>, set: Result<(), TooManyParams>, cx: &mut Cx<'_>) {
         self.total_actions = self.total_actions.saturating_add(1);
         let settings = &cx.settings.socket;
-        let refusal = if self.phase == Phase::Stopping {
+        let refusal = if self.is_stopping() {
             Some(errors::SHUTTING_DOWN)
         } else if usize::from(self.pending_actions) >= settings.pending_max.min(usize::from(u16::MAX)) {
             Some(errors::TOO_MANY_PENDING)

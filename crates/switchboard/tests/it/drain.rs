@@ -85,6 +85,23 @@ fn fault_row_37_the_drain_timeout_ends_whatever_is_left() {
     peer.end();
 }
 
+/// Its welcome was due in the middle of the stop, and was taken for the end of all patience.
+#[test]
+fn an_action_of_a_client_that_waits_for_its_welcome_is_answered_before_the_goodbye() {
+    let mut config = slow_stop();
+    config.servers.socket.welcome_delay = Duration::from_millis(500);
+    let mut running = Running::start(config);
+    let mut peer = running.connect_raw();
+    peer.say(r#"{"action":"sleepTest","params":{"sleepDuration":900}}"#);
+    peer.ok("paramsView");
+    let stopping = running.stop();
+    peer.welcome();
+    assert_eq!(peer.json()["sleepDuration"], 900);
+    peer.goodbye();
+    drop(peer);
+    running.block_on(stopping).unwrap();
+}
+
 #[test]
 fn without_a_drain_timeout_everything_ends_at_once() {
     let mut config = slow_stop();
@@ -116,8 +133,9 @@ fn fault_row_37_clients_that_do_not_read_do_not_hold_up_the_stop() {
     let mut room = running.connect_narrow();
     let id = room.id();
     room.ok("roomAdd defaultRoom");
+    let text = "x".repeat(30_000);
     eventually("its outbox fills", || {
-        running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", padding.as_str())).unwrap();
+        running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", text.as_str())).unwrap();
         running.outbox_bytes(id).unwrap() > 64 << 10
     });
     let idle = running.connect();
