@@ -1,0 +1,83 @@
+//! The examples do what the text at their head says.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+
+use switchboard::{Config, Server};
+
+use dialogue::{Windows, blocks};
+
+mod dialogue;
+
+#[allow(dead_code, reason = "the test starts what `main` would")]
+#[path = "../examples/chat_rules.rs"]
+mod chat_rules;
+#[allow(dead_code, reason = "the test starts what `main` would")]
+#[path = "../examples/custom_action.rs"]
+mod custom_action;
+#[allow(dead_code, reason = "the test starts what `main` would")]
+#[path = "../examples/embed.rs"]
+mod embed;
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.servers.socket.bind = "127.0.0.1".to_owned();
+    config.servers.socket.port = 0;
+    config
+}
+
+fn address(server: &Server) -> SocketAddr {
+    server.addresses().socket.as_ref().and_then(|address| address.tcp()).unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+#[test]
+fn embed_greets_announces_and_stops() {
+    let runtime = runtime();
+    let server = runtime.block_on(embed::start(config())).unwrap();
+    let mut windows = Windows::new(address(&server));
+    let [joined, announced, stopped] = blocks(&head(include_str!("../examples/embed.rs"))).try_into().unwrap();
+    windows.play(&joined);
+    runtime.block_on(embed::announce(server.node(), "dinner is ready")).unwrap();
+    windows.play(&announced);
+    // Meanwhile, because the server gives its clients a moment to close their side too.
+    let stopping = runtime.spawn(server.stop());
+    windows.play(&stopped);
+    windows.quit();
+    runtime.block_on(stopping).unwrap();
+}
+
+#[test]
+fn custom_action_checks_inputs_and_who_is_logged_in() {
+    let runtime = runtime();
+    let server = runtime.block_on(custom_action::start(config())).unwrap();
+    play_all(&server, include_str!("../examples/custom_action.rs"));
+    runtime.block_on(server.stop());
+}
+
+#[test]
+fn chat_rules_let_in_announce_and_refuse() {
+    let runtime = runtime();
+    let server = runtime.block_on(chat_rules::start(config())).unwrap();
+    play_all(&server, include_str!("../examples/chat_rules.rs"));
+    runtime.block_on(server.stop());
+}
+
+#[track_caller]
+fn play_all(server: &Server, source: &str) {
+    let mut windows = Windows::new(address(server));
+    let blocks = blocks(&head(source));
+    assert!(blocks.len() > 1, "the page has dialogues");
+    blocks.iter().for_each(|block| windows.play(block));
+    windows.quit();
+}
+
+/// The text of a source file's `//!` comment.
+fn head(source: &str) -> String {
+    let head = source.lines().map_while(|line| line.strip_prefix("//!"));
+    head.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}
