@@ -27,6 +27,7 @@ pub mod action;
 pub mod node;
 
 pub mod backend;
+pub(crate) mod clock;
 pub mod hub;
 pub mod op;
 pub(crate) mod worker;

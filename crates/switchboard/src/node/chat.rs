@@ -10,6 +10,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
 use crate::backend::{AddRoomError, BackendError, Draft, Pattern};
+use crate::clock;
 use crate::hub::mail::{Address, Ask};
 use crate::op::{Op, Panic};
 use crate::worker::calls::Caller;
@@ -350,7 +351,7 @@ impl Node {
     }
 
     fn draft(&self, room: RoomName, sender: Sender, body: RawJson, origin: Option<Address>) -> Draft {
-        Draft { room, sender, body, sent_at: super::unix_ms(), origin, echo: self.0.settings.echo_to_sender }
+        Draft { room, sender, body, sent_at: clock::unix_ms(), origin, echo: self.0.settings.echo_to_sender }
     }
 
     fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, CallError>> {

@@ -14,7 +14,7 @@ mod registry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use serde_json::Value;
 use switchboard_proto::call::CallError;
@@ -31,6 +31,7 @@ pub use registry::{State, StateError};
 use crate::action::Actions;
 use crate::action::cache::Cache;
 use crate::backend::{Broker, Directory};
+use crate::clock;
 use crate::config::Config;
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
@@ -149,7 +150,7 @@ impl Node {
 
     /// The time, in milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
-        unix_ms()
+        clock::unix_ms()
     }
 
     /// The cache that actions share.
@@ -313,10 +314,4 @@ fn reply<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<T>) {
     let (sender, receiver) = oneshot::channel();
     // Whoever asked may have stopped waiting.
     (Box::new(move |value| drop(sender.send(value))), receiver)
-}
-
-/// The time, in milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -234,7 +234,7 @@ impl Worker {
     }
 
     fn read_clocks(&mut self) {
-        self.now = Now { monotonic_ms: self.started.elapsed().as_millis() as u64, unix_ms: crate::node::unix_ms() };
+        self.now = Now { monotonic_ms: self.started.elapsed().as_millis() as u64, unix_ms: crate::clock::unix_ms() };
     }
 
     fn address(&self, key: ConnKey) -> Address {
