@@ -16,6 +16,8 @@ use switchboard_testkit::bench::process::Server;
 use switchboard_testkit::bench::scenario::Scenario;
 use switchboard_testkit::bench::sys;
 
+use crate::repository::repository;
+
 use self::options::Options;
 use self::servers::Kind;
 
@@ -147,7 +149,7 @@ fn build_server(options: &Options) -> Result<(), String> {
 
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(servers::repository());
+    command.current_dir(repository());
     command
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use switchboard_testkit::bench::scenario::{self, Scenario};
+
+use crate::repository::target;
 
 /// A server that the bench can start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +61,6 @@ impl Kind {
     }
 }
 
-/// Where the repository is: the directory that this package is in.
-pub(super) fn repository() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
-}
-
 fn floor(mode: &str) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([super::FLOOR_CHORE, mode]);
@@ -86,10 +82,6 @@ fn switchboard(scenario: &Scenario) -> io::Result<Command> {
 /// Only the server makes rooms, so it must have them from the start.
 fn rooms_as_toml(scenario: &Scenario) -> String {
     scenario::rooms(&scenario.load).iter().map(|room| format!("[[rooms.starting]]\nname = \"{room}\"\n\n")).collect()
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
 fn scratch() -> io::Result<PathBuf> {
