@@ -1,7 +1,11 @@
 //! What Switchboard's tests and benches share; never published.
 //!
+//! - [`client`]: a blocking client of the line protocol.
+//! - [`transcript`]: conversations as text files, played against a server.
 //! - [`bench`]: the load tool, its scenarios, and the floor that its figures are compared with.
 //! - [`certs`]: certificates for tests of TLS.
 
 pub mod bench;
 pub mod certs;
+pub mod client;
+pub mod transcript;
