@@ -1,4 +1,6 @@
 //! The server from outside: real sockets, real files, real processes. One module per subject.
+#![allow(missing_docs, reason = "tests document themselves by their names")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod drain;
 mod faults;
@@ -6,4 +8,6 @@ mod files;
 mod listen;
 mod peer;
 mod program;
+mod support;
 mod tls;
+mod transcripts;
