@@ -353,15 +353,10 @@ impl Drop for Server {
 
 async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {
     for room in &config.rooms.starting {
-        let error = |error: switchboard_proto::call::CallError| StartError::Room {
-            name: room.name.clone(),
-            reason: error.to_string(),
-        };
-        node.add_room(&room.name).await.map_err(error)?;
-        if !room.auth.is_empty() {
-            let pairs = room.auth.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-            node.set_pattern(&room.name, Pattern(pairs)).await.map_err(error)?;
-        }
+        let pairs = room.auth.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        node.add_starting_room(&room.name, Pattern(pairs))
+            .await
+            .map_err(|error| StartError::Room { name: room.name.clone(), reason: error.to_string() })?;
     }
     Ok(())
 }

@@ -184,15 +184,26 @@ impl Node {
     /// [`CallError::NoSuchRoom`].
     pub async fn set_pattern(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
         let room = existing_name(room)?;
-        if !self.0.directory.set_pattern(&room, pattern.clone()).await.map_err(unavailable)? {
-            return Err(CallError::NoSuchRoom);
-        }
+        self.keep_pattern(&room, pattern.clone()).await?;
         if !pattern.0.is_empty() {
             let node = self.clone();
             let check: crate::hub::mail::MemberCheck = Arc::new(move |facts| node.is_authorized(facts, &pattern));
             self.ask_all(|reply| Ask::Recheck(room.clone(), Arc::clone(&check), reply)).await;
         }
         Ok(())
+    }
+
+    /// Makes a room that exists from the start. No worker runs yet, so nobody is asked to look at members.
+    pub(crate) async fn add_starting_room(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
+        self.add_room(room).await?;
+        self.keep_pattern(&RoomName::parse(room)?, pattern).await
+    }
+
+    async fn keep_pattern(&self, room: &RoomName, pattern: Pattern) -> Result<(), CallError> {
+        match self.0.directory.set_pattern(room, pattern).await.map_err(unavailable)? {
+            true => Ok(()),
+            false => Err(CallError::NoSuchRoom),
+        }
     }
 
     /// Whether a connection may join a room.

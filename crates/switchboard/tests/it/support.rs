@@ -33,7 +33,9 @@ impl TestServer {
     pub(crate) fn build(settings: &[&str], build: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(build(Server::builder(config(settings))).start()).expect("a server");
+        let start = build(Server::builder(config(settings))).start();
+        let started = runtime.block_on(async { tokio::time::timeout(PATIENCE, start).await });
+        let server = started.expect("a server starts in time").expect("a server starts");
         Self { server: Some(server), runtime: Some(runtime) }
     }
 
