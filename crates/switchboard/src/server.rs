@@ -401,7 +401,7 @@ fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
         },
         welcome_message: socket.welcome_message.clone(),
         welcome_delay_ms: millis(socket.welcome_delay),
-        goodbye_message: socket.goodbye_message.clone(),
+        goodbye_message: goodbye_message(socket),
         shutdown_wait_ms: match millis(socket.shutdown_wait) {
             0 => millis(config.node.drain_timeout),
             wait_ms => wait_ms,
@@ -411,6 +411,12 @@ fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
         params: ParamLimits { count: off_is_max(limits.max_params), bytes: off_is_max(limits.max_params_bytes) },
         declared_inputs: socket.param_scrubbing.then(|| actions.declared_inputs()),
     }
+}
+
+/// ActionHero 29 says goodbye without the exclamation mark.
+fn goodbye_message(socket: &config::SocketServer) -> String {
+    let is_default = socket.goodbye_message == config::SocketServer::default().goodbye_message;
+    if is_default && socket.compat == config::Compat::Modern { "Bye".into() } else { socket.goodbye_message.clone() }
 }
 
 fn worker_settings(config: &Config) -> WorkerSettings {

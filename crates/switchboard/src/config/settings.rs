@@ -113,7 +113,7 @@ settings! {
             welcome_message: String = "Hello! Welcome to the actionhero api".into(), Text::any();
             /// Time between accepting a connection and the welcome line; 0: at once.
             welcome_delay: Duration = Duration::ZERO, Span::any();
-            /// Text of the last line that a client receives.
+            /// Text of the last line that a client receives; with `compat = "modern"` the default is `Bye`.
             goodbye_message: String = "Bye!".into(), Text::any();
             /// What ends a line of a client, besides CR, which always counts as a line feed.
             delimiter: String = "\n".into(), Text::such_that("text of 1 to 16 bytes without CR", is_delimiter);
