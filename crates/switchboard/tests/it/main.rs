@@ -8,6 +8,7 @@ mod files;
 mod listen;
 mod peer;
 mod program;
+mod rooms;
 mod support;
 mod tls;
 mod transcripts;

@@ -11,6 +11,7 @@ use switchboard::server::ServerBuilder;
 use switchboard::{Config, Node, Server};
 use switchboard_testkit::client::{LineClient, PATIENCE};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// A running server. It ends when this is dropped.
 pub(crate) struct TestServer {
@@ -56,6 +57,11 @@ impl TestServer {
     pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
         let runtime = self.runtime.as_ref().expect("it runs until it is dropped");
         runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await }).expect("nothing came in time")
+    }
+
+    /// Runs a future beside the test.
+    pub(crate) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.as_ref().expect("it runs until it is dropped").spawn(future)
     }
 
     /// A client that has read the welcome line.
