@@ -109,10 +109,12 @@ impl Node {
         let notice = RawJson::from_text("this room has been deleted");
         // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
         drop(self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await);
+        // The notice is the last that is said: what leave callbacks broadcast could reach workers that have not removed
+        // their members yet.
+        self.0.broker.close(&room).await.map_err(unavailable)?;
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
-        self.0.directory.forget(&room).await.map_err(unavailable)?;
-        self.0.broker.close(&room).await.map_err(unavailable)
+        self.0.directory.forget(&room).await.map_err(unavailable)
     }
 
     /// Whether there is such a room.
