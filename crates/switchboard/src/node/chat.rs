@@ -82,6 +82,7 @@ impl Node {
             0 => usize::MAX,
             max_rooms => max_rooms,
         };
+        let _changing = self.0.rooms_changing.lock().await;
         // Opened first: a room that can be joined can be spoken in.
         self.0.broker.open(&room).await.map_err(unavailable)?;
         match self.0.directory.add_room(&room, max_rooms).await {
@@ -103,6 +104,7 @@ impl Node {
     /// [`CallError::NoSuchRoom`].
     pub async fn destroy_room(&self, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
+        let _changing = self.0.rooms_changing.lock().await;
         if !self.0.directory.begin_destroy(&room).await.map_err(unavailable)? {
             return Err(CallError::NoSuchRoom);
         }

@@ -23,7 +23,7 @@ use switchboard_proto::event::Event;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 pub use chat::{MockConnection, Reauthentication, Speaker};
 pub use registry::{State, StateError};
@@ -60,6 +60,9 @@ struct Inner {
     files: PublicFolder,
     settings: NodeSettings,
     workers: Vec<Mailbox>,
+    /// Rooms are made and destroyed one at a time, because each takes several steps: broker and directory must agree at
+    /// the end. Only the control plane waits here; a worker never does.
+    rooms_changing: Mutex<()>,
     counters: Counters,
     /// A connection has ended.
     closed: Notify,
@@ -131,6 +134,7 @@ impl Node {
                 chunk_bytes: config.files.chunk_bytes,
             },
             workers,
+            rooms_changing: Mutex::default(),
             counters: Counters::default(),
             closed: Notify::new(),
             started: Instant::now(),

@@ -229,6 +229,24 @@ fn members_of_a_destroyed_room_hear_the_notice_and_nobodys_farewell() {
     members.iter_mut().for_each(LineClient::expect_silence);
 }
 
+/// A room made while its namesake was being destroyed could be listed for ever and neither be joined nor spoken in.
+#[test]
+fn a_room_that_exists_can_be_spoken_in_whoever_made_and_destroyed_it_at_once() {
+    let server = TestServer::start();
+    let node = server.node();
+    for _ in 0..10_000 {
+        server.wait(node.add_room("blinking")).unwrap();
+        let (maker, destroyer) = (node.clone(), node.clone());
+        let making = server.spawn(async move { maker.add_room("blinking").await });
+        let destroying = server.spawn(async move { destroyer.destroy_room("blinking").await });
+        server.wait(making).unwrap().unwrap();
+        server.wait(destroying).unwrap().unwrap();
+        let exists = server.wait(node.room_exists("blinking")).unwrap();
+        let number = server.wait(node.broadcast(Speaker::server(), "blinking", "x")).unwrap();
+        assert_eq!(number.is_some(), exists);
+    }
+}
+
 #[test]
 fn a_room_made_anew_has_neither_members_nor_pattern_nor_numbers_of_the_old_one() {
     let server = TestServer::start();
