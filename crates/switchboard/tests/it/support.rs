@@ -98,7 +98,7 @@ impl TestServer {
         let node = self.node();
         node.connection_ids()
             .into_iter()
-            .find(|id| self.wait(node.connection(*id)).is_ok_and(|info| info.handle.remote() == Remote::Ip(address)))
+            .find(|id| self.wait(node.connection(*id)).is_ok_and(|info| info.handle.remote() == Remote::from(address)))
     }
 }
 
