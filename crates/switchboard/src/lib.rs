@@ -41,3 +41,16 @@ pub use config::Config;
 pub use node::Node;
 pub use server::Server;
 pub use switchboard_proto as proto;
+
+/// The pages whose Rust is compiled, and where it can be run, by `cargo test --doc`.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../../docs/guide/actions.md")]
+    mod actions {}
+    #[doc = include_str!("../../../docs/guide/chat.md")]
+    mod chat {}
+    #[doc = include_str!("../../../docs/guide/embedding.md")]
+    mod embedding {}
+}
