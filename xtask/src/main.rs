@@ -8,6 +8,8 @@
 use std::process::ExitCode;
 
 mod bench;
+mod repository;
+mod tidy;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     match chore.as_deref() {
         Some("bench") => bench::run(&words),
         Some(bench::FLOOR_CHORE) => bench::run_floor(&words),
+        Some("tidy") => tidy::run(&words),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");
             ExitCode::SUCCESS
@@ -32,4 +35,5 @@ Usage: cargo xtask CHORE [WORDS]
 
 Chores:
   bench   measure the server against the floor (cargo xtask bench --help)
+  tidy    check the structure: layers, sizes, words, links
   help    print this";
