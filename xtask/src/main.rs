@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod repository;
+mod test;
 mod tidy;
 
 fn main() -> ExitCode {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     match chore.as_deref() {
         Some("bench") => bench::run(&words),
         Some(bench::FLOOR_CHORE) => bench::run_floor(&words),
+        Some("test") => test::run(&words),
         Some("tidy") => tidy::run(&words),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");
@@ -35,5 +37,6 @@ Usage: cargo xtask CHORE [WORDS]
 
 Chores:
   bench   measure the server against the floor (cargo xtask bench --help)
+  test    run everything that must hold, and install what that needs (cargo xtask test --help)
   tidy    check the structure: layers, sizes, words, links
   help    print this";

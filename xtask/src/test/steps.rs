@@ -1,0 +1,86 @@
+//! The steps, and what each runs.
+
+use crate::repository::{repository, target};
+use crate::tidy;
+
+use super::Outcome;
+use super::run::{Program, cargo};
+
+/// One part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Format,
+    Lint,
+    Tidy,
+    Test,
+    Doc,
+    Conformance,
+}
+
+impl Step {
+    /// In the order in which they are run: quick ones first.
+    pub(super) const ALL: [Self; 6] = [Self::Format, Self::Lint, Self::Tidy, Self::Test, Self::Doc, Self::Conformance];
+
+    pub(super) fn named(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.name() == name)
+            .ok_or_else(|| format!("there is no step {name:?}; there are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Lint => "lint",
+            Self::Tidy => "tidy",
+            Self::Test => "test",
+            Self::Doc => "doc",
+            Self::Conformance => "conformance",
+        }
+    }
+
+    /// What it does, in one line.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Format => "cargo fmt --all --check",
+            Self::Lint => "cargo clippy --workspace --all-targets -- -D warnings",
+            Self::Tidy => "cargo xtask tidy",
+            Self::Test => "cargo test --workspace (which builds the examples too)",
+            Self::Doc => "cargo doc --no-deps --workspace, warnings denied",
+            Self::Conformance => "node --test in conformance/, against the server's debug build",
+        }
+    }
+
+    pub(super) fn run(self) -> Outcome {
+        match self {
+            Self::Format => cargo().words(&["fmt", "--all", "--check"]).run(),
+            Self::Lint => cargo().words(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run(),
+            Self::Tidy => {
+                let report = tidy::check_repository();
+                let result = match report.problems.len() {
+                    0 => Ok(()),
+                    count => Err(format!("{count} things to put in order")),
+                };
+                Outcome { output: report.to_string(), result }
+            }
+            Self::Test => cargo().words(&["test", "--workspace"]).run(),
+            Self::Doc => {
+                cargo().words(&["doc", "--no-deps", "--workspace"]).variable("RUSTDOCFLAGS", "-D warnings").run()
+            }
+            Self::Conformance => conformance(),
+        }
+    }
+}
+
+fn conformance() -> Outcome {
+    let built = cargo().words(&["build", "--package", "switchboard"]).run();
+    if built.result.is_err() {
+        return built;
+    }
+    let server = target().join("debug/switchboard");
+    Program::new("node")
+        .words(&["--test", "--test-reporter=spec"])
+        .folder(repository().join("conformance"))
+        .variable("SWITCHBOARD_BIN", server)
+        .run()
+}

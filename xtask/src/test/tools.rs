@@ -1,0 +1,135 @@
+//! The tools that the steps need: found, installed by name, or asked for.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::repository::repository;
+
+use super::run::{Program, cargo};
+use super::steps::Step;
+
+/// Provides what these steps need.
+///
+/// # Errors
+///
+/// With what is missing and how to get it.
+pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
+    for (step, subcommand, component) in [(Step::Format, "fmt", "rustfmt"), (Step::Lint, "clippy", "clippy")] {
+        if steps.contains(&step) && cargo().words(&[subcommand, "--version"]).run().result.is_err() {
+            return Err(format!("`cargo {subcommand}` is missing: rustup component add {component}"));
+        }
+    }
+    if steps.contains(&Step::Conformance) {
+        provide_commands()?;
+        check_node()?;
+        provide_clients()?;
+    }
+    Ok(())
+}
+
+/// Commands and the Debian packages that bring them.
+const COMMANDS: [(&str, &str); 3] = [("node", "nodejs"), ("npm", "npm"), ("openssl", "openssl")];
+
+fn provide_commands() -> Result<(), String> {
+    let missing = missing_packages(|command| !is_command(command));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let command = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    let please = format!("these packages are missing: {}", missing.join(" "));
+    if !is_command("apt-get") {
+        return Err(format!("{please}; there is no apt-get here, so install them in your system's way"));
+    }
+    let rights: &[&str] = match fs::metadata("/proc/self") {
+        Ok(process) if process.uid() == 0 => &[],
+        _ if Program::new("sudo").words(&["-n", "true"]).run().result.is_ok() => &["sudo", "-n"],
+        _ => return Err(format!("{please}; run: sudo {command}")),
+    };
+    println!("== tools: {command}");
+    for words in [vec!["apt-get", "update"], command.split(' ').collect()] {
+        let words: Vec<&str> = rights.iter().copied().chain(words).collect();
+        let outcome = Program::new(words[0]).words(&words[1..]).variable("DEBIAN_FRONTEND", "noninteractive").run();
+        if let Err(reason) = outcome.result {
+            return Err(format!("{}{reason}; {please}", outcome.output));
+        }
+    }
+    match missing_packages(|command| !is_command(command)) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(format!("{} did not bring what it should have", missing.join(" and "))),
+    }
+}
+
+fn missing_packages(is_missing: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    COMMANDS.into_iter().filter(|(command, _)| is_missing(command)).map(|(_, package)| package).collect()
+}
+
+fn is_command(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| is_program(&folder.join(name)))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+}
+
+/// The oldest node that the conformance tests run on.
+const OLDEST_NODE: (u32, u32) = (18, 19);
+
+fn check_node() -> Result<(), String> {
+    let outcome = Program::new("node").words(&["--version"]).run();
+    outcome.result?;
+    let version = outcome.output.trim();
+    match node_version(version) {
+        Some(found) if found >= OLDEST_NODE => Ok(()),
+        _ => Err(format!("node is {version:?}, and {}.{} or later is needed: update it", OLDEST_NODE.0, OLDEST_NODE.1)),
+    }
+}
+
+/// Major and minor number of a version such as `v20.20.2`.
+fn node_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix('v')?.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// Installs the pinned clients unless just those of the lock file are there.
+fn provide_clients() -> Result<(), String> {
+    let folder = repository().join("conformance");
+    let (lock, stamp) = (folder.join("package-lock.json"), folder.join("node_modules/.installed-from"));
+    let wanted = fs::read(&lock).map_err(|error| format!("{} cannot be read: {error}", lock.display()))?;
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("== tools: npm ci in conformance/");
+    // Its progress is worth seeing while one waits for the network.
+    let status = Command::new("npm").arg("ci").current_dir(&folder).stdin(Stdio::null()).status();
+    let status = status.map_err(|error| format!("npm could not be run: {error}"))?;
+    if !status.success() {
+        return Err(format!("npm ci ended with {status}: the pinned clients could not be installed"));
+    }
+    // Written last: an installation that broke off has no stamp.
+    fs::write(&stamp, wanted).map_err(|error| format!("{} cannot be written: {error}", stamp.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_named_for_the_commands_that_are_missing() {
+        assert_eq!(missing_packages(|_| false), [""; 0]);
+        assert_eq!(missing_packages(|command| command == "node"), ["nodejs"]);
+        assert_eq!(missing_packages(|_| true), ["nodejs", "npm", "openssl"]);
+        assert!(is_command("sh") && !is_command("no-such-command"));
+    }
+
+    #[test]
+    fn versions_of_node_are_compared_as_numbers() {
+        assert!(node_version("v18.19.0") >= Some(OLDEST_NODE) && node_version("v20.2.2") >= Some(OLDEST_NODE));
+        assert!(node_version("v18.3.0") < Some(OLDEST_NODE));
+        for odd in ["", "20.1.0", "vx.1", "v20"] {
+            assert_eq!(node_version(odd), None, "{odd}");
+        }
+    }
+}
