@@ -144,7 +144,9 @@ fn check(expected: &Value, value: &Value, names: &Names, port: u16) -> Result<()
         },
         (Value::Array(expected), Value::Array(values)) if expected.len() == values.len() => {
             let pairs = expected.iter().zip(values).enumerate();
-            pairs.map(|(index, (expected, value))| within(index, check(expected, value, names, port))).collect()
+            pairs
+                .map(|(index, (expected, value))| within(index, check(expected, value, names, port)))
+                .try_for_each(|checked| checked)
         }
         (Value::Object(expected), Value::Object(object)) => {
             let filled: Map<String, Value> =

@@ -5,6 +5,7 @@
 mod drain;
 mod faults;
 mod files;
+mod hooks;
 mod listen;
 mod peer;
 mod program;
