@@ -26,11 +26,10 @@ use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::listen::{Bound, ListenAddress, bind};
-use crate::net::rate::AcceptRate;
 use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
 use crate::node::{Node, Parts};
 use crate::op::catch;
-use crate::worker::{self, Listener, WAKE, Worker, WorkerSettings};
+use crate::worker::{self, AcceptRate, Listener, WAKE, Worker, WorkerSettings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]

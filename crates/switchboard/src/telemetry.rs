@@ -26,6 +26,11 @@ pub fn init(log: &Log) -> LogGuard {
         LogFormat::Json => logs.json().flatten_event(true).init(),
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
     }
+    // Panics of user code are caught and logged where they are caught; this adds the place, in the same format.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, thread = std::thread::current().name().unwrap_or_default(), "panicked");
+    }));
     LogGuard(lines)
 }
 
@@ -123,10 +128,9 @@ impl Write for &Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::Sender;
 
     /// Takes each line only when the test lets it.
-    struct Gate(Receiver<io::Result<()>>, Sender<Vec<u8>>);
+    struct Gate(Receiver<io::Result<()>>, SyncSender<Vec<u8>>);
 
     impl Write for Gate {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -141,10 +145,9 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "the test bounds it")]
     fn fault_row_39_lines_that_are_not_taken_are_lost_and_counted_and_nobody_waits() {
-        let (open, gate) = std::sync::mpsc::channel();
-        let (taken, lines) = std::sync::mpsc::channel();
+        let (open, gate) = sync_channel(2 * Lines::QUEUED);
+        let (taken, lines) = sync_channel(2 * Lines::QUEUED);
         let log = Lines::write_to(Gate(gate, taken));
         let write = |line: &str| assert_eq!((&log).write(line.as_bytes()).unwrap(), line.len());
         let sent = Lines::QUEUED + 10;

@@ -21,9 +21,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Tls;
 use crate::hub::mail::{Adopted, Mail, Socket};
 use crate::hub::mailbox::Mailbox;
+use crate::worker::AcceptRate;
 
 use super::listen::Bound;
-use super::rate::AcceptRate;
 
 /// Why TLS could not be set up.
 #[derive(Debug, Error)]

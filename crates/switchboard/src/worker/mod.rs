@@ -12,6 +12,7 @@ pub(crate) mod calls;
 mod conversation;
 mod deadlines;
 mod membership;
+mod rate;
 mod transport;
 
 use std::collections::VecDeque;
@@ -32,12 +33,12 @@ use crate::hub::mail::{Address, Ask, ConnKey, Mail, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
-use crate::net::rate::AcceptRate;
 
 pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
 use membership::PendingJoins;
+pub(crate) use rate::AcceptRate;
 use transport::Transport;
 
 /// Readiness of the inbox.
