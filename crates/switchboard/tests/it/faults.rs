@@ -661,8 +661,12 @@ fn connections_beyond_the_limit_are_told_and_closed() {
     config.limits.max_connections = 3;
     let running = Running::start(config);
     let mut inside: Vec<_> = (0..3).map(|_| running.connect()).collect();
-    for _ in 0..20 {
+    for round in 0..200 {
         let mut refused = running.connect_raw();
+        if round % 2 == 0 {
+            // A client that does not wait for the welcome.
+            refused.send("paramsView\r\n");
+        }
         assert_eq!(refused.line(), r#"{"error":"too many connections, try again later","context":"api"}"#);
         refused.end();
     }

@@ -11,6 +11,7 @@ mod listen;
 mod peer;
 mod program;
 mod rooms;
+mod storm;
 mod support;
 mod tls;
 mod transcripts;
