@@ -431,7 +431,8 @@ fn worker_settings(config: &Config) -> WorkerSettings {
         },
         read_pause_bytes: off_is_max(limits.read_pause_bytes),
         read_buffer_bytes: limits.read_buffer_bytes,
-        batch_bytes: limits.batch_bytes,
+        // More at once than may wait would cut, or cost messages, even those who read all the time.
+        batch_bytes: limits.batch_bytes.min(off_is_max(limits.max_outbox_bytes) / 2),
         max_rooms_per_connection: off_is_max(limits.max_rooms_per_connection),
         max_connections: match limits.max_connections {
             0 => affordable_connections(),

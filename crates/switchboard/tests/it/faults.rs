@@ -4,8 +4,8 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -373,6 +373,53 @@ fn fault_row_24_dropping_the_oldest_tells_the_gap_in_its_place() {
 #[test]
 fn fault_row_24_dropping_the_newest_tells_the_gap_at_the_end() {
     a_stuck_member_hears_what_was_dropped(SlowConsumer::DropNewest);
+}
+
+/// Blocks its worker until the test lets go.
+struct Block(Arc<Mutex<()>>, Arc<AtomicBool>);
+
+impl Action for Block {
+    fn spec(&self) -> ActionSpec {
+        ActionSpec::new("block")
+    }
+
+    async fn run(&self, _: &mut Request) -> ActionResult {
+        self.1.store(true, Ordering::Relaxed);
+        drop(self.0.lock());
+        Ok(Reply::new())
+    }
+}
+
+/// What a busy worker finds in its inbox was joined into one chunk, however little may wait for a member.
+#[test]
+fn fault_row_24_a_burst_does_not_cut_members_that_read() {
+    const MESSAGES: usize = 75;
+    let mut config = config();
+    config.node.workers = 1;
+    config.limits.max_outbox_bytes = 32 * KIB;
+    let (gate, is_blocked) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+    let block = Block(Arc::clone(&gate), Arc::clone(&is_blocked));
+    let running = Running::start_with(config, |builder| builder.action(block));
+    let mut members: Vec<_> = (0..3).map(|_| running.connect()).collect();
+    for member in &mut members {
+        member.ok("roomAdd defaultRoom");
+    }
+    let mut blocking = running.connect();
+    let held = gate.lock().unwrap();
+    blocking.say("block");
+    eventually("the worker is blocked", || is_blocked.load(Ordering::Relaxed));
+    let padding = "x".repeat(2 * KIB);
+    for number in 0..MESSAGES {
+        let message = json!({"n": number, "padding": padding});
+        running.block_on(running.node().broadcast(Speaker::server(), "defaultRoom", message)).unwrap();
+    }
+    drop(held);
+    std::thread::scope(|scope| {
+        for member in &mut members {
+            scope.spawn(move || (0..MESSAGES).for_each(|number| assert_eq!(member.json()["message"]["n"], number)));
+        }
+    });
+    assert_eq!(running.closed(CloseReason::SlowConsumer), 0);
 }
 
 #[test]
