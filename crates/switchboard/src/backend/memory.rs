@@ -173,9 +173,17 @@ pub struct MemoryDirectory {
 #[derive(Debug)]
 struct Room {
     pattern: Arc<Pattern>,
-    /// When each joined.
-    members: HashMap<ConnId, u64>,
+    members: HashMap<ConnId, Joined>,
+    /// How many have joined so far.
+    joins: u64,
     is_closing: bool,
+}
+
+#[derive(Debug)]
+struct Joined {
+    at: u64,
+    /// Workers read their clocks at different moments, so the time alone does not say who came first.
+    order: u64,
 }
 
 impl Default for MemoryDirectory {
@@ -193,7 +201,7 @@ impl Directory for MemoryDirectory {
             Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
                 *count += 1;
-                entry.insert(Room { pattern: Arc::default(), members: HashMap::new(), is_closing: false });
+                entry.insert(Room { pattern: Arc::default(), members: HashMap::new(), joins: 0, is_closing: false });
                 Ok(true)
             }
         })
@@ -239,7 +247,8 @@ impl Directory for MemoryDirectory {
         let open = rooms.get_mut(room).filter(|room| !room.is_closing);
         Op::Ready(Ok(open
             .map(|room| {
-                room.members.insert(member.id, member.joined_at);
+                room.joins += 1;
+                room.members.insert(member.id, Joined { at: member.joined_at, order: room.joins });
             })
             .is_some()))
     }
@@ -255,10 +264,9 @@ impl Directory for MemoryDirectory {
         let rooms = self.rooms.of(room);
         let open = rooms.get(room).filter(|room| !room.is_closing);
         Op::Ready(Ok(open.map(|room| {
-            let members = room.members.iter().map(|(id, joined_at)| Member { id: *id, joined_at: *joined_at });
-            let mut members: Vec<Member> = members.collect();
-            members.sort_unstable_by_key(|member| (member.joined_at, member.id));
-            members
+            let mut members: Vec<_> = room.members.iter().collect();
+            members.sort_unstable_by_key(|(_, joined)| joined.order);
+            members.into_iter().map(|(id, joined)| Member { id: *id, joined_at: joined.at }).collect()
         })))
     }
 }

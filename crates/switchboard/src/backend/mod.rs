@@ -91,7 +91,7 @@ pub trait Directory: fmt::Debug + Send + Sync {
     /// Forgets a member.
     fn remove_member(&self, room: &RoomName, id: ConnId) -> Op<Result<(), BackendError>>;
 
-    /// Who is in a room, in the order of joining to the millisecond. `None`: there is no such room.
+    /// Who is in a room, in the order of joining. `None`: there is no such room.
     fn members(&self, room: &RoomName) -> Op<Result<Option<Vec<Member>>, BackendError>>;
 }
 

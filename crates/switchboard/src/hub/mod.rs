@@ -347,6 +347,15 @@ impl<L> Hub<L> {
         self.gathered_bytes = 0;
     }
 
+    /// Hands what was gathered for the rooms of one connection to their members now, so that what is queued for it next
+    /// keeps its place.
+    pub fn walk_rooms_of(&mut self, key: ConnKey) {
+        let Some(connection) = self.get(key) else { return };
+        for membership in connection.rooms.clone() {
+            self.walk(membership.room);
+        }
+    }
+
     /// Walks one room: joins what was gathered into one chunk per wire format and shares it with all members.
     ///
     /// A member that takes only some of it (it said one of the messages and does not hear itself, or joined after one

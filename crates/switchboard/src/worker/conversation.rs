@@ -132,7 +132,8 @@ impl Worker {
         debug_assert!(self.fx.bytes.is_empty());
         self.with_peer(key, |peer, cx| peer.on_event(event, cx));
         let bytes = std::mem::take(&mut self.fx.bytes);
-        // Not asked for, so it counts against the limit.
+        // Not asked for, so it counts against the limit; behind what its rooms said before.
+        self.hub.walk_rooms_of(key);
         self.hub.push(key, &bytes);
         self.apply(key);
     }

@@ -1,12 +1,13 @@
 //! Joining, leaving, and being removed.
 
-use switchboard_proto::call::{Answer, CallError, Outcome};
+use switchboard_proto::call::{Answer, CallError};
 use switchboard_proto::id::RoomName;
 
 use crate::hub::mail::{Asker, ConnKey, MemberCheck, Settled};
 use crate::op::Op;
 
 use super::Worker;
+use super::calls::Caller;
 
 /// Joins whose node part is still under way.
 ///
@@ -15,8 +16,9 @@ use super::Worker;
 #[derive(Default)]
 pub(super) struct PendingJoins(Vec<PendingJoin>);
 
-struct PendingJoin {
-    key: ConnKey,
+pub(super) struct PendingJoin {
+    /// Kept, because the connection may be gone when there is something to undo.
+    caller: Caller,
     room: RoomName,
     evicted: bool,
     checks: Vec<MemberCheck>,
@@ -24,11 +26,11 @@ struct PendingJoin {
 
 impl PendingJoins {
     fn contains(&self, key: ConnKey, room: &RoomName) -> bool {
-        self.0.iter().any(|join| join.key == key && join.room == *room)
+        self.0.iter().any(|join| join.caller.address.key == key && join.room == *room)
     }
 
-    fn push(&mut self, key: ConnKey, room: RoomName) {
-        self.0.push(PendingJoin { key, room, evicted: false, checks: Vec::new() });
+    fn push(&mut self, caller: Caller, room: RoomName) {
+        self.0.push(PendingJoin { caller, room, evicted: false, checks: Vec::new() });
     }
 
     fn evict(&mut self, room: &RoomName) {
@@ -39,31 +41,11 @@ impl PendingJoins {
         self.0.iter_mut().filter(|join| join.room == *room).for_each(|join| join.checks.push(check.clone()));
     }
 
-    /// The node's part is done: its result, after what happened meanwhile.
-    pub(super) fn settle(
-        &mut self,
-        key: ConnKey,
-        room: &RoomName,
-        result: Result<u64, CallError>,
-        passes: impl Fn(&MemberCheck) -> bool,
-    ) -> Joining {
-        let Some(at) = self.0.iter().position(|join| join.key == key && join.room == *room) else {
-            return Joining::Settled(result);
-        };
-        let join = self.0.swap_remove(at);
-        match result {
-            Ok(_) if join.evicted => Joining::TooLate(CallError::NoSuchRoom),
-            Ok(_) if !join.checks.iter().all(passes) => Joining::TooLate(CallError::NotAuthorized),
-            result => Joining::Settled(result),
-        }
+    /// Takes a join whose node part is done.
+    pub(super) fn take(&mut self, key: ConnKey, room: &RoomName) -> Option<PendingJoin> {
+        let at = self.0.iter().position(|join| join.caller.address.key == key && join.room == *room)?;
+        Some(self.0.swap_remove(at))
     }
-}
-
-/// The result of a join's node part.
-pub(super) enum Joining {
-    Settled(Result<u64, CallError>),
-    /// It was done, and has to be undone.
-    TooLate(CallError),
 }
 
 impl Worker {
@@ -79,43 +61,52 @@ impl Worker {
             return self.settle(key, asker, Err(CallError::TooManyRoomsOfConnection));
         }
         let Some(caller) = self.caller(key) else { return };
-        match self.calls.join(caller, room.clone()) {
-            Op::Ready(result) => self.finish_join(key, room, asker, Joining::Settled(result)),
+        match self.calls.join(caller.clone(), room.clone()) {
+            Op::Ready(result) => {
+                let outcome = result.map(|after| self.enter(key, &room, after));
+                self.settle(key, asker, outcome);
+            }
             Op::Wait(future) => {
-                self.joins.push(key, room.clone());
+                self.joins.push(caller, room.clone());
                 self.settle_later(key, async move { Settled::Join { room, asker, result: future.await } });
             }
         }
     }
 
-    pub(super) fn finish_join(&mut self, key: ConnKey, room: RoomName, asker: Asker, joining: Joining) {
-        let is_open = self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none());
-        let outcome: Outcome = match joining {
-            Joining::Settled(Ok(after)) if is_open => {
-                self.hub.join(key, &room, after);
-                if let Some(caller) = self.caller(key) {
-                    self.calls.joined(&caller, &room);
-                }
-                Ok(Answer::Joined)
+    /// The node's part of a join that had to wait is done.
+    pub(super) fn finish_join(&mut self, key: ConnKey, room: RoomName, asker: Asker, result: Result<u64, CallError>) {
+        let Some(join) = self.joins.take(key, &room) else { return };
+        let outcome = match (result, self.refusal(&join)) {
+            (Ok(after), None) => Ok(self.enter(key, &room, after)),
+            (Ok(_), Some(refusal)) => {
+                self.detach(self.calls.unjoin(join.caller, room));
+                Err(refusal)
             }
-            // The connection ended meanwhile; only a live one's facts are at hand, so the room is told by its id alone.
-            Joining::Settled(Ok(_)) => {
-                self.undo_join(key, &room);
-                Err(CallError::NoSuchConnection)
-            }
-            Joining::TooLate(error) => {
-                self.undo_join(key, &room);
-                Err(error)
-            }
-            Joining::Settled(Err(error)) => Err(error),
+            (Err(error), _) => Err(error),
         };
         self.settle(key, asker, outcome);
     }
 
-    fn undo_join(&mut self, key: ConnKey, room: &RoomName) {
-        if let Some(caller) = self.caller(key) {
-            self.detach(self.calls.unjoin(caller, room.clone()));
+    /// Why a join came too late, if it did.
+    fn refusal(&self, join: &PendingJoin) -> Option<CallError> {
+        let connection = self.hub.get(join.caller.address.key);
+        if connection.is_none_or(|connection| connection.link.closing.is_some()) {
+            Some(CallError::NoSuchConnection)
+        } else if join.evicted {
+            Some(CallError::NoSuchRoom)
+        } else if !join.checks.iter().all(|check| check(&join.caller.facts)) {
+            Some(CallError::NotAuthorized)
+        } else {
+            None
         }
+    }
+
+    fn enter(&mut self, key: ConnKey, room: &RoomName, after: u64) -> Answer {
+        self.hub.join(key, room, after);
+        if let Some(caller) = self.caller(key) {
+            self.calls.joined(&caller, room);
+        }
+        Answer::Joined
     }
 
     pub(super) fn leave(&mut self, key: ConnKey, room: RoomName, asker: Asker) {

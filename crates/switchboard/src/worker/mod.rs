@@ -354,9 +354,6 @@ impl Worker {
             Mail::Settled(key, settled) => match *settled {
                 Settled::Content(piece) => self.on_content(key, piece),
                 Settled::Join { room, asker, result } => {
-                    let result = self.joins.settle(key, &room, result, |check| {
-                        self.hub.get(key).is_some_and(|connection| check(&connection.link.facts))
-                    });
                     self.finish_join(key, room, asker, result);
                     self.send_effects(key);
                     self.resumed.push(key);
@@ -511,14 +508,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Connection;
-
-    #[test]
-    fn what_an_idle_connection_occupies_is_known() {
-        assert!(size_of::<ConnFacts>() <= 56, "facts: {}", size_of::<ConnFacts>());
-        assert!(size_of::<Link>() <= 152, "link: {}", size_of::<Link>());
-        assert!(size_of::<Connection<Link>>() <= 248, "connection: {}", size_of::<Connection<Link>>());
-    }
-}
+mod tests;

@@ -1,0 +1,226 @@
+//! A worker alone, with a node whose answers the test gives when it likes.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Context, Poll as TaskPoll, Waker};
+
+use switchboard_proto::call::{Call, CallError, Content, Outcome};
+use switchboard_proto::face::Remote;
+use switchboard_proto::id::RoomName;
+use switchboard_proto::peer::PeerKind;
+
+use super::*;
+use crate::hub::mail::{Adopted, Socket};
+use crate::hub::mailbox::inbox;
+use crate::hub::{Connection, SlowConsumer};
+use crate::op::{BoxFuture, Op};
+
+/// A node whose joins wait until the test settles them.
+struct SlowNode {
+    joins: Mutex<Receiver<Result<u64, CallError>>>,
+    undone: Mutex<Vec<RoomName>>,
+    spawned: Mutex<Vec<BoxFuture<'static, ()>>>,
+}
+
+impl Calls for SlowNode {
+    fn opened(&self, _: &Caller) {}
+
+    fn closed(&self, _: &Caller, _: CloseReason) {}
+
+    fn join(&self, _: Caller, _: RoomName) -> Op<Result<u64, CallError>> {
+        let (settle, settled) = sync_channel(1);
+        let result = self.joins.lock().unwrap().recv().unwrap();
+        settle.send(result).unwrap();
+        Op::Wait(Box::pin(async move { settled.recv().unwrap() }))
+    }
+
+    fn joined(&self, _: &Caller, _: &RoomName) {}
+
+    fn leave(&self, _: Caller, _: RoomName) -> Op<()> {
+        Op::Ready(())
+    }
+
+    fn unjoin(&self, _: Caller, room: RoomName) -> Op<()> {
+        self.undone.lock().unwrap().push(room);
+        Op::Ready(())
+    }
+
+    fn call(&self, _: Caller, _: Call) -> Op<Outcome> {
+        Op::Ready(Err(CallError::Unavailable))
+    }
+
+    fn read(&self, _: Arc<dyn Content>, _: u64) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn spawn(&self, future: BoxFuture<'static, ()>) {
+        self.spawned.lock().unwrap().push(future);
+    }
+}
+
+/// A worker, its node, and one client.
+struct Setting {
+    worker: Worker,
+    node: Arc<SlowNode>,
+    results: SyncSender<Result<u64, CallError>>,
+    mailbox: Mailbox,
+    client: UnixStream,
+    events: Events,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let (results, joins) = sync_channel(8);
+        let node = Arc::new(SlowNode { joins: Mutex::new(joins), undone: Mutex::default(), spawned: Mutex::default() });
+        let (mailbox, inbox) = inbox(1 << 20, || {});
+        let worker = Worker::new(Parts {
+            index: 0,
+            poll: Poll::new().unwrap(),
+            inbox,
+            mailboxes: vec![mailbox.clone()],
+            loads: Arc::new([AtomicUsize::new(1)]),
+            calls: Arc::clone(&node) as Arc<dyn Calls>,
+            faces: Arc::default(),
+            settings: WorkerSettings {
+                hub: HubLimits { max_outbox_bytes: 1 << 20, slow_consumer: SlowConsumer::Close },
+                read_pause_bytes: 1 << 16,
+                read_buffer_bytes: 1 << 16,
+                batch_bytes: 1 << 16,
+                max_rooms_per_connection: 10,
+                max_connections: 10,
+                close_linger_ms: 0,
+            },
+            listeners: Vec::new(),
+            accept_rate: Arc::new(AcceptRate::new(0)),
+            started: Instant::now(),
+        });
+        let (client, server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut setting = Self { worker, node, results, mailbox, client, events: Events::with_capacity(8) };
+        setting.mail(Mail::Adopt(Box::new(Adopted {
+            socket: Socket::Unix(server),
+            tls: None,
+            received: Vec::new(),
+            kind: PeerKind::Socket,
+            remote: Remote::Unix,
+        })));
+        setting.received();
+        setting
+    }
+
+    /// A turn that does not wait.
+    fn turn(&mut self) {
+        self.mailbox_is_never_empty();
+        self.worker.turn(&mut self.events).unwrap();
+    }
+
+    /// With mail at hand, a turn looks at its sockets without waiting for them.
+    fn mailbox_is_never_empty(&self) {
+        let nothing = Mail::Ask(Ask::Evict(room("nowhere"), Box::new(drop)));
+        self.mailbox.try_reserve(nothing.weight()).unwrap().push(nothing);
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        self.mailbox.try_reserve(mail.weight()).unwrap().push(mail);
+        self.turn();
+    }
+
+    fn send(&mut self, line: &str) {
+        self.client.write_all(line.as_bytes()).unwrap();
+        self.turn();
+    }
+
+    /// What waits comes to its end, and the worker hears of it.
+    fn settle(&mut self) {
+        for mut future in std::mem::take(&mut *self.node.spawned.lock().unwrap()) {
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(matches!(future.as_mut().poll(cx), TaskPoll::Ready(())));
+        }
+        self.turn();
+        self.turn();
+    }
+
+    fn received(&mut self) -> String {
+        let mut bytes = Vec::new();
+        // Ends with "would block".
+        let _ = self.client.read_to_end(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn undone(&self) -> Vec<RoomName> {
+        self.node.undone.lock().unwrap().clone()
+    }
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+#[test]
+fn a_join_that_waits_holds_up_what_is_behind_it_and_then_goes_on() {
+    let mut setting = Setting::new();
+    setting.results.send(Ok(7)).unwrap();
+    setting.send("roomAdd r\r\nparamView a\r\n");
+    assert_eq!(setting.received(), "");
+    setting.settle();
+    let answers = setting.received();
+    let lines: Vec<&str> = answers.lines().collect();
+    assert!(
+        lines[0].contains("\"data\":true,\"messageCount\":1") && lines[1].contains("\"messageCount\":2"),
+        "{answers}"
+    );
+    assert_eq!(setting.undone(), []);
+}
+
+#[test]
+fn a_join_whose_room_was_destroyed_meanwhile_is_refused_and_undone() {
+    let mut setting = Setting::new();
+    setting.results.send(Ok(7)).unwrap();
+    setting.send("roomAdd r\r\n");
+    setting.mail(Mail::Ask(Ask::Evict(room("r"), Box::new(drop))));
+    setting.settle();
+    assert!(setting.received().contains("room does not exist"));
+    assert_eq!(setting.undone(), [room("r")]);
+}
+
+#[test]
+fn a_join_that_a_new_pattern_forbids_meanwhile_is_refused_and_undone() {
+    let mut setting = Setting::new();
+    setting.results.send(Ok(7)).unwrap();
+    setting.send("roomAdd r\r\n");
+    setting.mail(Mail::Ask(Ask::Recheck(room("r"), Arc::new(|_| false), Box::new(drop))));
+    setting.settle();
+    assert!(setting.received().contains("not authorized to join room"));
+    assert_eq!(setting.undone(), [room("r")]);
+}
+
+#[test]
+fn a_join_whose_connection_is_gone_is_undone() {
+    let mut setting = Setting::new();
+    setting.results.send(Ok(7)).unwrap();
+    setting.send("roomAdd r\r\n");
+    let key = setting.worker.hub.keys()[0];
+    setting.worker.cut(key, CloseReason::ConnectionLost);
+    setting.settle();
+    assert_eq!(setting.undone(), [room("r")]);
+}
+
+#[test]
+fn a_join_that_the_node_refuses_late_has_nothing_to_undo() {
+    let mut setting = Setting::new();
+    setting.results.send(Err(CallError::NotAuthorized)).unwrap();
+    setting.send("roomAdd r\r\n");
+    setting.settle();
+    assert!(setting.received().contains("not authorized to join room"));
+    assert_eq!(setting.undone(), []);
+}
+
+#[test]
+fn what_an_idle_connection_occupies_is_known() {
+    assert!(size_of::<ConnFacts>() <= 56, "facts: {}", size_of::<ConnFacts>());
+    assert!(size_of::<Link>() <= 152, "link: {}", size_of::<Link>());
+    assert!(size_of::<Connection<Link>>() <= 248, "connection: {}", size_of::<Connection<Link>>());
+}
