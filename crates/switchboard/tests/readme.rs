@@ -1,6 +1,9 @@
-//! What README.md shows is what the server says.
+//! What README.md shows is what the server says, and what SECURITY.md says is tested is tested.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use switchboard::{Config, Server};
 
@@ -45,4 +48,25 @@ fn a_line_that_is_not_shown_is_found_out() {
     with_server(|windows| {
         windows.play("$ telnet localhost 5000\n{\"welcome\":\"…\",\"context\":\"api\"}\n> paramsView\n")
     });
+}
+
+/// Rows of SECURITY.md's table and rows that tests name.
+#[test]
+fn security_names_every_row_that_is_tested_and_no_other() {
+    let numbers = |text: &str, before: &str| -> BTreeSet<u32> {
+        text.split(before).skip(1).filter_map(|rest| rest.split('_').next()?.parse().ok()).collect()
+    };
+    let mut tested = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                tested.extend(numbers(&std::fs::read_to_string(path).unwrap(), "fn fault_row_"));
+            }
+        }
+    }
+    assert_eq!(numbers(include_str!("../../../SECURITY.md"), "| `fault_row_"), tested);
 }
