@@ -2,7 +2,7 @@
 //!
 //! - [`client`]: a blocking client of the line protocol.
 //! - [`transcript`]: conversations as text files, played against a server.
-//! - [`bench`]: the load tool, its scenarios, and the floor that its figures are compared with.
+//! - [`mod@bench`]: the load tool, its scenarios, and the floor that its figures are compared with.
 //! - [`certs`]: certificates for tests of TLS.
 
 pub mod bench;

@@ -169,12 +169,14 @@ settings! {
         keys {
             /// Connections at the same time over all listeners; 0: what the limit of open files allows.
             max_connections: usize = 0, Whole::any(), reached "a new connection is closed at once";
-            /// Bytes that may wait for one connection because its client does not read.
+            /// Bytes that may wait for one connection without having been asked for: room messages and direct messages of
+            /// a client that does not read. Answers do not count: see `limits.read_pause_bytes`.
             max_outbox_bytes: usize = MIB, Size::any(), reached "`limits.slow_consumer` decides";
             /// What happens to a client that does not keep up: its connection is closed, or room messages, and only
-            /// those, are dropped from the front or the back of its outbox and reported as a gap.
+            /// those, are dropped from the front or the back of its outbox and reported as a gap. A direct message that does
+            /// not fit closes the connection in any case.
             slow_consumer: SlowConsumer = SlowConsumer::Close, OneOf;
-            /// Bytes that may wait for one connection before requests from it are no longer read.
+            /// Bytes that may wait for one connection, answers included, before requests from it are no longer read.
             read_pause_bytes: usize = 64 * KIB, Size::any(),
                 reached "the connection is not read until its client has caught up";
             /// Bytes that one connection may be read for before the others have their turn; one such buffer per worker

@@ -19,7 +19,7 @@ use switchboard_proto::wire::Encoded;
 pub struct ConnKey {
     /// Which place in the worker's list.
     pub slot: u32,
-    /// The how manieth connection there.
+    /// How many connections had that place before.
     pub generation: u32,
 }
 

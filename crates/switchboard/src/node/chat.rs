@@ -259,7 +259,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`CallError::NotMember`], [`CallError::NoSuchRoom`], [`CallError::NoSuchConnection`].
+    /// [`CallError::NotMember`], also for a room that does not exist; [`CallError::NoSuchRoom`] for what cannot be a
+    /// room's name; [`CallError::NoSuchConnection`].
     pub async fn remove_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
         self.remove_from(self.locate(id)?, room).await
@@ -275,8 +276,8 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::MessageRequired`] for `null`, `""` and a room without a name; [`CallError::NotMember`] for a
-    /// connection that is not inside, and for a mock connection whose list of rooms lacks it; [`CallError::Refused`] by
-    /// middleware.
+    /// connection that is not inside, and for a mock connection whose list of rooms lacks it;
+    /// [`CallError::NoSuchConnection`] for a connection that has ended; [`CallError::Refused`] by middleware.
     pub async fn broadcast(
         &self,
         speaker: impl Into<Speaker>,
@@ -317,17 +318,20 @@ impl Node {
     }
 
     /// Runs `callback` whenever a connection has joined a room, on the node that holds it. Lower priorities run first;
-    /// ActionHero's default is 100. Callbacks cannot refuse, and a join does not wait for what they start.
+    /// ActionHero's default is 100. Callbacks cannot refuse, and a join does not wait for what they start. They run on the
+    /// thread that serves the connection, in the context of the runtime: they must not block, and may spawn.
     pub fn add_join_callback(&self, priority: i32, callback: impl Fn(&MembershipChange) + Send + Sync + 'static) {
         self.0.hooks.add_callback(Change::Join, priority, Arc::new(callback));
     }
 
-    /// Runs `callback` whenever a connection leaves a room, in whatever way, while it still counts as a member.
+    /// Runs `callback` whenever a connection leaves a room, in whatever way, while it still counts as a member: it can say
+    /// farewell. Otherwise as [`Node::add_join_callback`]. Connections that are cut when the server ends do not leave.
     pub fn add_leave_callback(&self, priority: i32, callback: impl Fn(&MembershipChange) + Send + Sync + 'static) {
         self.0.hooks.add_callback(Change::Leave, priority, Arc::new(callback));
     }
 
-    /// Adds middleware that looks at every message before it is said.
+    /// Adds middleware that looks at every message before it is said. Lower priorities come first; ActionHero's default
+    /// is 100.
     pub fn add_say_middleware(&self, priority: i32, middleware: impl SayMiddleware) {
         self.0.hooks.add_say(priority, Arc::new(middleware));
     }

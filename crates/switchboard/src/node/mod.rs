@@ -1,6 +1,6 @@
 //! The node: everything that may be asked, in one place.
 //!
-//! [`Node`] is what faces, embedders and later the admin API use alike: rooms and members ([`chat`]), connections and
+//! [`Node`] is what faces, embedders and later the admin API use alike: rooms and members (`chat`), connections and
 //! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]). Workers reach it through their own trait,
 //! implemented in `calls`.
 
@@ -196,7 +196,8 @@ impl Node {
         Ok(ConnectionInfo { handle, rooms, outbox_bytes })
     }
 
-    /// Sends one client a message, as it is (`connection.sendMessage`).
+    /// Sends one client a message, as it is (`connection.sendMessage`). When this returns the message waits in the
+    /// connection's outbox; a client that is being closed does not get it.
     ///
     /// # Errors
     ///
