@@ -10,11 +10,24 @@ import { FILES, startServer } from './server.js'
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 const WELCOME = 'Hello! Welcome to the actionhero api'
 
-/** How the texts of a compat level differ. */
+/** What differs between compat levels. */
+const FIRST_GENERATIONS = {
+  action: (text) => `Error: ${text}`,
+  room: (text) => text,
+  file: 'Sorry, that file is not found :(',
+  goodbye: 'Bye!',
+  echoes: false
+}
 const LEVELS = {
-  auto: { action: (text) => `Error: ${text}`, room: (text) => text, file: 'Sorry, that file is not found :(' },
-  classic: { action: (text) => `Error: ${text}`, room: (text) => text, file: 'Sorry, that file is not found :(' },
-  modern: { action: (text) => text, room: (text, room) => `${text} (${room})`, file: 'that file is not found' }
+  auto: FIRST_GENERATIONS,
+  classic: FIRST_GENERATIONS,
+  modern: {
+    action: (text) => text,
+    room: (text, room) => `${text} (${room})`,
+    file: 'that file is not found',
+    goodbye: 'Bye',
+    echoes: true
+  }
 }
 
 /** Describes the suite for these clients, all connected to one server at the same time. */
@@ -56,6 +69,12 @@ function judge (kind, level, compat, server, client) {
     assert.equal(error.message, text)
     assert.equal(data.context, 'response')
     return data
+  }
+
+  /** The next message of a room. */
+  async function heard () {
+    const { message, from } = await client().hear()
+    return [message, from]
   }
 
   /** The params of the connection, less the one that the client adds by itself. */
@@ -170,6 +189,7 @@ function judge (kind, level, compat, server, client) {
     assert.ok(Math.abs(Date.now() - status.members[id].joinedAt) < 60_000)
     assert.deepEqual((await done('detailsView')).data.rooms, [room])
     assert.equal((await done('say', room, 'anybody here?')).status, 'OK')
+    if (level.echoes) assert.deepEqual(await heard(), ['anybody here?', id])
     assert.equal((await done('roomLeave', room)).data, true)
     assert.deepEqual((await done('detailsView')).data.rooms, [])
   })
@@ -267,8 +287,16 @@ function judge (kind, level, compat, server, client) {
     })
   }
 
-  it('had nothing to complain about', () => {
+  it('is told goodbye', async () => {
+    const leaver = await open(kind, server())
+    const last = new Promise((resolve) => leaver.client.on('data', (line) => line.context === 'api' && resolve(line)))
+    await leaver.close()
+    assert.deepEqual(await within('the goodbye', last), { status: level.goodbye, context: 'api' })
+  })
+
+  it('had nothing to complain about, and heard nothing that nobody said', () => {
     assert.deepEqual(client().complaints, [])
+    assert.deepEqual(client().said, [])
   })
 }
 
