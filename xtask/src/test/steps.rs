@@ -45,7 +45,7 @@ impl Step {
             Self::Format => "cargo fmt --all --check",
             Self::Lint => "cargo clippy --workspace --all-targets -- -D warnings",
             Self::Tidy => "cargo xtask tidy",
-            Self::Test => "cargo test --workspace (which builds the examples too)",
+            Self::Test => "cargo test --workspace --no-fail-fast, which builds the examples too",
             Self::Doc => "cargo doc --no-deps --workspace, warnings denied",
             Self::Conformance => "node --test in conformance/, against the server's debug build",
         }
@@ -63,7 +63,7 @@ impl Step {
                 };
                 Outcome { output: report.to_string(), result }
             }
-            Self::Test => cargo().words(&["test", "--workspace"]).run(),
+            Self::Test => cargo().words(&["test", "--workspace", "--no-fail-fast"]).run(),
             Self::Doc => {
                 cargo().words(&["doc", "--no-deps", "--workspace"]).variable("RUSTDOCFLAGS", "-D warnings").run()
             }
