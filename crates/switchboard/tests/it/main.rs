@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod actions;
+mod compat;
 mod drain;
 mod faults;
 mod files;
 mod hooks;
 mod listen;
+mod order;
 mod peer;
 mod program;
 mod rooms;
