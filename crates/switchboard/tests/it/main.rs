@@ -13,6 +13,7 @@ mod order;
 mod peer;
 mod program;
 mod rooms;
+mod slow_consumers;
 mod storm;
 mod support;
 mod tls;
