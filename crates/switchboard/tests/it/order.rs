@@ -282,3 +282,20 @@ fn requests_of_one_connection_are_answered_in_order_while_its_room_is_loud() {
     }
     counters.into_iter().for_each(Counter::end);
 }
+
+/// Bytes and the end behind them may be told by one event, and no second one follows: the end was never read, and the
+/// connection stayed in its rooms.
+#[test]
+fn what_was_asked_right_before_the_end_is_answered_and_the_end_is_seen() {
+    let server = TestServer::start();
+    let mut witness = server.connect_into(1, &["defaultRoom"]).remove(0);
+    for _ in 0..100 {
+        let mut client = server.connect_into(1, &["defaultRoom"]).remove(0);
+        client.send("say defaultRoom last words");
+        client.half_close().unwrap();
+        assert_eq!(client.read_json()["status"], "OK");
+        client.expect_fin();
+        assert_eq!(witness.read_json()["message"], "last words");
+        assert_eq!(witness.ask("roomView defaultRoom")["data"]["membersCount"], 1);
+    }
+}
