@@ -186,9 +186,6 @@ pub enum CallError {
     /// Say middleware refused the message, for this reason.
     #[error("{0}")]
     Refused(String),
-    /// The room exists already.
-    #[error("room exists")]
-    RoomExists,
     /// The node may hold no more rooms (`limits.max_rooms`).
     #[error("too many rooms")]
     TooManyRooms,

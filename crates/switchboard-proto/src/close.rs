@@ -11,8 +11,6 @@ pub enum CloseReason {
     ClientLeft,
     /// The network or the client's host failed.
     ConnectionLost,
-    /// A limit was exceeded in a way that only ending the connection answers.
-    LimitExceeded,
     /// Server code removed it.
     Removed,
     /// The server is stopping as planned.
@@ -27,10 +25,9 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::ClientLeft,
         Self::ConnectionLost,
-        Self::LimitExceeded,
         Self::Removed,
         Self::Shutdown,
         Self::SlowConsumer,
@@ -48,7 +45,6 @@ impl CloseReason {
         match self {
             Self::ClientLeft => "client_left",
             Self::ConnectionLost => "connection_lost",
-            Self::LimitExceeded => "limit_exceeded",
             Self::Removed => "removed",
             Self::Shutdown => "shutdown",
             Self::SlowConsumer => "slow_consumer",

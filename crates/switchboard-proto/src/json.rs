@@ -150,6 +150,17 @@ impl RawJson {
         &self.0
     }
 
+    /// The value.
+    pub fn to_value(&self) -> Value {
+        // It was checked when it was made.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// The text, if the value is one.
+    pub fn to_text(&self) -> Option<String> {
+        serde_json::from_str(&self.0).ok()
+    }
+
     /// `null` and `""`, which no room message may be.
     pub fn is_blank(&self) -> bool {
         matches!(&*self.0, "null" | "\"\"")

@@ -117,7 +117,7 @@ impl Action for LogIn {
     }
 
     async fn run(&self, request: &mut Request) -> ActionResult {
-        request.connection().set("loggedIn", true).map_err(|error| error.to_string())?;
+        request.connection().set("loggedIn", true)?;
         Ok(Reply::new().with("loggedIn", true))
     }
 }
@@ -131,9 +131,9 @@ impl Action for LogOut {
 
     async fn run(&self, request: &mut Request) -> ActionResult {
         let connection = request.connection();
-        connection.set("loggedIn", Value::Null).map_err(|error| error.to_string())?;
+        connection.set("loggedIn", Value::Null)?;
         // A change of state alone moves nobody: whoever wants the rooms to be looked at again says so.
-        let result = request.node().reauthenticate(connection.id()).await.map_err(|error| error.to_string())?;
+        let result = request.node().reauthenticate(connection.id()).await?;
         let left: Vec<Value> = result.removed.iter().map(|room| room.as_str().into()).collect();
         Ok(Reply::new().with("left", left))
     }

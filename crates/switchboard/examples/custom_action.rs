@@ -100,7 +100,7 @@ impl Action for Login {
         if request.text("password")? != "open sesame" {
             return Err("wrong password".into());
         }
-        request.connection().set("role", "member").map_err(|error| error.to_string())?;
+        request.connection().set("role", "member")?;
         Ok(Reply::new().with("loggedIn", true))
     }
 }

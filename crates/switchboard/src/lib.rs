@@ -37,8 +37,13 @@ pub mod config;
 pub mod net;
 pub mod telemetry;
 
+pub use backend::Pattern;
 pub use config::Config;
-pub use node::Node;
+pub use node::hooks::{MembershipChange, SayMiddleware, Saying};
+pub use node::{MockConnection, Node, Speaker};
+pub use proto::call::CallError;
+pub use proto::id::{ConnId, RoomName};
+pub use proto::json::RawJson;
 pub use server::Server;
 pub use switchboard_proto as proto;
 

@@ -1,6 +1,7 @@
 //! A whole server: workers, node and listeners, from start to planned stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -282,6 +283,11 @@ impl Server {
     /// Where it listens, with the real ports.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The address of the line protocol, with its real port; `None` on a Unix socket.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.addresses.socket.as_ref().and_then(ListenAddress::tcp)
     }
 
     /// What the program prints once every listener is bound.

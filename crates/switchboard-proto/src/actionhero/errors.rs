@@ -54,7 +54,6 @@ pub(super) fn refused_verb(compat: Compat, error: &CallError) -> String {
         CallError::BadRoomName(_) | CallError::NoSuchRoom => NO_SUCH_ROOM.to_owned(),
         CallError::NotAuthorized => "not authorized to join room".to_owned(),
         CallError::Refused(reason) => reason.clone(),
-        CallError::RoomExists => "room exists".to_owned(),
         CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => TOO_MANY_ROOMS.to_owned(),
         // A verb asks for none of these; whatever the cause was, the log has it.
         CallError::Action(_) | CallError::NoSuchConnection | CallError::Unavailable => UNAVAILABLE.to_owned(),

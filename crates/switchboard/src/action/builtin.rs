@@ -45,7 +45,7 @@ impl Action for CacheTest {
         let value = request.param("value").cloned().unwrap_or_default();
         let node = request.node();
         let (cache, now_ms) = (node.cache(), node.unix_ms());
-        cache.save(&key, value, now_ms, Some(Self::LIFETIME_MS)).map_err(|error| error.to_string())?;
+        cache.save(&key, value, now_ms, Some(Self::LIFETIME_MS))?;
         let size = cache.len(now_ms);
         let loaded = cache.load(&key, now_ms).map(|cached| {
             json!({

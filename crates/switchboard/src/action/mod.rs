@@ -19,9 +19,11 @@ use switchboard_proto::params::Params;
 pub use registry::{ActionExists, Actions};
 pub use spec::{ActionSpec, Input};
 
-use crate::node::Node;
 use crate::node::connection::ConnectionHandle;
+use crate::node::{Node, StateError};
 use crate::op::{BoxFuture, Op, Panic};
+
+use cache::CacheFull;
 
 /// A request that the application answers.
 ///
@@ -64,11 +66,25 @@ pub struct Failure {
     pub reply: Reply,
 }
 
-impl<T: Into<String>> From<T> for Failure {
-    fn from(text: T) -> Self {
+impl Failure {
+    /// A failure with this reason.
+    pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), reply: Reply::new() }
     }
 }
+
+/// Makes a failure of whatever has a text for the client, for `?`.
+macro_rules! failure_from {
+    ($($from:ty),+) => {$(
+        impl From<$from> for Failure {
+            fn from(reason: $from) -> Self {
+                Self::new(reason.to_string())
+            }
+        }
+    )+};
+}
+
+failure_from!(&str, String, CacheFull, CallError, StateError);
 
 /// Runs before and after every action, in the order of priorities.
 ///

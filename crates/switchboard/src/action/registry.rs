@@ -148,7 +148,7 @@ impl Actions {
     }
 }
 
-/// Applies default, formatter and validator of one input, then asks whether it is missing.
+/// Applies default and formatter of one input, asks whether it is missing, then its validator.
 fn check_input(input: &Input, params: &mut Arc<Params>, missing: Missing) -> Result<(), ActionError> {
     // Limits guard what clients make stick; this copy lives as long as the request.
     const NO_LIMITS: ParamLimits = ParamLimits { count: usize::MAX, bytes: usize::MAX };
@@ -167,13 +167,13 @@ fn check_input(input: &Input, params: &mut Arc<Params>, missing: Missing) -> Res
         }
     }
     let value = params.get(&input.name);
-    if let (Some(validator), Some(value)) = (&input.validator, value) {
-        validator(value).map_err(ActionError::Invalid)?;
-    }
     if input.is_required && missing.includes(value) {
         return Err(ActionError::Missing(input.name.clone()));
     }
-    Ok(())
+    match (&input.validator, value) {
+        (Some(validator), Some(value)) => validator(value).map_err(ActionError::Invalid),
+        _ => Ok(()),
+    }
 }
 
 /// Runs middleware, the action, and middleware in reverse.
@@ -204,19 +204,21 @@ mod tests {
 
     struct Sum(u32);
 
+    fn is_number(value: &Value) -> Result<(), String> {
+        if value.is_number() { Ok(()) } else { Err("b must be a number".to_owned()) }
+    }
+
     impl Action for Sum {
         fn spec(&self) -> ActionSpec {
             ActionSpec::new("sum")
                 .version(self.0)
-                .input(Input::required("a").formatter(|value| match value.as_str().map(str::parse::<i64>) {
-                    Some(Ok(number)) => json!(number),
-                    _ => value,
+                .input(Input::required("a").validator(is_number).formatter(|value| {
+                    match value.as_str().map(str::parse::<i64>) {
+                        Some(Ok(number)) => json!(number),
+                        _ => value,
+                    }
                 }))
-                .input(
-                    Input::optional("b").default(5).validator(|value| {
-                        if value.is_number() { Ok(()) } else { Err("b must be a number".to_owned()) }
-                    }),
-                )
+                .input(Input::optional("b").default(5).validator(is_number))
         }
 
         async fn run(&self, _: &mut Request) -> crate::action::ActionResult {
@@ -268,6 +270,7 @@ mod tests {
         assert_eq!(params.get("b"), Some(&json!(5)));
         assert_eq!(refused(json!({"action": "sum", "b": "x"})), "a is a required parameter for this action");
         assert_eq!(refused(json!({"action": "sum", "a": 1, "b": "x"})), "b must be a number");
+        assert_eq!(refused(json!({"action": "sum", "a": "", "b": "x"})), "a is a required parameter for this action");
     }
 
     #[test]

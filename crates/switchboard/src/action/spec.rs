@@ -105,8 +105,8 @@ type Validator = dyn Fn(&Value) -> Result<(), String> + Send + Sync;
 
 /// A named value that an action takes.
 ///
-/// For each request, in this order: an absent input gets its default; its formatter rewrites it; its validator may refuse
-/// it; a required one that is still missing is refused.
+/// For each request, in this order: an absent input gets its default; its formatter rewrites it; a required one that is
+/// still missing is refused; its validator may refuse it.
 #[derive(Clone)]
 pub struct Input {
     pub(crate) name: String,

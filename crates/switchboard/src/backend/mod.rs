@@ -120,6 +120,18 @@ pub struct RoomInfo {
 pub struct Pattern(pub Vec<(String, Value)>);
 
 impl Pattern {
+    /// A pattern that everybody matches.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Demands one more attribute.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.0.push((key.into(), value.into()));
+        self
+    }
+
     /// Whether `attribute`, which looks one up by its name, matches all pairs. What is absent or null never matches.
     pub fn matches(&self, mut attribute: impl FnMut(&str) -> Option<Value>) -> bool {
         self.0.iter().all(|(key, wanted)| attribute(key).is_some_and(|value| is_same(&value, wanted)))

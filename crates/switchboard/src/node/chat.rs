@@ -169,7 +169,7 @@ impl Node {
         key: &str,
         value: impl Into<Value>,
     ) -> Result<(), CallError> {
-        self.set_pattern(room, Pattern(vec![(key.to_owned(), value.into())])).await
+        self.set_pattern(room, Pattern::new().with(key, value)).await
     }
 
     /// Lets everybody join. Nobody is looked at again.

@@ -10,6 +10,7 @@ use switchboard_proto::json::RawJson;
 
 use crate::op::{BoxFuture, catch};
 
+use super::Node;
 use super::connection::ConnectionHandle;
 
 /// Somebody joined or leaves a room.
@@ -28,6 +29,11 @@ impl MembershipChange {
     /// Where.
     pub fn room(&self) -> &RoomName {
         &self.room
+    }
+
+    /// The node, for whatever a callback wants to start.
+    pub fn node(&self) -> &Node {
+        self.connection.node()
     }
 
     /// Tells the room's other members something on behalf of the connection. It is on its way when this returns, or, if

@@ -519,7 +519,7 @@ fn state_that_an_action_sets_lets_the_next_room_add_pass() {
             if request.text("password")? != "secret" {
                 return Err("wrong password".into());
             }
-            request.connection().set("authorized", true).map_err(|error| error.to_string())?;
+            request.connection().set("authorized", true)?;
             Ok(Reply::new().with("welcome", request.connection().id().to_string()))
         })
     };
@@ -551,14 +551,13 @@ impl Action for Rearrange {
 
     async fn run(&self, request: &mut Request) -> ActionResult {
         let (node, id) = (request.node().clone(), request.connection().id());
-        node.add_room("made").await.map_err(|error| error.to_string())?;
-        node.add_member(id, "made").await.map_err(|error| error.to_string())?;
-        let rooms = node.connection(id).await.map_err(|error| error.to_string())?.rooms;
-        node.send_message(id, json!({"direct": true})).await.map_err(|error| error.to_string())?;
-        let number =
-            node.broadcast(Speaker::named("action"), "made", "hello").await.map_err(|error| error.to_string())?;
-        let status = node.room_status("made").await.map_err(|error| error.to_string())?;
-        node.destroy_room("made").await.map_err(|error| error.to_string())?;
+        node.add_room("made").await?;
+        node.add_member(id, "made").await?;
+        let rooms = node.connection(id).await?.rooms;
+        node.send_message(id, json!({"direct": true})).await?;
+        let number = node.broadcast(Speaker::named("action"), "made", "hello").await?;
+        let status = node.room_status("made").await?;
+        node.destroy_room("made").await?;
         Ok(Reply::new()
             .with("rooms", rooms.len())
             .with("number", number.unwrap_or_default())

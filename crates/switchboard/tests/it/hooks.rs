@@ -201,7 +201,7 @@ fn say_middleware_rewrites_for_everybody_in_the_order_of_priorities() {
     let node = server.node();
     let append = |suffix: &'static str| {
         Look(move |saying: &mut Saying| {
-            let text: String = serde_json::from_str(saying.body().as_str()).unwrap();
+            let text = saying.body().to_text().unwrap();
             saying.set_body(format!("{text}{suffix}"));
             Ok(())
         })
