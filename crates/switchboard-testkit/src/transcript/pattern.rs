@@ -143,10 +143,8 @@ fn check(expected: &Value, value: &Value, names: &Names, port: u16) -> Result<()
             text => Err((String::new(), format!("expected {text:?}, received {value:?}"))),
         },
         (Value::Array(expected), Value::Array(values)) if expected.len() == values.len() => {
-            let pairs = expected.iter().zip(values).enumerate();
-            pairs
-                .map(|(index, (expected, value))| within(index, check(expected, value, names, port)))
-                .try_for_each(|checked| checked)
+            let mut pairs = expected.iter().zip(values).enumerate();
+            pairs.try_for_each(|(index, (expected, value))| within(index, check(expected, value, names, port)))
         }
         (Value::Object(expected), Value::Object(object)) => {
             let filled: Map<String, Value> =
@@ -154,11 +152,10 @@ fn check(expected: &Value, value: &Value, names: &Names, port: u16) -> Result<()
             if let Some(name) = object.keys().find(|name| !filled.contains_key(*name)) {
                 return Err((String::new(), format!("{name:?} was not expected")));
             }
-            let each = filled.iter().map(|(name, expected)| match object.get(name) {
+            filled.iter().try_for_each(|(name, expected)| match object.get(name) {
                 Some(value) => within(name, check(expected, value, names, port)),
                 None => Err((String::new(), format!("{name:?} is missing"))),
-            });
-            each.collect()
+            })
         }
         (expected, value) if expected == value => Ok(()),
         (expected, value) => Err((String::new(), format!("expected {expected}, received {value}"))),

@@ -2,8 +2,8 @@
 //! missing; and what the answers to joining, saying and leaving promise about it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -16,19 +16,23 @@ const FOUR_WORKERS: &str = "node.workers=4";
 const SENDERS: usize = 16;
 const LISTENERS: usize = 16;
 const MESSAGES: usize = 150;
+/// A sender waits for its answers after so many, so that all of them speak all the time.
+const BURST: usize = 10;
 
 /// What one member heard: senders by their place, and what each said.
 type Heard = Vec<(usize, usize)>;
 
-/// Every sender says its messages as fast as it can; each client reads until it has heard `expected` messages and, if it
+/// Every sender says its messages in bursts, all of them at once; each client reads until it has heard `expected` messages and, if it
 /// speaks, all answers. Returns what each heard, senders first.
 fn talk(server: &TestServer, expected_by_sender: usize, expected_by_listener: usize) -> Vec<Heard> {
     let clients = server.connect_into(SENDERS + LISTENERS, &["defaultRoom"]);
     let ids = clients.iter().map(|client| server.id_of(client).to_string());
     let places: Arc<HashMap<String, usize>> = Arc::new(ids.zip(0..).collect());
+    let start = Arc::new(Barrier::new(clients.len()));
     let talkers = clients.into_iter().enumerate().map(|(place, client)| {
-        let places = Arc::clone(&places);
+        let (places, start) = (Arc::clone(&places), Arc::clone(&start));
         thread::spawn(move || {
+            start.wait();
             let (said, expected) =
                 if place < SENDERS { (MESSAGES, expected_by_sender) } else { (0, expected_by_listener) };
             let (heard, mut client) = talk_and_listen(client, said, expected, &places);
@@ -47,11 +51,13 @@ fn talk_and_listen(
     places: &HashMap<String, usize>,
 ) -> (Heard, LineClient) {
     let mut heard = Vec::with_capacity(expected);
-    let mut answered = 0;
-    for index in 0..said {
-        client.send(&format!("say defaultRoom {index}"));
-    }
+    let (mut asked, mut answered) = (0, 0);
     while heard.len() < expected || answered < said {
+        if answered < said && asked == answered {
+            let burst: Vec<String> = (asked..asked + BURST).map(|index| format!("say defaultRoom {index}")).collect();
+            client.send_together(&burst.iter().map(String::as_str).collect::<Vec<_>>());
+            asked += BURST;
+        }
         let line = client.read_json();
         if line["context"] == "response" {
             assert_eq!(line["status"], "OK", "{line}");
