@@ -180,23 +180,27 @@ fn answer(client: &mut LineClient) -> Value {
 struct Counter {
     /// The last number whose saying may have begun.
     begun: Arc<AtomicU64>,
+    /// The last number whose saying was answered.
+    answered: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Counter {
     fn start(mut client: LineClient) -> Self {
-        let (begun, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (counted, stopped) = (Arc::clone(&begun), Arc::clone(&stop));
+        let (begun, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, done, stopped) = (Arc::clone(&begun), Arc::clone(&answered), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
                 let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
                 client.send(&format!("say defaultRoom {number}"));
                 let answer = answer(&mut client);
                 assert_eq!(answer["status"], "OK", "{answer}");
+                done.store(number, Ordering::SeqCst);
             }
         });
-        Self { begun, stop, thread }
+        Self { begun, answered, stop, thread }
     }
 
     fn end(self) {
@@ -213,6 +217,7 @@ fn after_the_answer_to_a_join_nothing_is_missing_and_after_the_answer_to_a_leave
     let counter = Counter::start(server.connect_into(1, &["defaultRoom"]).remove(0));
     for _ in 0..5 {
         for visitor in &mut visitors {
+            let answered = counter.answered.load(Ordering::SeqCst);
             // A message may stand before the answer: the join is done by then.
             visitor.send("roomAdd defaultRoom");
             let mut heard: Vec<u64> = Vec::new();
@@ -230,6 +235,7 @@ fn after_the_answer_to_a_join_nothing_is_missing_and_after_the_answer_to_a_leave
                 heard.push(number(&visitor.read_json()));
             }
             assert!(heard[0] <= begun + 1, "{} was the first heard, {begun} may have been said before", heard[0]);
+            assert!(heard[0] > answered, "{} was said before it came", heard[0]);
             visitor.send("roomLeave defaultRoom");
             loop {
                 let line = visitor.read_json();
