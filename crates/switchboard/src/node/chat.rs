@@ -11,7 +11,7 @@ use switchboard_proto::json::RawJson;
 
 use crate::backend::{AddRoomError, BackendError, Draft, Pattern};
 use crate::clock;
-use crate::hub::mail::{Address, Ask};
+use crate::hub::mail::{Address, Ask, MemberCheck};
 use crate::op::{Op, Panic};
 use crate::worker::calls::Caller;
 
@@ -78,23 +78,8 @@ impl Node {
     /// [`CallError::BadRoomName`], and [`CallError::TooManyRooms`] at `limits.max_rooms`.
     pub async fn add_room(&self, room: &str) -> Result<bool, CallError> {
         let room = RoomName::parse(room)?;
-        let max_rooms = match self.0.settings.max_rooms {
-            0 => usize::MAX,
-            max_rooms => max_rooms,
-        };
-        let _changing = self.0.rooms_changing.lock().await;
-        // Opened first: a room that can be joined can be spoken in.
-        self.0.broker.open(&room).await.map_err(unavailable)?;
-        match self.0.directory.add_room(&room, max_rooms).await {
-            Ok(is_new) => Ok(is_new),
-            Err(error) => {
-                self.0.broker.close(&room).await.map_err(unavailable)?;
-                Err(match error {
-                    AddRoomError::TooMany => CallError::TooManyRooms,
-                    AddRoomError::Backend(error) => unavailable(error),
-                })
-            }
-        }
+        let node = self.clone();
+        self.to_the_end(async move { node.make_room(&room).await }).await
     }
 
     /// Destroys a room: its members are told and removed, then room and pattern are forgotten.
@@ -104,19 +89,8 @@ impl Node {
     /// [`CallError::NoSuchRoom`].
     pub async fn destroy_room(&self, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
-        let _changing = self.0.rooms_changing.lock().await;
-        if !self.0.directory.begin_destroy(&room).await.map_err(unavailable)? {
-            return Err(CallError::NoSuchRoom);
-        }
-        let notice = RawJson::from_text("this room has been deleted");
-        // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
-        drop(self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await);
-        // The notice is the last that is said: what leave callbacks broadcast could reach workers that have not removed
-        // their members yet.
-        self.0.broker.close(&room).await.map_err(unavailable)?;
-        // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
-        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
-        self.0.directory.forget(&room).await.map_err(unavailable)
+        let node = self.clone();
+        self.to_the_end(async move { node.unmake_room(&room).await }).await
     }
 
     /// Whether there is such a room.
@@ -188,13 +162,17 @@ impl Node {
     /// [`CallError::NoSuchRoom`].
     pub async fn set_pattern(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
         let room = existing_name(room)?;
-        self.keep_pattern(&room, pattern.clone()).await?;
-        if !pattern.0.is_empty() {
-            let node = self.clone();
-            let check: crate::hub::mail::MemberCheck = Arc::new(move |facts| node.is_authorized(facts, &pattern));
-            self.ask_all(|reply| Ask::Recheck(room.clone(), Arc::clone(&check), reply)).await;
-        }
-        Ok(())
+        let node = self.clone();
+        self.to_the_end(async move {
+            node.keep_pattern(&room, pattern.clone()).await?;
+            if !pattern.0.is_empty() {
+                let judge = node.clone();
+                let check: MemberCheck = Arc::new(move |facts| judge.is_authorized(facts, &pattern));
+                node.ask_all(|reply| Ask::Recheck(room.clone(), Arc::clone(&check), reply)).await;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Makes a room that exists from the start. No worker runs yet, so nobody is asked to look at members.
@@ -334,6 +312,53 @@ impl Node {
     /// is 100.
     pub fn add_say_middleware(&self, priority: i32, middleware: impl SayMiddleware) {
         self.0.hooks.add_say(priority, Arc::new(middleware));
+    }
+
+    /// Runs an operation of several steps that must not stop half way, even if whoever asked stops waiting.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, CallError>> + Send + 'static,
+    ) -> Result<T, CallError> {
+        self.0.runtime.spawn(operation).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an operation on a room did not come to its end");
+            Err(CallError::Unavailable)
+        })
+    }
+
+    async fn make_room(&self, room: &RoomName) -> Result<bool, CallError> {
+        let max_rooms = match self.0.settings.max_rooms {
+            0 => usize::MAX,
+            max_rooms => max_rooms,
+        };
+        let _changing = self.0.rooms_changing.lock().await;
+        // Opened first: a room that can be joined can be spoken in.
+        self.0.broker.open(room).await.map_err(unavailable)?;
+        match self.0.directory.add_room(room, max_rooms).await {
+            Ok(is_new) => Ok(is_new),
+            Err(error) => {
+                self.0.broker.close(room).await.map_err(unavailable)?;
+                Err(match error {
+                    AddRoomError::TooMany => CallError::TooManyRooms,
+                    AddRoomError::Backend(error) => unavailable(error),
+                })
+            }
+        }
+    }
+
+    async fn unmake_room(&self, room: &RoomName) -> Result<(), CallError> {
+        let _changing = self.0.rooms_changing.lock().await;
+        if !self.0.directory.begin_destroy(room).await.map_err(unavailable)? {
+            return Err(CallError::NoSuchRoom);
+        }
+        let notice = RawJson::from_text("this room has been deleted");
+        // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
+        drop(self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await);
+        // The notice is the last that is said: what leave callbacks broadcast could reach workers that have not removed
+        // their members yet.
+        self.0.broker.close(room).await.map_err(unavailable)?;
+        // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
+        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
+        self.0.directory.forget(room).await.map_err(unavailable)
     }
 
     /// Says something on behalf of a connection that is a member, or was one a moment ago.

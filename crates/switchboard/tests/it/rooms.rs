@@ -694,3 +694,20 @@ fn rooms_made_destroyed_and_joined_at_once_end_up_consistent() {
     assert!(server.wait(node.room_status("blinking")).unwrap().members.is_empty());
     assert_eq!(server.wait(node.broadcast(Speaker::server(), "blinking", "x")).unwrap(), Some(1));
 }
+
+#[test]
+fn a_room_whose_destroyer_stops_waiting_is_destroyed_all_the_same() {
+    let server = TestServer::start();
+    let node = server.node();
+    server.wait(async {
+        node.add_room("doomed").await.unwrap();
+        {
+            let mut destroying = std::pin::pin!(node.destroy_room("doomed"));
+            let once = std::future::poll_fn(|cx| std::task::Poll::Ready(destroying.as_mut().poll(cx)));
+            assert!(once.await.is_pending(), "the test needs it to wait for the workers");
+        }
+        // One at a time: this waits for the other, whoever waits for that.
+        assert!(matches!(node.destroy_room("doomed").await, Err(CallError::NoSuchRoom)));
+        assert!(node.add_room("doomed").await.unwrap(), "nothing is left of the old one");
+    });
+}
