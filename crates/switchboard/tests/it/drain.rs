@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use switchboard::action::{Action, ActionResult, ActionSpec, Reply, Request};
 use switchboard::config::Config;
 use switchboard::node::Speaker;
 use switchboard::proto::close::CloseReason;
 
-use super::peer::{DEADLINE, Folder, Peer, Running, config, eventually, within};
+use super::peer::{Block, DEADLINE, Folder, Peer, Running, config, eventually, within};
 
 fn slow_stop() -> Config {
     let mut config = config();
@@ -181,21 +180,6 @@ fn dropping_a_server_ends_everything() {
     eventually("nobody listens any more", || TcpStream::connect(address).is_err());
     let id = running.block_on(async { node.add_room("after").await });
     assert!(id.is_ok(), "what is left of the node still answers");
-}
-
-/// Blocks its worker until the test lets go.
-struct Block(Arc<Mutex<()>>, Arc<AtomicBool>);
-
-impl Action for Block {
-    fn spec(&self) -> ActionSpec {
-        ActionSpec::new("block")
-    }
-
-    async fn run(&self, _: &mut Request) -> ActionResult {
-        self.1.store(true, Ordering::Relaxed);
-        drop(self.0.lock());
-        Ok(Reply::new())
-    }
 }
 
 /// The request to end found no space with a busy worker, and was lost: worker and listener lived on without a server.

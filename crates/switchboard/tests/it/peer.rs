@@ -6,12 +6,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+use switchboard::action::{Action, ActionResult, ActionSpec, Reply, Request};
 use switchboard::config::Config;
 use switchboard::net::listen::ListenAddress;
 use switchboard::proto::close::CloseReason;
@@ -347,4 +348,19 @@ pub(crate) fn resident_bytes(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
+}
+
+/// Blocks its worker until the test lets go.
+pub(super) struct Block(pub(super) Arc<Mutex<()>>, pub(super) Arc<AtomicBool>);
+
+impl Action for Block {
+    fn spec(&self) -> ActionSpec {
+        ActionSpec::new("block")
+    }
+
+    async fn run(&self, _: &mut Request) -> ActionResult {
+        self.1.store(true, Ordering::Relaxed);
+        drop(self.0.lock());
+        Ok(Reply::new())
+    }
 }

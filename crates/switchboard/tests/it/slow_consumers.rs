@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use switchboard::action::{Action, ActionResult, ActionSpec, Reply, Request};
 use switchboard::config::SlowConsumer;
 use switchboard::node::Speaker;
 use switchboard::proto::close::CloseReason;
 
-use super::peer::{DEADLINE, Peer, Running, config, eventually};
+use super::peer::{Block, DEADLINE, Peer, Running, config, eventually};
 
 use super::faults::KIB;
 
@@ -146,21 +145,6 @@ fn fault_row_24_dropping_the_oldest_tells_the_gap_in_its_place() {
 #[test]
 fn fault_row_24_dropping_the_newest_tells_the_gap_at_the_end() {
     a_stuck_member_hears_what_was_dropped(SlowConsumer::DropNewest);
-}
-
-/// Blocks its worker until the test lets go.
-struct Block(Arc<Mutex<()>>, Arc<AtomicBool>);
-
-impl Action for Block {
-    fn spec(&self) -> ActionSpec {
-        ActionSpec::new("block")
-    }
-
-    async fn run(&self, _: &mut Request) -> ActionResult {
-        self.1.store(true, Ordering::Relaxed);
-        drop(self.0.lock());
-        Ok(Reply::new())
-    }
 }
 
 /// What a busy worker finds in its inbox was joined into one chunk, however little may wait for a member.
