@@ -6,7 +6,7 @@
 //!
 //! Source: the protocol page's section on bytes and lines, docs/protocols/actionhero.md.
 
-use memchr::{memchr3, memmem};
+use memchr::memchr3;
 
 /// How lines are cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,11 +255,6 @@ impl Partial {
             }
         }
     }
-}
-
-/// Whether `text` holds `delimiter`: such a text could never travel in a line.
-pub fn holds(text: &[u8], delimiter: &[u8]) -> bool {
-    memmem::find(text, delimiter).is_some()
 }
 
 #[cfg(test)]
