@@ -26,8 +26,7 @@ impl Worker {
 
     /// Feeds input to a connection's peer, frame by frame. What cannot be handled now is set aside.
     pub(super) fn feed(&mut self, key: ConnKey, mut input: &[u8]) {
-        loop {
-            let Some(connection) = self.hub.get(key) else { return };
+        while let Some(connection) = self.hub.get(key) {
             if connection.link.closing.is_some() {
                 // Whatever a client says after its end was decided is not heard.
                 break;
@@ -46,6 +45,7 @@ impl Worker {
                 Some(Step::NeedInput) | None => break,
             }
         }
+        // Also when the connection is gone: what it wrote must not reach the next one.
         self.send_effects(key);
     }
 

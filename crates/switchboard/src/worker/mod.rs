@@ -29,7 +29,7 @@ use switchboard_proto::face::{ConnFacts, Cx, FaceSettings};
 use switchboard_proto::peer::Peer;
 use switchboard_proto::time::Now;
 
-use crate::hub::mail::{Address, Ask, ConnKey, Mail, Settled};
+use crate::hub::mail::{Address, Ask, Asker, ConnKey, Mail, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
@@ -376,8 +376,8 @@ impl Worker {
                     reply(inspection);
                 }
             }
-            Ask::Join(key, room, reply) => self.join(key, room, crate::hub::mail::Asker::Node(reply)),
-            Ask::Leave(key, room, reply) => self.leave(key, room, crate::hub::mail::Asker::Node(reply)),
+            Ask::Join(key, room, reply) => self.join(key, room, Asker::Node(reply)),
+            Ask::Leave(key, room, reply) => self.leave(key, room, Asker::Node(reply)),
             Ask::Recheck(room, check, reply) => reply(self.recheck(&room, &check)),
             Ask::Remove(key, reply) => {
                 if let Some(connection) = self.hub.get(key) {
