@@ -4,9 +4,11 @@
 
 use serde_json::Value;
 
-use crate::call::{Reply, RoomStatus};
+use crate::call::{ActionError, CallError, Reply, RoomStatus};
 use crate::json::{write_number, write_text, write_value};
 
+use super::errors;
+use super::ledger::Kind;
 use super::settings::Compat;
 
 /// What identifies the request that an answer belongs to.
@@ -94,6 +96,32 @@ impl Answers<'_> {
         self.members(reply, true);
         self.out.extend_from_slice(b"\"context\":\"response\"");
         self.end(request);
+    }
+
+    /// A call that the node refused, or that failed.
+    pub(super) fn refuse(&mut self, kind: Kind, request: &RequestId, error: &CallError) {
+        let compat = self.compat;
+        match (kind, error) {
+            (Kind::Action, CallError::Action(error)) => {
+                let reply = match error {
+                    ActionError::Failed { reply, .. } => reply.clone(),
+                    _ => Reply::new(),
+                };
+                self.error(request, &errors::failed_action(compat, error), &reply);
+            }
+            (Kind::Action, error) => {
+                let reason = errors::prefixed(compat, &errors::refused_verb(compat, error));
+                self.error(request, &reason, &Reply::new());
+            }
+            (Kind::File, error) => self.error(request, &errors::refused_verb(compat, error), &Reply::new()),
+            (Kind::RoomView, CallError::NotMember(room)) => {
+                self.verb_refused(request, &errors::not_viewer(compat, Some(room.as_str())), false);
+            }
+            (kind, error) => {
+                let with_data = matches!(kind, Kind::Join | Kind::Leave);
+                self.verb_refused(request, &errors::refused_verb(compat, error), with_data);
+            }
+        }
     }
 
     /// A line that could not be a request.

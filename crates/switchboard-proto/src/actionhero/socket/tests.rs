@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::super::{Compat, SocketSettings};
 use super::*;
-use crate::call::{ConnectionType, Member, RoomStatus};
+use crate::call::{ActionError, CallError, ConnectionType, Member, RoomStatus};
 use crate::effect::Effects;
 use crate::face::{ConnFacts, FaceSettings, Fingerprint, Remote};
 use crate::id::{ConnId, RoomName};

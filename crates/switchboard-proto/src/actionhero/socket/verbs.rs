@@ -8,15 +8,17 @@ use crate::face::Cx;
 use crate::id::RoomName;
 use crate::json::{RawJson, write_number, write_text, write_value};
 
-use super::answer::Data;
+use super::super::answer::Data;
+use super::super::errors;
+use super::super::ledger::{Kind, Phase};
 use super::request::{Args, Verb};
-use super::{Kind, Phase, SocketFace, answers, errors, goodbye};
+use super::{SocketFace, answers, goodbye};
 
 impl SocketFace {
     pub(super) fn on_verb(&mut self, verb: Verb, args: Args<'_>, cx: &mut Cx<'_>) {
         match verb {
-            Verb::DetailsView => self.call(Kind::Details, self.message_id(cx), Call::Details, cx),
-            Verb::Documentation => self.call(Kind::Documentation, self.message_id(cx), Call::Documentation, cx),
+            Verb::DetailsView => self.ledger.call(Kind::Details, self.message_id(cx), Call::Details, cx),
+            Verb::Documentation => self.ledger.call(Kind::Documentation, self.message_id(cx), Call::Documentation, cx),
             Verb::ParamAdd => self.param_add(args, cx),
             Verb::ParamDelete => self.param_delete(args.first(), cx),
             Verb::ParamView => {
@@ -37,22 +39,22 @@ impl SocketFace {
             }
             Verb::Quit => {
                 // Whatever is pending is dropped: the client asked for it.
-                self.phase = Phase::Open;
+                self.ledger.phase = Phase::Open;
                 goodbye(CloseReason::ClientLeft, cx);
             }
             Verb::RoomAdd => match args.first().and_then(|room| RoomName::parse(room).ok()) {
-                Some(room) => self.call(Kind::Join, self.message_id(cx), Call::Join { room }, cx),
+                Some(room) => self.ledger.call(Kind::Join, self.message_id(cx), Call::Join { room }, cx),
                 None => self.refuse_verb(errors::NO_SUCH_ROOM, true, cx),
             },
             Verb::RoomLeave => match args.first().and_then(|room| RoomName::parse(room).ok()) {
-                Some(room) => self.call(Kind::Leave, self.message_id(cx), Call::Leave { room }, cx),
+                Some(room) => self.ledger.call(Kind::Leave, self.message_id(cx), Call::Leave { room }, cx),
                 None => {
                     let reason = errors::not_member(cx.settings.socket.compat, args.first());
                     self.refuse_verb(&reason, true, cx);
                 }
             },
             Verb::RoomView => match args.first().and_then(|room| RoomName::parse(room).ok()) {
-                Some(room) => self.call(Kind::RoomView, self.message_id(cx), Call::RoomStatus { room }, cx),
+                Some(room) => self.ledger.call(Kind::RoomView, self.message_id(cx), Call::RoomStatus { room }, cx),
                 None => {
                     let reason = errors::not_viewer(cx.settings.socket.compat, args.first());
                     self.refuse_verb(&reason, false, cx);
@@ -67,7 +69,7 @@ impl SocketFace {
             (Some(room), Some(text)) if !room.is_empty() && !text.is_empty() => match RoomName::parse(room) {
                 Ok(room) => {
                     let body = RawJson::from_text(text);
-                    self.call(Kind::Say, self.message_id(cx), Call::Say { room, body }, cx);
+                    self.ledger.call(Kind::Say, self.message_id(cx), Call::Say { room, body }, cx);
                 }
                 Err(_) => {
                     let reason = errors::not_member(cx.settings.socket.compat, Some(room));
@@ -169,9 +171,9 @@ impl SocketFace {
             text(&mut out, if index > 0 { "," } else { "" }, room.as_str());
         }
         out.extend_from_slice(b"],\"totalActions\":");
-        write_number(&mut out, self.total_actions.into());
+        write_number(&mut out, self.ledger.total_actions.into());
         out.extend_from_slice(b",\"pendingActions\":");
-        write_number(&mut out, self.pending_actions.into());
+        write_number(&mut out, self.ledger.pending_actions.into());
         out.push(b'}');
         // The writers above write UTF-8 only.
         String::from_utf8(out).unwrap_or_default()
