@@ -1,3 +1,4 @@
 //! Framers: where a message begins and ends.
 
 pub mod line;
+pub mod ws;
