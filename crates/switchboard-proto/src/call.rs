@@ -284,13 +284,27 @@ impl Reply {
 pub enum ConnectionType {
     /// The line protocol over TCP, TLS or a Unix socket.
     Socket,
+    /// One HTTP request; the connection lives as long as the request.
+    Web,
+    /// ActionHero's browser protocol over a WebSocket.
+    WebSocket,
 }
 
 impl ConnectionType {
+    /// Every type, in the order of [`ConnectionType::index`].
+    pub const ALL: [Self; 3] = [Self::Socket, Self::Web, Self::WebSocket];
+
+    /// Position in [`ConnectionType::ALL`], for counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word on the wire and in authentication patterns.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Socket => "socket",
+            Self::Web => "web",
+            Self::WebSocket => "websocket",
         }
     }
 }
@@ -308,6 +322,35 @@ pub trait Content: fmt::Debug + Send + Sync {
 
     /// Fills `piece` from `offset` on and returns how much came; 0 only at the end. May block: never called on a worker.
     fn read_at(&self, offset: u64, piece: &mut [u8]) -> io::Result<usize>;
+
+    /// What kind of content it is, as in HTTP's `Content-Type`.
+    fn media_type(&self) -> &str {
+        "application/octet-stream"
+    }
+
+    /// When it was last changed, in milliseconds since 1970.
+    fn modified_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// What goes onto the wire for at most `most_bytes` from `offset` on: the bytes themselves, unless a protocol wraps
+    /// them. May block.
+    fn piece(&self, offset: u64, most_bytes: usize) -> io::Result<Piece> {
+        let left = usize::try_from(self.length().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(most_bytes)];
+        let read = self.read_at(offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(Piece { consumed: read as u64, bytes })
+    }
+}
+
+/// A piece of a [`Content`], as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// How many bytes of the content it stands for; 0 only at the end.
+    pub consumed: u64,
+    /// What is sent.
+    pub bytes: Vec<u8>,
 }
 
 #[cfg(test)]

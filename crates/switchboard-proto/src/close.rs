@@ -19,19 +19,28 @@ pub enum CloseReason {
     SlowConsumer,
     /// A frame was larger than any reading of the limits allows.
     TooLarge,
+    /// What it sent is not this wire's protocol.
+    Protocol,
+    /// It went beyond a limit of rate or number.
+    Limit,
+    /// Nothing was heard of it for too long.
+    Silence,
     /// Our fault.
     Internal,
 }
 
 impl CloseReason {
     /// Every reason, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::ClientLeft,
         Self::ConnectionLost,
         Self::Removed,
         Self::Shutdown,
         Self::SlowConsumer,
         Self::TooLarge,
+        Self::Protocol,
+        Self::Limit,
+        Self::Silence,
         Self::Internal,
     ];
 
@@ -49,7 +58,24 @@ impl CloseReason {
             Self::Shutdown => "shutdown",
             Self::SlowConsumer => "slow_consumer",
             Self::TooLarge => "too_large",
+            Self::Protocol => "protocol",
+            Self::Limit => "limit",
+            Self::Silence => "silence",
             Self::Internal => "internal",
+        }
+    }
+
+    /// The code of the close frame on a WebSocket. A protocol may have a more exact one.
+    pub const fn websocket_code(self) -> u16 {
+        match self {
+            Self::ClientLeft | Self::Removed => 1000,
+            Self::Silence => 1001,
+            Self::Protocol => 1002,
+            Self::Limit => 1008,
+            Self::TooLarge => 1009,
+            Self::ConnectionLost | Self::Internal => 1011,
+            Self::Shutdown => 1012,
+            Self::SlowConsumer => 1013,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! One protocol's conversation.
 //!
 //! A face handles one thing that happened and says what should happen next. Sockets, limits of queues, timers and
-//! figures are written once, elsewhere. Faces never name each other; they meet only here and in [`crate::wire`].
+//! figures are written once, elsewhere. Faces never name each other; they meet only in [`crate::peer`], in [`crate::wire`] and in
+//! the settings here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::actionhero::{SocketFace, SocketSettings};
+use crate::actionhero::{SocketSettings, WebSocketSettings};
 use crate::call::{ConnectionType, Outcome};
 use crate::effect::Effects;
 use crate::event::Event;
@@ -57,6 +59,8 @@ pub struct Cx<'a> {
     pub random: u128,
     /// Where effects go.
     pub fx: &'a mut Effects,
+    /// The owner's buffer, lent to framers that have to rewrite what came.
+    pub scratch: &'a mut Vec<u8>,
 }
 
 /// What is fixed when a connection is accepted.
@@ -70,8 +74,8 @@ pub struct ConnFacts {
     pub remote: Remote,
     /// When it was accepted, in milliseconds since 1970.
     pub connected_at: u64,
-    /// What ties several connections of one client together.
-    pub fingerprint: Fingerprint,
+    /// What ties several connections of one client together, if anything does.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Where a connection comes from.
@@ -109,22 +113,22 @@ impl fmt::Display for Remote {
     }
 }
 
-/// What ties several connections of one client together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fingerprint {
-    /// Nothing does.
-    None,
-    /// The connection's own id.
-    OwnId,
+/// What ties several connections of one client together: the cookie of its HTTP session, where it presents one. It labels,
+/// it proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::redundant_allocation, reason = "8 bytes in every idle connection instead of 16")]
+pub struct Fingerprint(Arc<Box<str>>);
+
+impl From<&str> for Fingerprint {
+    fn from(text: &str) -> Self {
+        Self(Arc::new(text.into()))
+    }
 }
 
 impl ConnFacts {
     /// The fingerprint as text.
-    pub fn fingerprint(&self) -> Option<String> {
-        match self.fingerprint {
-            Fingerprint::None => None,
-            Fingerprint::OwnId => Some(self.id.to_string()),
-        }
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_ref().map(|fingerprint| &**fingerprint.0)
     }
 }
 
@@ -133,57 +137,6 @@ impl ConnFacts {
 pub struct FaceSettings {
     /// The line protocol's.
     pub socket: SocketSettings,
-}
-
-/// The closed list of faces.
-#[derive(Debug)]
-pub enum AnyFace {
-    /// ActionHero's line protocol.
-    Socket(SocketFace),
-}
-
-/// Calls a method of the face at hand.
-macro_rules! each {
-    ($self:expr, $face:ident => $call:expr) => {
-        match $self {
-            AnyFace::Socket($face) => $call,
-        }
-    };
-}
-
-impl AnyFace {
-    /// See [`Face::on_open`].
-    pub fn on_open(&mut self, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_open(cx));
-    }
-
-    /// See [`Face::on_outcome`].
-    pub fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_outcome(token, outcome, cx));
-    }
-
-    /// See [`Face::on_event`].
-    pub fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_event(event, cx));
-    }
-
-    /// See [`Face::on_deadline`].
-    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_deadline(cx));
-    }
-
-    /// See [`Face::on_break`].
-    pub fn on_break(&mut self, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_break(cx));
-    }
-
-    /// See [`Face::on_shutdown`].
-    pub fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_shutdown(cx));
-    }
-
-    /// See [`Face::on_removed`].
-    pub fn on_removed(&mut self, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_removed(cx));
-    }
+    /// The browser protocol's.
+    pub websocket: WebSocketSettings,
 }

@@ -2,11 +2,11 @@
 
 use crate::call::CallError;
 use crate::effect::Effects;
-use crate::face::{ConnFacts, Cx, FaceSettings, Fingerprint, Remote};
+use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::frame::line::Framing;
 use crate::id::ConnId;
 use crate::json::{self, JsonLimits};
-use crate::peer::{Peer, Step};
+use crate::peer::{PeerKind, Step};
 use crate::time::Now;
 
 /// Feeds `data` to a line-protocol peer, cut as its first bytes say, refuses every call, and checks what any client may
@@ -25,17 +25,25 @@ pub fn line_peer(data: &[u8]) {
         kind: crate::call::ConnectionType::Socket,
         remote: Remote::Unix,
         connected_at: 0,
-        fingerprint: Fingerprint::None,
+        fingerprint: None,
     };
     let mut fx = Effects::default();
-    let mut peer = Peer::socket();
+    let mut scratch = Vec::new();
+    let mut peer = PeerKind::Socket.open();
     let mut cuts = head.iter().cycle();
     while !data.is_empty() {
         let cut = cuts.next().map_or(data.len(), |cut| usize::from(*cut) + 1).min(data.len());
         let (mut piece, rest) = data.split_at(cut);
         data = rest;
         loop {
-            let mut cx = Cx { conn: &facts, now: Now::default(), settings: &settings, random: 1, fx: &mut fx };
+            let mut cx = Cx {
+                conn: &facts,
+                now: Now::default(),
+                settings: &settings,
+                random: 1,
+                fx: &mut fx,
+                scratch: &mut scratch,
+            };
             if peer.feed(&mut piece, &mut cx) != Step::Frame {
                 break;
             }

@@ -194,6 +194,12 @@ impl From<Value> for RawJson {
 /// Writes `text` as a JSON string: quotes and control characters escaped, everything else as it is.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    write_text_inside(out, text);
+    out.push(b'"');
+}
+
+/// Writes what stands between the quotes of a JSON string.
+pub fn write_text_inside(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
         let (clean, dirty) = rest.split_at(clean_prefix(rest));
@@ -202,7 +208,23 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
         write_escaped(out, byte);
         rest = behind;
     }
-    out.push(b'"');
+}
+
+/// Escapes U+2028 and U+2029 in the JSON text behind `from`: JSON allows them in strings, scripts once did not.
+pub fn escape_separators(json: &mut Vec<u8>, from: usize) {
+    let is_separator = |at: usize, json: &[u8]| matches!(json.get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9]));
+    let Some(first) = memchr::memchr_iter(0xe2, &json[from..]).find(|at| is_separator(from + at, json)) else { return };
+    let rest = json.split_off(from + first);
+    let mut at = 0;
+    while at < rest.len() {
+        if rest[at] == 0xe2 && is_separator(at, &rest) {
+            json.extend_from_slice(if rest[at + 2] == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+            at += 3;
+        } else {
+            json.push(rest[at]);
+            at += 1;
+        }
+    }
 }
 
 /// How many bytes at the front need no escape. Eight at a time, because nearly all of nearly every text is clean.

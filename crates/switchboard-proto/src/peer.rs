@@ -1,25 +1,52 @@
 //! A framer and a face: bytes in, effects out.
 
-use crate::actionhero::SocketFace;
+use crate::actionhero::{Compat, SocketFace, WebSocketFace};
 use crate::call::{ConnectionType, Order, Outcome};
+use crate::close::CloseReason;
 use crate::event::Event;
-use crate::face::{AnyFace, Cx, Face, FaceSettings, Fingerprint};
+use crate::face::{Cx, Face, FaceSettings, Fingerprint};
 use crate::frame::line::{self, LineFrame, LineFramer};
-use crate::id::Token;
+use crate::frame::ws::{self, WsError, WsFramer};
+use crate::id::{ConnId, Token};
 use crate::wire::WireFormat;
 
 /// One connection's protocol state.
 #[derive(Debug)]
 pub struct Peer {
-    framer: Framer,
-    face: AnyFace,
+    wire: Wire,
     /// A call whose outcome the next frame waits for.
     awaited: Option<Token>,
 }
 
+/// The closed list of framers and faces that go together.
 #[derive(Debug)]
-enum Framer {
-    Line(LineFramer),
+enum Wire {
+    /// ActionHero's line protocol.
+    Line(LineFramer, SocketFace),
+    /// ActionHero's browser protocol. On the heap, so that it adds nothing to what a connection of the other kind occupies.
+    WebSocket(Box<WebSocket>),
+}
+
+#[derive(Debug, Default)]
+struct WebSocket {
+    framer: WsFramer,
+    face: WebSocketFace,
+    alarm: Alarm,
+    deflates: bool,
+}
+
+/// Calls a method of the face at hand.
+macro_rules! each {
+    ($peer:expr, $face:ident => $call:expr, $cx:expr) => {
+        match &mut $peer.wire {
+            Wire::Line(_, $face) => $call,
+            Wire::WebSocket(socket) => {
+                let $face = &mut socket.face;
+                $call;
+                socket.alarm.set($cx);
+            }
+        }
+    };
 }
 
 /// What one step over the input brought.
@@ -34,32 +61,26 @@ pub enum Step {
 }
 
 impl Peer {
-    /// A peer that speaks ActionHero's line protocol.
-    pub fn socket() -> Self {
-        Self {
-            framer: Framer::Line(LineFramer::default()),
-            face: AnyFace::Socket(SocketFace::default()),
-            awaited: None,
-        }
-    }
-
     /// How room messages are encoded for this peer.
     pub fn wire_format(&self) -> WireFormat {
-        match self.face {
-            AnyFace::Socket(_) => WireFormat::ActionHeroLine,
+        match &self.wire {
+            Wire::Line(..) => WireFormat::ActionHeroLine,
+            Wire::WebSocket(socket) if socket.deflates => WireFormat::ActionHeroDeflated,
+            Wire::WebSocket(_) => WireFormat::ActionHeroMessage,
         }
     }
 
     /// The connection is open.
     pub fn on_open(&mut self, cx: &mut Cx<'_>) {
-        self.face.on_open(cx);
+        each!(self, face => face.on_open(cx), cx);
     }
 
     /// Whether all that one read returned is a break that ends the connection. To be asked before [`Peer::feed`]; the
     /// only place that knows where a read began and ended.
     pub fn is_break(&self, segment: &[u8]) -> bool {
-        match &self.framer {
-            Framer::Line(framer) => framer.is_between_lines() && line::is_break(segment),
+        match &self.wire {
+            Wire::Line(framer, _) => framer.is_between_lines() && line::is_break(segment),
+            Wire::WebSocket(_) => false,
         }
     }
 
@@ -70,8 +91,8 @@ impl Peer {
         if self.awaited.is_some() {
             return Step::Waiting;
         }
-        match (&mut self.framer, &mut self.face) {
-            (Framer::Line(framer), AnyFace::Socket(face)) => {
+        match &mut self.wire {
+            Wire::Line(framer, face) => {
                 let Some(frame) = framer.next(input, &cx.settings.socket.framing) else {
                     return Step::NeedInput;
                 };
@@ -79,6 +100,11 @@ impl Peer {
                 let flood = matches!(frame, LineFrame::Flood { .. });
                 face.on_frame(frame, cx);
                 debug_assert!(!flood || cx.fx.close.is_some());
+            }
+            Wire::WebSocket(socket) => {
+                if !socket.feed(input, cx) {
+                    return Step::NeedInput;
+                }
             }
         }
         if let Some((token, call)) = &cx.fx.call
@@ -94,7 +120,7 @@ impl Peer {
         if self.awaited == Some(token) {
             self.awaited = None;
         }
-        self.face.on_outcome(token, outcome, cx);
+        each!(self, face => face.on_outcome(token, outcome, cx), cx);
     }
 
     /// Whether a call is awaited before more input is taken.
@@ -104,27 +130,134 @@ impl Peer {
 
     /// Something that concerns this connection happened.
     pub fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
-        self.face.on_event(event, cx);
+        each!(self, face => face.on_event(event, cx), cx);
     }
 
     /// A moment that was asked for has come.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
-        self.face.on_deadline(cx);
+        match &mut self.wire {
+            Wire::Line(_, face) => face.on_deadline(cx),
+            Wire::WebSocket(socket) => socket.on_deadline(cx),
+        }
     }
 
     /// The client sent a break.
     pub fn on_break(&mut self, cx: &mut Cx<'_>) {
-        self.face.on_break(cx);
+        each!(self, face => face.on_break(cx), cx);
     }
 
     /// The server is stopping as planned.
     pub fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
-        self.face.on_shutdown(cx);
+        each!(self, face => face.on_shutdown(cx), cx);
     }
 
     /// Server code ends this connection.
     pub fn on_removed(&mut self, cx: &mut Cx<'_>) {
-        self.face.on_removed(cx);
+        each!(self, face => face.on_removed(cx), cx);
+    }
+
+    /// What the wire says when a connection is ended over its face's head; nothing where it has no words for that. To be
+    /// written where a frame may begin.
+    pub fn last_words(&self, reason: CloseReason) -> Vec<u8> {
+        let mut words = Vec::new();
+        match &self.wire {
+            Wire::Line(..) => {}
+            Wire::WebSocket(_) => ws::write_close(&mut words, Some(reason.websocket_code()), ""),
+        }
+        words
+    }
+}
+
+impl WebSocket {
+    /// Handles one frame, if there is one.
+    fn feed(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> bool {
+        let settings = &cx.settings.websocket;
+        // Taken for the step, because the frame lives in it while the face writes its effects.
+        let mut scratch = std::mem::take(cx.scratch);
+        let handled = match self.framer.next(input, &mut scratch, &settings.limits, cx.now.monotonic_ms) {
+            Ok(Some(frame)) => {
+                self.alarm.frame_ms = Alarm::NEVER;
+                self.face.on_frame(frame, cx);
+                true
+            }
+            Ok(None) => {
+                let timeout_ms = settings.message_timeout_ms;
+                if !self.framer.is_partial() {
+                    self.alarm.frame_ms = Alarm::NEVER;
+                } else if self.alarm.frame_ms == Alarm::NEVER && timeout_ms > 0 {
+                    self.alarm.frame_ms = cx.now.monotonic_ms + timeout_ms;
+                }
+                false
+            }
+            Err(error) => {
+                ws::write_close(&mut cx.fx.bytes, Some(error.close_code()), &error.to_string());
+                cx.fx.close = Some(reason(error));
+                true
+            }
+        };
+        *cx.scratch = scratch;
+        self.alarm.set(cx);
+        handled
+    }
+
+    fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        let now_ms = cx.now.monotonic_ms;
+        if now_ms < self.alarm.armed_ms {
+            // A moment in whose place an earlier one was asked for, which has gone by.
+            return;
+        }
+        self.alarm.armed_ms = Alarm::NEVER;
+        if now_ms >= self.alarm.frame_ms {
+            let reason = CloseReason::Limit;
+            ws::write_close(&mut cx.fx.bytes, Some(reason.websocket_code()), "message takes too long");
+            cx.fx.close = Some(reason);
+            return;
+        }
+        if now_ms >= self.alarm.face_ms {
+            self.alarm.face_ms = Alarm::NEVER;
+            self.face.on_deadline(cx);
+        }
+        self.alarm.set(cx);
+    }
+}
+
+fn reason(error: WsError) -> CloseReason {
+    match error.close_code() {
+        1008 => CloseReason::Limit,
+        1009 => CloseReason::TooLarge,
+        _ => CloseReason::Protocol,
+    }
+}
+
+/// One outstanding moment for two reasons: what the face asked for, and the end of patience with a message that has begun.
+/// A client that begins many messages makes no more than one.
+#[derive(Debug)]
+struct Alarm {
+    face_ms: u64,
+    frame_ms: u64,
+    /// The earliest moment that was asked for and has not come.
+    armed_ms: u64,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { face_ms: Self::NEVER, frame_ms: Self::NEVER, armed_ms: Self::NEVER }
+    }
+}
+
+impl Alarm {
+    const NEVER: u64 = u64::MAX;
+
+    /// Takes what the face asked for and asks for the earliest moment, unless that is outstanding.
+    fn set(&mut self, cx: &mut Cx<'_>) {
+        if let Some(at_ms) = cx.fx.wake_at_ms.take() {
+            self.face_ms = at_ms;
+        }
+        let next_ms = self.face_ms.min(self.frame_ms);
+        if next_ms < self.armed_ms {
+            self.armed_ms = next_ms;
+            cx.fx.wake_at_ms = Some(next_ms);
+        }
     }
 }
 
@@ -133,27 +266,43 @@ impl Peer {
 pub enum PeerKind {
     /// ActionHero's line protocol.
     Socket,
+    /// ActionHero's browser protocol, behind the handshake.
+    WebSocket {
+        /// Whether compression was agreed on (`permessage-deflate`).
+        deflate: bool,
+    },
 }
 
 impl PeerKind {
     /// A new peer.
     pub fn open(self) -> Peer {
-        match self {
-            Self::Socket => Peer::socket(),
-        }
+        let wire = match self {
+            Self::Socket => Wire::Line(LineFramer::default(), SocketFace::default()),
+            Self::WebSocket { deflate } => {
+                let framer = if deflate { WsFramer::with_deflate() } else { WsFramer::default() };
+                Wire::WebSocket(Box::new(WebSocket { framer, deflates: deflate, ..WebSocket::default() }))
+            }
+        };
+        Peer { wire, awaited: None }
     }
 
     /// What kind of client such a connection is.
     pub fn connection_type(self) -> ConnectionType {
         match self {
             Self::Socket => ConnectionType::Socket,
+            Self::WebSocket { .. } => ConnectionType::WebSocket,
         }
     }
 
-    /// What ties several connections of one client together.
-    pub fn fingerprint(self, settings: &FaceSettings) -> Fingerprint {
-        match self {
-            Self::Socket => settings.socket.fingerprint(),
+    /// The fingerprint of a client that presents none: ActionHero 29 takes the connection's own id.
+    pub fn fingerprint(self, id: ConnId, settings: &FaceSettings) -> Option<Fingerprint> {
+        let compat = match self {
+            Self::Socket => settings.socket.compat,
+            Self::WebSocket { .. } => settings.websocket.compat,
+        };
+        match compat {
+            Compat::Auto | Compat::Classic => None,
+            Compat::Modern => Some(id.text().as_str().into()),
         }
     }
 }

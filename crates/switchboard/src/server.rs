@@ -1,5 +1,7 @@
 //! A whole server: workers, node and listeners, from start to planned stop.
 
+mod settings;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,11 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
-use switchboard_proto::actionhero::{Compat, SocketSettings};
-use switchboard_proto::face::FaceSettings;
-use switchboard_proto::frame::line::Framing;
-use switchboard_proto::json::JsonLimits;
-use switchboard_proto::params::ParamLimits;
 use switchboard_proto::peer::PeerKind;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -25,12 +22,13 @@ use crate::backend::memory::{MemoryBroker, MemoryDirectory};
 use crate::config::{self, Config, ConfigError};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
-use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::listen::{Bound, ListenAddress, bind};
 use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
 use crate::node::{Node, Parts};
 use crate::op::catch;
-use crate::worker::{self, AcceptRate, Listener, WAKE, Worker, WorkerSettings};
+use crate::worker::{self, AcceptRate, Listener, WAKE, Worker};
+
+use settings::{face_settings, off_is_max, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -142,7 +140,7 @@ impl ServerBuilder {
             loops.push((poll, inbox));
         }
 
-        let faces = Arc::new(FaceSettings { socket: socket_settings(&config, &actions) });
+        let faces = Arc::new(face_settings(&config, &actions));
         let node = Node::new(
             &config,
             Parts {
@@ -380,79 +378,6 @@ fn bind_error(config: &Config, error: io::Error) -> StartError {
         _ => "",
     };
     StartError::Bind { address, error, remedy }
-}
-
-/// In settings 0 turns a limit off.
-fn off_is_max(limit: usize) -> usize {
-    if limit == 0 { usize::MAX } else { limit }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
-    let socket = &config.servers.socket;
-    let limits = &config.limits;
-    SocketSettings {
-        framing: Framing {
-            max_line_bytes: off_is_max(socket.max_line_bytes),
-            delimiter: socket.delimiter.as_bytes().into(),
-        },
-        compat: match socket.compat {
-            config::Compat::Auto => Compat::Auto,
-            config::Compat::Classic => Compat::Classic,
-            config::Compat::Modern => Compat::Modern,
-        },
-        welcome_message: socket.welcome_message.clone(),
-        welcome_delay_ms: millis(socket.welcome_delay),
-        goodbye_message: goodbye_message(socket),
-        shutdown_wait_ms: match millis(socket.shutdown_wait) {
-            0 => millis(config.node.drain_timeout),
-            wait_ms => wait_ms,
-        },
-        pending_max: off_is_max(config.actions.pending_max),
-        json: JsonLimits { depth: limits.max_json_depth, keys: off_is_max(limits.max_json_keys) },
-        params: ParamLimits { count: off_is_max(limits.max_params), bytes: off_is_max(limits.max_params_bytes) },
-        declared_inputs: socket.param_scrubbing.then(|| actions.declared_inputs()),
-    }
-}
-
-/// ActionHero 29 says goodbye without the exclamation mark.
-fn goodbye_message(socket: &config::SocketServer) -> String {
-    let is_default = socket.goodbye_message == config::SocketServer::default().goodbye_message;
-    if is_default && socket.compat == config::Compat::Modern { "Bye".into() } else { socket.goodbye_message.clone() }
-}
-
-fn worker_settings(config: &Config) -> WorkerSettings {
-    let limits = &config.limits;
-    WorkerSettings {
-        hub: HubLimits {
-            max_outbox_bytes: off_is_max(limits.max_outbox_bytes),
-            slow_consumer: match limits.slow_consumer {
-                config::SlowConsumer::Close => SlowConsumer::Close,
-                config::SlowConsumer::DropNewest => SlowConsumer::DropNewest,
-                config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
-            },
-        },
-        read_pause_bytes: off_is_max(limits.read_pause_bytes),
-        read_buffer_bytes: limits.read_buffer_bytes,
-        // More at once than may wait would cut, or cost messages, even those who read all the time.
-        batch_bytes: limits.batch_bytes.min(off_is_max(limits.max_outbox_bytes) / 2),
-        max_rooms_per_connection: off_is_max(limits.max_rooms_per_connection),
-        max_connections: match limits.max_connections {
-            0 => affordable_connections(),
-            max_connections => max_connections,
-        },
-        close_linger_ms: millis(config.servers.socket.close_linger),
-    }
-}
-
-/// What the limit of open files allows, less what the process itself needs.
-fn affordable_connections() -> usize {
-    const RESERVED: u64 = 64;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1) as usize)
 }
 
 /// Raises the limit of open files as far as the system lets this process. For programs; a library leaves it alone.

@@ -1,11 +1,15 @@
 //! Writers of the answers' shapes.
 //!
-//! Every answer is one JSON line. What differs between generations is decided here and in [`super::errors`], nowhere else.
+//! Every answer is one JSON text: a line, or a message. What differs between generations is decided here and in
+//! [`super::errors`], nowhere else.
 
 use serde_json::Value;
 
 use crate::call::{ActionError, CallError, Reply, RoomStatus};
-use crate::json::{write_number, write_text, write_value};
+use crate::face::ConnFacts;
+use crate::frame::ws::{self, TextMark};
+use crate::id::RoomName;
+use crate::json::{escape_separators, write_number, write_text, write_value};
 
 use super::errors;
 use super::ledger::Kind;
@@ -14,7 +18,7 @@ use super::settings::Compat;
 /// What identifies the request that an answer belongs to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RequestId {
-    /// How many lines the client had sent, this one included.
+    /// How many requests the client had made, this one included.
     pub(super) count: u64,
     /// The client's own id of the request, where it has one.
     pub(super) message_id: Option<Value>,
@@ -31,10 +35,20 @@ pub(super) enum Data<'a> {
     Value(&'a Value),
 }
 
+/// What carries the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// Lines, CR LF at their end.
+    Line,
+    /// WebSocket messages.
+    Message,
+}
+
 /// Writes answers to one request.
 pub(super) struct Answers<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) compat: Compat,
+    pub(super) wire: Wire,
     /// For the id of a request that has none, where answers need one.
     pub(super) random: u128,
 }
@@ -42,6 +56,7 @@ pub(super) struct Answers<'a> {
 impl Answers<'_> {
     /// A verb that was carried out.
     pub(super) fn verb_done(&mut self, request: &RequestId, data: &Data<'_>) {
+        let mark = self.begin();
         self.out.extend_from_slice(b"{\"status\":\"OK\",\"context\":\"response\"");
         match data {
             Data::Absent => {}
@@ -56,7 +71,7 @@ impl Answers<'_> {
                 write_value(self.out, value);
             }
         }
-        self.end(request);
+        self.end(mark, request);
     }
 
     /// A verb whose answer has no value: `data` is null in ActionHero 9 and left out in 29.
@@ -70,8 +85,9 @@ impl Answers<'_> {
 
     /// A verb that was refused; with `data: false` where ActionHero 9 has it.
     pub(super) fn verb_refused(&mut self, request: &RequestId, reason: &str, with_data: bool) {
-        match self.compat {
-            Compat::Auto | Compat::Classic => {
+        let mark = self.begin();
+        match (self.compat, self.wire) {
+            (Compat::Auto | Compat::Classic, _) => {
                 self.out.extend_from_slice(b"{\"status\":");
                 write_text(self.out, reason);
                 self.out.extend_from_slice(b",\"context\":\"response\"");
@@ -79,23 +95,49 @@ impl Answers<'_> {
                     self.out.extend_from_slice(b",\"data\":false");
                 }
             }
-            Compat::Modern => {
+            (Compat::Modern, Wire::Line) => {
                 self.out.extend_from_slice(b"{\"error\":");
                 write_text(self.out, reason);
                 self.out.extend_from_slice(b",\"context\":\"response\"");
             }
+            (Compat::Modern, Wire::Message) => self.refused_in_both(reason),
         }
-        self.end(request);
+        self.end(mark, request);
+    }
+
+    /// A verb that this wire does not know.
+    pub(super) fn unknown_verb(&mut self, request: &RequestId, reason: &str) {
+        let mark = self.begin();
+        match self.compat {
+            Compat::Auto | Compat::Classic => {
+                self.out.extend_from_slice(b"{\"status\":");
+                write_text(self.out, reason);
+                self.out.extend_from_slice(b",\"context\":\"response\",\"data\":null");
+            }
+            Compat::Modern => self.refused_in_both(reason),
+        }
+        self.end(mark, request);
+    }
+
+    /// ActionHero 29 says it twice, as an exception is printed.
+    fn refused_in_both(&mut self, reason: &str) {
+        let reason = format!("Error: {reason}");
+        self.out.extend_from_slice(b"{\"status\":");
+        write_text(self.out, &reason);
+        self.out.extend_from_slice(b",\"error\":");
+        write_text(self.out, &reason);
+        self.out.extend_from_slice(b",\"context\":\"response\",\"data\":{}");
     }
 
     /// An action's or a file's failure.
     pub(super) fn error(&mut self, request: &RequestId, reason: &str, reply: &Reply) {
+        let mark = self.begin();
         self.out.extend_from_slice(b"{\"error\":");
         write_text(self.out, reason);
         self.out.push(b',');
         self.members(reply, true);
         self.out.extend_from_slice(b"\"context\":\"response\"");
-        self.end(request);
+        self.end(mark, request);
     }
 
     /// A call that the node refused, or that failed.
@@ -126,46 +168,67 @@ impl Answers<'_> {
 
     /// A line that could not be a request.
     pub(super) fn bad_line(&mut self, request: &RequestId, reason: &str) {
+        let mark = self.begin();
         self.out.extend_from_slice(b"{\"status\":\"error\",\"error\":");
         write_text(self.out, reason);
         self.out.extend_from_slice(b",\"context\":\"response\"");
-        self.end(request);
+        self.end(mark, request);
     }
 
     /// An action's reply.
     pub(super) fn action_done(&mut self, request: &RequestId, reply: &Reply) {
+        let mark = self.begin();
         self.out.push(b'{');
         self.members(reply, false);
         self.out.extend_from_slice(b"\"context\":\"response\"");
-        self.end(request);
+        self.end(mark, request);
+    }
+
+    /// What follows the content in the answer that carries a file.
+    pub(super) fn end_of_file(&mut self, request: &RequestId, facts: &Reply) {
+        self.out.extend_from_slice(b"\",");
+        self.members(facts, false);
+        self.out.extend_from_slice(b"\"context\":\"response\"");
+        self.number(request);
+        self.out.push(b'}');
     }
 
     /// Something about the connection itself.
     pub(super) fn about_connection(&mut self, member: &str, text: &str) {
+        let mark = self.begin();
         self.out.push(b'{');
         write_text(self.out, member);
         self.out.push(b':');
         write_text(self.out, text);
-        self.out.extend_from_slice(b",\"context\":\"api\"}\r\n");
+        self.out.extend_from_slice(b",\"context\":\"api\"}");
+        self.finish(mark);
     }
 
-    /// What the application sends: as it is, and with the latest number when it calls itself a response.
+    /// What the application sends: as it is, and with the latest number when it calls itself a response. Over a WebSocket an
+    /// object without a context calls itself one.
     pub(super) fn direct(&mut self, json: &str, request: &RequestId) {
-        let numbered = serde_json::from_str::<serde_json::Map<String, Value>>(json).is_ok_and(|members| {
-            members.get("context").is_some_and(|context| context == "response")
-                && !members.contains_key("messageCount")
-                && !members.contains_key("messageId")
-        });
+        let mark = self.begin();
+        let members = serde_json::from_str::<serde_json::Map<String, Value>>(json).unwrap_or_default();
+        let context = members.get("context");
+        let is_bare = self.wire == Wire::Message && context.is_none() && json.starts_with('{');
+        let is_response = is_bare || context.is_some_and(|context| context == "response");
+        let is_numbered = members.contains_key("messageCount") || members.contains_key("messageId");
         match json.strip_suffix('}') {
-            Some(open) if numbered => {
+            Some(open) if is_response => {
                 self.out.extend_from_slice(open.as_bytes());
-                self.end(request);
+                if is_bare {
+                    let comma: &[u8] = if members.is_empty() { b"" } else { b"," };
+                    self.out.extend_from_slice(comma);
+                    self.out.extend_from_slice(b"\"context\":\"response\"");
+                }
+                if !is_numbered {
+                    self.number(request);
+                }
+                self.out.push(b'}');
             }
-            _ => {
-                self.out.extend_from_slice(json.as_bytes());
-                self.out.extend_from_slice(b"\r\n");
-            }
+            _ => self.out.extend_from_slice(json.as_bytes()),
         }
+        self.finish(mark);
     }
 
     fn members(&mut self, reply: &Reply, is_error: bool) {
@@ -180,8 +243,21 @@ impl Answers<'_> {
         }
     }
 
-    /// Numbers the answer and ends the line.
-    fn end(&mut self, request: &RequestId) {
+    fn begin(&mut self) -> Option<TextMark> {
+        match self.wire {
+            Wire::Line => None,
+            Wire::Message => Some(ws::begin_text(self.out)),
+        }
+    }
+
+    /// Numbers the answer and ends it.
+    fn end(&mut self, mark: Option<TextMark>, request: &RequestId) {
+        self.number(request);
+        self.out.push(b'}');
+        self.finish(mark);
+    }
+
+    fn number(&mut self, request: &RequestId) {
         if self.compat != Compat::Modern {
             self.out.extend_from_slice(b",\"messageCount\":");
             write_number(self.out, request.count);
@@ -197,7 +273,61 @@ impl Answers<'_> {
             }
             _ => {}
         }
-        self.out.extend_from_slice(b"}\r\n");
+    }
+
+    fn finish(&mut self, mark: Option<TextMark>) {
+        match mark {
+            None => self.out.extend_from_slice(b"\r\n"),
+            Some(mark) => {
+                escape_separators(self.out, mark.payload_start());
+                ws::finish_text(self.out, mark);
+            }
+        }
+    }
+}
+
+/// What `detailsView` shows.
+pub(super) struct Details<'a> {
+    pub(super) conn: &'a ConnFacts,
+    /// The sticky params as JSON text.
+    pub(super) params: &'a str,
+    pub(super) rooms: &'a [RoomName],
+    pub(super) total_actions: u32,
+    pub(super) pending_actions: u16,
+}
+
+impl Details<'_> {
+    /// In the real server's order.
+    pub(super) fn json(&self) -> String {
+        let conn = self.conn;
+        let mut out = Vec::with_capacity(256);
+        let text = |out: &mut Vec<u8>, name: &str, value: &str| {
+            out.extend_from_slice(name.as_bytes());
+            write_text(out, value);
+        };
+        text(&mut out, "{\"id\":", conn.id.text().as_str());
+        match conn.fingerprint() {
+            Some(fingerprint) => text(&mut out, ",\"fingerprint\":", fingerprint),
+            None => out.extend_from_slice(b",\"fingerprint\":null"),
+        }
+        text(&mut out, ",\"remoteIP\":", &conn.remote.to_string());
+        out.extend_from_slice(b",\"remotePort\":");
+        write_number(&mut out, conn.remote.port().into());
+        out.extend_from_slice(b",\"params\":");
+        out.extend_from_slice(self.params.as_bytes());
+        out.extend_from_slice(b",\"connectedAt\":");
+        write_number(&mut out, conn.connected_at);
+        out.extend_from_slice(b",\"rooms\":[");
+        for (index, room) in self.rooms.iter().enumerate() {
+            text(&mut out, if index > 0 { "," } else { "" }, room.as_str());
+        }
+        out.extend_from_slice(b"],\"totalActions\":");
+        write_number(&mut out, self.total_actions.into());
+        out.extend_from_slice(b",\"pendingActions\":");
+        write_number(&mut out, self.pending_actions.into());
+        out.push(b'}');
+        // The writers above write UTF-8 only.
+        String::from_utf8(out).unwrap_or_default()
     }
 }
 

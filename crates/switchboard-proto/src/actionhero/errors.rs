@@ -34,6 +34,14 @@ pub(super) fn not_viewer(compat: Compat, room: Option<&str>) -> String {
     }
 }
 
+/// A verb that this wire does not know, under the name that the client gave it.
+pub(super) fn unknown_verb(compat: Compat, name: &str) -> String {
+    match compat {
+        Compat::Auto | Compat::Classic => "verb not found or not allowed".to_owned(),
+        Compat::Modern => format!("verb not found or not allowed ({name})"),
+    }
+}
+
 fn in_room(compat: Compat, text: &str, room: Option<&str>) -> String {
     match compat {
         Compat::Auto | Compat::Classic => text.to_owned(),

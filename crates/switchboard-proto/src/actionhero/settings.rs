@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::face::Fingerprint;
 use crate::frame::line::Framing;
+use crate::frame::ws::WsLimits;
 use crate::json::JsonLimits;
 use crate::params::ParamLimits;
 
@@ -62,14 +62,6 @@ impl Default for SocketSettings {
 }
 
 impl SocketSettings {
-    /// Connections of ActionHero 29 have their id as fingerprint, earlier ones none on TCP.
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
-        match self.compat {
-            Compat::Auto | Compat::Classic => Fingerprint::None,
-            Compat::Modern => Fingerprint::OwnId,
-        }
-    }
-
     /// Whether a param of this name is kept.
     pub(crate) fn keeps(&self, name: &str) -> bool {
         match &self.declared_inputs {
@@ -78,6 +70,49 @@ impl SocketSettings {
                 matches!(name, "action" | "apiVersion" | "callback" | "file" | "messageId") || declared.contains(name)
             }
             None => true,
+        }
+    }
+}
+
+/// Settings of the browser protocol, fixed at start.
+#[derive(Clone, Debug)]
+pub struct WebSocketSettings {
+    /// Bounds of what one client may send.
+    pub limits: WsLimits,
+    /// How long a message may take from its first byte to its last, in milliseconds; 0 for any time
+    /// (`servers.websocket.message_timeout`).
+    pub message_timeout_ms: u64,
+    /// Generation (`servers.websocket.compat`).
+    pub compat: Compat,
+    /// Text of the first message; empty for none (`servers.websocket.welcome_message`).
+    pub welcome_message: String,
+    /// Actions that one connection may have pending (`actions.pending_max`).
+    pub pending_max: usize,
+    /// Limits of JSON in requests.
+    pub json: JsonLimits,
+    /// Limits of one request's params.
+    pub params: ParamLimits,
+    /// After how long without a ping a client is pinged, in milliseconds; 0 for never (`servers.websocket.heartbeat`).
+    pub heartbeat_ms: u64,
+    /// After how long a silent client is given up, in milliseconds; 0 for never (`servers.websocket.silence_timeout`).
+    pub silence_ms: u64,
+    /// Over how long a planned stop spreads its closes, in milliseconds (`node.drain_spread`).
+    pub drain_spread_ms: u64,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self {
+            limits: WsLimits::default(),
+            message_timeout_ms: 10_000,
+            compat: Compat::default(),
+            welcome_message: "Hello! Welcome to the actionhero api".to_owned(),
+            pending_max: 5,
+            json: JsonLimits::default(),
+            params: ParamLimits::default(),
+            heartbeat_ms: 30_000,
+            silence_ms: 75_000,
+            drain_spread_ms: 10_000,
         }
     }
 }

@@ -1,11 +1,47 @@
 //! What ActionHero's connections are sent that they did not ask for: room messages and gap notices.
 
 use crate::event::{RoomMessage, Sender};
+use crate::frame::ws::deflate::Deflater;
+use crate::frame::ws::{self, MessageKind};
 use crate::id::RoomName;
-use crate::json::{write_number, write_text};
+use crate::json::{escape_separators, write_number, write_text};
 
-/// `{"message","room","from","context":"user","sentAt"}` and CR LF.
+/// Shorter messages are not worth the compressor's time.
+const DEFLATE_FROM_BYTES: usize = 128;
+
+/// The message and CR LF.
+pub(crate) fn write_room_line(message: &RoomMessage, out: &mut Vec<u8>) {
+    write_room_json(message, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The message as a text frame.
 pub(crate) fn write_room_message(message: &RoomMessage, out: &mut Vec<u8>) {
+    let mark = ws::begin_text(out);
+    write_room_json(message, out);
+    escape_separators(out, mark.payload_start());
+    ws::finish_text(out, mark);
+}
+
+/// The message as a text frame, deflated where that makes it shorter.
+pub(crate) fn write_deflated_room_message(message: &RoomMessage, deflater: &mut Deflater, out: &mut Vec<u8>) {
+    let mut json = Vec::with_capacity(message.body.as_str().len() + message.room.as_str().len() + 128);
+    write_room_json(message, &mut json);
+    escape_separators(&mut json, 0);
+    if json.len() < DEFLATE_FROM_BYTES {
+        return ws::write_message(out, MessageKind::Text, &json);
+    }
+    let mut deflated = Vec::new();
+    deflater.write_message(&mut deflated, MessageKind::Text, &json);
+    if deflated.len() < json.len() {
+        out.append(&mut deflated);
+    } else {
+        ws::write_message(out, MessageKind::Text, &json);
+    }
+}
+
+/// `{"message","room","from","context":"user","sentAt"}`.
+fn write_room_json(message: &RoomMessage, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"message\":");
     out.extend_from_slice(message.body.as_str().as_bytes());
     out.extend_from_slice(b",\"room\":");
@@ -22,16 +58,30 @@ pub(crate) fn write_room_message(message: &RoomMessage, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b",\"context\":\"user\",\"sentAt\":");
     write_number(out, message.sent_at);
-    out.extend_from_slice(b"}\r\n");
+    out.push(b'}');
 }
 
-/// `{"gap":{"first","last"},"room","context":"api"}` and CR LF: our own addition; real clients pass over it.
-pub(crate) fn write_gap(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+/// The notice and CR LF.
+pub(crate) fn write_gap_line(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+    write_gap_json(room, first, last, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The notice as a text frame.
+pub(crate) fn write_gap_message(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+    let mark = ws::begin_text(out);
+    write_gap_json(room, first, last, out);
+    escape_separators(out, mark.payload_start());
+    ws::finish_text(out, mark);
+}
+
+/// `{"gap":{"first","last"},"room","context":"api"}`: our own addition; real clients pass over it.
+fn write_gap_json(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"gap\":{\"first\":");
     write_number(out, first);
     out.extend_from_slice(b",\"last\":");
     write_number(out, last);
     out.extend_from_slice(b"},\"room\":");
     write_text(out, room.as_str());
-    out.extend_from_slice(b",\"context\":\"api\"}\r\n");
+    out.extend_from_slice(b",\"context\":\"api\"}");
 }

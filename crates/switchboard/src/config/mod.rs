@@ -33,4 +33,5 @@ pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
 pub use settings::{
     Actions, Compat, Config, Files, Limits, Log, LogFormat, Node, Rooms, Servers, SlowConsumer, SocketServer, Tls,
+    WebSocketServer,
 };

@@ -50,6 +50,9 @@ settings! {
             name: String = unique_name(), NodeName;
             /// Threads that serve connections; 0: one per processor core.
             workers: u16 = 0, Whole::range(0, 1024);
+            /// Time over which a planned stop spreads the closes of WebSockets, so that their clients do not come back all at
+            /// once; 0: all at once.
+            drain_spread: Duration = Duration::from_secs(10), Span::any();
             /// Longest time between the request to stop and the end of the process; 0: everything is closed at once.
             drain_timeout: Duration = Duration::from_secs(15), Span::any(),
                 reached "connections that are still open are closed";
@@ -78,6 +81,8 @@ settings! {
         sections {
             /// The line protocol over TCP or a Unix socket.
             socket: SocketServer,
+            /// ActionHero's browser protocol, on the web listener under `/primus`.
+            websocket: WebSocketServer,
         }
     }
 }
@@ -130,6 +135,39 @@ settings! {
             /// Certificate, key and authorities for `secure`.
             tls: Tls,
         }
+    }
+}
+
+settings! {
+    /// ActionHero's browser protocol, on the web listener under `/primus`.
+    pub struct WebSocketServer {
+        keys {
+            /// Whether the web listener speaks it.
+            enabled: bool = true, Switch;
+            /// Generation of clients to speak to: auto serves all of them, classic and modern exactly one.
+            compat: Compat = Compat::Auto, OneOf;
+            /// Text of the first message that a client receives; empty: no such message.
+            welcome_message: String = "Hello! Welcome to the actionhero api".into(), Text::any();
+            /// Longest message of a client, after inflating; never off.
+            max_message_bytes: usize = 64 * KIB, Size::range(125, 64 * MIB),
+                reached "the connection is closed with code 1009";
+            /// Frames that one message may come in.
+            max_fragments: u32 = 1024, Whole::any(), reached "the connection is closed with code 1008";
+            /// Pings and pongs of the WebSocket protocol that one client may send in a second, and as many at once.
+            max_control_frames: u32 = 16, Whole::any(), reached "the connection is closed with code 1008";
+            /// Time that a message may take from its first byte to its last.
+            message_timeout: Duration = Duration::from_secs(10), Span::any(),
+                reached "the connection is closed with code 1008";
+            /// Time without a ping of the client after which the server pings, which clients since ActionHero 16 expect
+            /// every 30 seconds; 0: never.
+            heartbeat: Duration = Duration::from_secs(30), Span::any();
+            /// Silence after which a client is given up; 0: never.
+            silence_timeout: Duration = Duration::from_secs(75), Span::any(),
+                reached "the connection is closed with code 1001";
+            /// Whether room messages are compressed for clients that offer permessage-deflate, and theirs inflated.
+            compression: bool = false, Switch;
+        }
+        sections {}
     }
 }
 

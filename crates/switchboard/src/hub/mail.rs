@@ -6,10 +6,10 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use switchboard_proto::call::{CallError, Outcome};
+use switchboard_proto::call::{CallError, Outcome, Piece};
 use switchboard_proto::event::Event;
-use switchboard_proto::face::{ConnFacts, Remote};
-use switchboard_proto::id::{RoomName, Token};
+use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
+use switchboard_proto::id::{ConnId, RoomName, Token};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
 use switchboard_proto::wire::Encoded;
@@ -95,6 +95,10 @@ pub struct Adopted {
     pub received: Vec<u8>,
     /// What it speaks.
     pub kind: PeerKind,
+    /// Its id: known before it belongs to a worker, so that whoever set it up can have asked about it.
+    pub id: ConnId,
+    /// What it presented as its fingerprint, if anything; else its kind decides.
+    pub fingerprint: Option<Fingerprint>,
     /// Where it comes from.
     pub remote: Remote,
 }
@@ -138,7 +142,7 @@ pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 #[derive(Debug)]
 pub enum Settled {
     /// The next piece of the content being sent.
-    Content(io::Result<Vec<u8>>),
+    Content(io::Result<Piece>),
     /// The node's part of a join.
     Join {
         /// Of which room.
@@ -155,7 +159,7 @@ pub enum Settled {
 impl Settled {
     fn bytes(&self) -> usize {
         match self {
-            Self::Content(Ok(piece)) => piece.len(),
+            Self::Content(Ok(piece)) => piece.bytes.len(),
             _ => 0,
         }
     }

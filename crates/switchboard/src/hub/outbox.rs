@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchboard_proto::call::Content;
+use switchboard_proto::call::{self, Content};
 use switchboard_proto::id::RoomName;
 use switchboard_proto::wire::WireFormat;
 
@@ -205,18 +205,35 @@ impl Outbox {
 
     /// Brings the piece that [`Progress::Wanted`] asked for. `false` when the content ended too early, which leaves
     /// nothing but to end the connection.
-    pub fn fill(&mut self, piece: Vec<u8>) -> bool {
+    pub fn fill(&mut self, piece: call::Piece) -> bool {
         match &mut self.first {
             Some(Piece::Content(stream)) => {
-                let ends_early = piece.is_empty() && stream.offset < stream.content.length();
-                stream.offset += piece.len() as u64;
-                stream.piece = piece;
+                let ends_early = piece.consumed == 0 && stream.offset < stream.content.length();
+                stream.offset += piece.consumed;
+                stream.piece = piece.bytes;
                 stream.asked = false;
                 self.written = 0;
                 !ends_early
             }
             _ => true,
         }
+    }
+
+    /// Drops everything of which nothing has been written. `false` when what has begun is a content, whose end is not here:
+    /// then nothing can be said behind it.
+    pub fn abandon(&mut self) -> bool {
+        self.rest = None;
+        let begun = match &self.first {
+            Some(Piece::Content(_)) => return false,
+            Some(piece) if self.written > 0 => piece.bytes().len(),
+            _ => {
+                self.first = None;
+                0
+            }
+        };
+        let is_own = matches!(self.first, Some(Piece::Own(_)));
+        (self.own_bytes, self.pushed_bytes) = if is_own { (begun, 0) } else { (0, begun) };
+        true
     }
 
     /// Writes until nothing waits or `out` takes no more.
@@ -394,6 +411,10 @@ mod tests {
 
     const FORMAT: WireFormat = WireFormat::ActionHeroLine;
 
+    fn whole(bytes: Vec<u8>) -> call::Piece {
+        call::Piece { consumed: bytes.len() as u64, bytes }
+    }
+
     fn room(name: &str) -> RoomName {
         RoomName::parse(name).unwrap()
     }
@@ -482,7 +503,7 @@ mod tests {
                     Progress::Waiting => panic!("the piece was brought at once"),
                     Progress::Wanted { offset, .. } => {
                         assert_eq!(offset, if pieces.len() == 2 { 0 } else { 3 });
-                        assert!(outbox.fill(pieces.pop().unwrap()));
+                        assert!(outbox.fill(whole(pieces.pop().unwrap())));
                     }
                 }
             }
@@ -499,7 +520,7 @@ mod tests {
         outbox.push_content(Arc::new(Letters(5)));
         assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Wanted { .. })));
         assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Waiting)));
-        assert!(!outbox.fill(Vec::new()));
+        assert!(!outbox.fill(whole(Vec::new())));
     }
 
     #[test]

@@ -245,7 +245,15 @@ impl TlsListener {
     async fn hand_over(&self, socket: Socket, session: rustls::ServerConnection, remote: Remote) {
         let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate();
         let Some((worker, _)) = loads.min_by_key(|(_, load)| *load) else { return };
-        let adopted = Adopted { socket, tls: Some(Box::new(session)), received: Vec::new(), kind: self.kind, remote };
+        let adopted = Adopted {
+            socket,
+            tls: Some(Box::new(session)),
+            received: Vec::new(),
+            kind: self.kind,
+            id: crate::worker::new_id(),
+            fingerprint: None,
+            remote,
+        };
         self.loads[worker].fetch_add(1, Ordering::Relaxed);
         self.workers[worker].push(Mail::Adopt(Box::new(adopted))).await;
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome};
+use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Sender;
 use switchboard_proto::id::RoomName;
@@ -82,15 +82,9 @@ impl Calls for Node {
         }
     }
 
-    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Vec<u8>>> {
-        let left = usize::try_from(content.length().saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = left.min(self.0.settings.chunk_bytes);
-        let reading = self.0.runtime.spawn_blocking(move || {
-            let mut piece = vec![0; length];
-            let read = content.read_at(offset, &mut piece)?;
-            piece.truncate(read);
-            Ok(piece)
-        });
+    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Piece>> {
+        let most_bytes = self.0.settings.chunk_bytes;
+        let reading = self.0.runtime.spawn_blocking(move || content.piece(offset, most_bytes));
         Box::pin(async move { reading.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
@@ -23,6 +24,8 @@ pub(super) struct PublicFolder {
 struct OpenFile {
     file: std::fs::File,
     length: u64,
+    media_type: &'static str,
+    modified_ms: Option<u64>,
 }
 
 impl PublicFolder {
@@ -47,12 +50,20 @@ impl PublicFolder {
         // Opened each time, so that a folder that is put in place later, or replaced, is found.
         let root = Dir::open_ambient_dir(&self.root, ambient_authority())?;
         let path = Path::new(name);
-        let file = match open_regular(&root, path) {
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => open_regular(&root, &path.join(&self.index))?,
-            opened => opened?,
+        let (file, name) = match open_regular(&root, path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                (open_regular(&root, &path.join(&self.index))?, self.index.as_str())
+            }
+            opened => (opened?, name),
         };
-        let length = file.metadata()?.len();
-        Ok(OpenFile { file, length })
+        let metadata = file.metadata()?;
+        let since_1970 = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Ok(OpenFile {
+            file,
+            length: metadata.len(),
+            media_type: mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream"),
+            modified_ms: since_1970.and_then(|since| u64::try_from(since.as_millis()).ok()),
+        })
     }
 }
 
@@ -80,5 +91,13 @@ impl Content for OpenFile {
         let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = piece.len().min(left);
         self.file.read_at(&mut piece[..length], offset)
+    }
+
+    fn media_type(&self) -> &str {
+        self.media_type
+    }
+
+    fn modified_ms(&self) -> Option<u64> {
+        self.modified_ms
     }
 }

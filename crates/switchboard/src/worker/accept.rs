@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use switchboard_proto::face::{ConnFacts, Remote};
+use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::id::ConnId;
 use switchboard_proto::peer::PeerKind;
 
@@ -92,6 +92,11 @@ impl Listener {
     }
 }
 
+/// The id of a connection that nobody knew of before.
+pub(crate) fn new_id() -> ConnId {
+    ConnId::from_random(uuid::Uuid::new_v4().as_u128())
+}
+
 impl Worker {
     /// Most connections accepted in one turn, so that a flood does not starve those that are there.
     const ACCEPTS_PER_TURN: usize = 64;
@@ -152,14 +157,17 @@ impl Worker {
         let least =
             self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate().min_by_key(|(_, load)| *load);
         let Some((worker, _)) = least.filter(|(_, load)| own > load + Self::IMBALANCE) else {
-            return self.open(transport, Vec::new(), remote, kind);
+            return self.open(transport, Vec::new(), self.new_facts(new_id(), remote, kind, None), kind);
         };
         let socket = match transport {
             Transport::Tcp(socket) => Socket::Tcp(OwnedFd::from(socket).into()),
             Transport::Unix(socket) => Socket::Unix(OwnedFd::from(socket).into()),
-            transport @ Transport::Tls(_) => return self.open(transport, Vec::new(), remote, kind),
+            // Accepting makes no such transport.
+            Transport::Tls(_) => return,
         };
-        let mail = Mail::Adopt(Box::new(Adopted { socket, tls: None, received: Vec::new(), kind, remote }));
+        let adopted =
+            Adopted { socket, tls: None, received: Vec::new(), kind, id: new_id(), fingerprint: None, remote };
+        let mail = Mail::Adopt(Box::new(adopted));
         let mailbox = self.mailboxes[worker].clone();
         // Counted where it goes, or all that one turn accepts would go there.
         self.loads[worker].fetch_add(1, Ordering::Relaxed);
@@ -167,7 +175,8 @@ impl Worker {
             (Some(permit), mail) => permit.push(mail),
             (None, Mail::Adopt(adopted)) => {
                 self.loads[worker].fetch_sub(1, Ordering::Relaxed);
-                self.open(Transport::new(adopted.socket, None), Vec::new(), remote, kind);
+                let facts = self.new_facts(adopted.id, remote, kind, None);
+                self.open(Transport::new(adopted.socket, None), Vec::new(), facts, kind);
             }
             (None, _) => {}
         }
@@ -175,19 +184,18 @@ impl Worker {
 
     /// Takes over a connection that was counted when it was handed over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, tls, received, kind, remote } = adopted;
+        let Adopted { socket, tls, received, kind, id, fingerprint, remote } = adopted;
         self.load().fetch_sub(1, Ordering::Relaxed);
-        self.open(Transport::new(socket, tls), received, remote, kind);
+        let facts = self.new_facts(id, remote, kind, fingerprint);
+        self.open(Transport::new(socket, tls), received, facts, kind);
     }
 
-    fn open(&mut self, transport: Transport, received: Vec<u8>, remote: Remote, kind: PeerKind) {
-        let facts = ConnFacts {
-            id: ConnId::from_random(uuid::Uuid::new_v4().as_u128()),
-            kind: kind.connection_type(),
-            remote,
-            connected_at: self.now.unix_ms,
-            fingerprint: kind.fingerprint(&self.faces),
-        };
+    fn new_facts(&self, id: ConnId, remote: Remote, kind: PeerKind, presented: Option<Fingerprint>) -> ConnFacts {
+        let fingerprint = presented.or_else(|| kind.fingerprint(id, &self.faces));
+        ConnFacts { id, kind: kind.connection_type(), remote, connected_at: self.now.unix_ms, fingerprint }
+    }
+
+    fn open(&mut self, transport: Transport, received: Vec<u8>, facts: ConnFacts, kind: PeerKind) {
         let peer = kind.open();
         // TLS may have decrypted something already, which readiness does not tell.
         let readable = matches!(transport, Transport::Tls(_));

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use switchboard_proto::call::{Call, CallError, Content, Outcome};
+use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::RoomName;
@@ -51,7 +51,7 @@ pub(crate) trait Calls: Send + Sync {
     fn call(&self, caller: Caller, call: Call) -> Op<Outcome>;
 
     /// Reads a piece of a content, where reading may block.
-    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Vec<u8>>>;
+    fn read(&self, content: Arc<dyn Content>, offset: u64) -> BoxFuture<'static, io::Result<Piece>>;
 
     /// Runs `future` on the control plane.
     fn spawn(&self, future: BoxFuture<'static, ()>);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use switchboard_proto::call::{Answer, Call, CallError, Outcome};
+use switchboard_proto::call::{Answer, Call, CallError, Outcome, Piece};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Event;
 use switchboard_proto::peer::Step;
@@ -138,7 +138,7 @@ impl Worker {
         self.apply(key);
     }
 
-    pub(super) fn on_content(&mut self, key: ConnKey, piece: io::Result<Vec<u8>>) {
+    pub(super) fn on_content(&mut self, key: ConnKey, piece: io::Result<Piece>) {
         let Some(connection) = self.hub.get_mut(key) else { return };
         let came = match piece {
             Ok(piece) => connection.outbox.fill(piece),
@@ -231,6 +231,18 @@ impl Worker {
             Some(_) => self.remove(key),
             None => {}
         }
+    }
+
+    /// Ends a connection that does not read. What waits for it is dropped, and if the wire has words for it they are said in
+    /// its place, for a client that reads again before the linger is over.
+    pub(super) fn cut_off(&mut self, key: ConnKey, reason: CloseReason) {
+        let Some(connection) = self.hub.get_mut(key) else { return };
+        let words = connection.link.peer.last_words(reason);
+        if words.is_empty() || connection.link.closing.is_some() || !connection.outbox.abandon() {
+            return self.cut(key, reason);
+        }
+        connection.outbox.push_own(&words);
+        self.close(key, reason);
     }
 
     /// Ends a connection at once.

@@ -34,7 +34,7 @@ use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
 
-pub(crate) use accept::Listener;
+pub(crate) use accept::{Listener, new_id};
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
 use membership::PendingJoins;
@@ -103,6 +103,8 @@ pub(crate) struct Worker {
     joins: PendingJoins,
     /// Read into by every connection in turn, so that none has a buffer of its own.
     scratch: Vec<u8>,
+    /// Lent to framers that have to rewrite what was read.
+    unmasked: Vec<u8>,
     fx: Effects,
     /// Drawn once a turn and counted on with every step: ids of requests must differ, not surprise.
     random: u128,
@@ -170,6 +172,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             joins: PendingJoins::default(),
             scratch: vec![0; settings.read_buffer_bytes],
+            unmasked: Vec::new(),
             fx: Effects::default(),
             random: 0,
             is_draining: false,
@@ -216,7 +219,7 @@ impl Worker {
         self.run_deadlines();
         self.hub.fan_out();
         for key in self.hub.take_overflowed() {
-            self.cut(key, CloseReason::SlowConsumer);
+            self.cut_off(key, CloseReason::SlowConsumer);
         }
         self.flush();
         Ok(())
@@ -467,8 +470,14 @@ impl Worker {
     fn with_peer<T>(&mut self, key: ConnKey, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> Option<T> {
         let link = &mut self.hub.get_mut(key)?.link;
         self.random = self.random.wrapping_add(Self::GOLDEN_RATIO);
-        let mut cx =
-            Cx { conn: &link.facts, now: self.now, settings: &self.faces, random: self.random, fx: &mut self.fx };
+        let mut cx = Cx {
+            conn: &link.facts,
+            now: self.now,
+            settings: &self.faces,
+            random: self.random,
+            fx: &mut self.fx,
+            scratch: &mut self.unmasked,
+        };
         Some(step(&mut link.peer, &mut cx))
     }
 

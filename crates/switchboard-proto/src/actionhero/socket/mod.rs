@@ -15,7 +15,7 @@ use crate::frame::line::LineFrame;
 use crate::id::Token;
 use crate::params::{Params, TooManyParams};
 
-use super::answer::{Answers, Data, RequestId, room_status_json};
+use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
 use super::errors;
 use super::ledger::{Kind, Ledger, Phase};
 use super::settings::Compat;
@@ -216,7 +216,15 @@ impl SocketFace {
                 self.scrub(cx);
             }
             Answer::Details { rooms } => {
-                let details = self.details_json(&rooms, cx);
+                let params = self.params_json();
+                let details = Details {
+                    conn: cx.conn,
+                    params: &params,
+                    rooms: &rooms,
+                    total_actions: self.ledger.total_actions,
+                    pending_actions: self.ledger.pending_actions,
+                };
+                let details = details.json();
                 answers(cx).verb_done(request, &Data::Raw(&details));
             }
             Answer::Documentation(json) => answers(cx).verb_done(request, &Data::Raw(json.as_str())),
@@ -254,7 +262,7 @@ impl SocketFace {
 }
 
 fn answers<'a>(cx: &'a mut Cx<'_>) -> Answers<'a> {
-    Answers { out: &mut cx.fx.bytes, compat: cx.settings.socket.compat, random: cx.random }
+    Answers { out: &mut cx.fx.bytes, compat: cx.settings.socket.compat, random: cx.random, wire: Wire::Line }
 }
 
 fn welcome(cx: &mut Cx<'_>) {

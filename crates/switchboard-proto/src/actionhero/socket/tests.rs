@@ -1,159 +1,25 @@
-//! Conversations as text.
-//!
-//! A line that begins with `>` is sent by the client, one with `<` is what comes back, `?` shows the call that the face
-//! makes, and `!` gives that call's outcome. Everything that needs rooms, actions or other clients is tested against the
-//! whole server; here stands what the face decides alone.
+//! Conversations in the line protocol, as text: see [`super::super::talk`].
 
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::super::talk::{Talk, check};
 use super::super::{Compat, SocketSettings};
 use super::*;
-use crate::call::{ActionError, CallError, ConnectionType, Member, RoomStatus};
-use crate::effect::Effects;
-use crate::face::{ConnFacts, FaceSettings, Fingerprint, Remote};
-use crate::id::{ConnId, RoomName};
 use crate::json::RawJson;
-use crate::peer::{Peer, Step};
-use crate::time::Now;
+use crate::peer::{Peer, PeerKind, Step};
 
-/// A peer and the world around it.
-struct Talk {
-    peer: Peer,
-    settings: FaceSettings,
-    facts: ConnFacts,
-    fx: Effects,
-    now: Now,
-    /// Calls that wait for an outcome, the oldest first.
-    calls: Vec<(Token, String)>,
-}
-
-impl Talk {
-    fn new(change: impl FnOnce(&mut SocketSettings)) -> Self {
-        let mut settings = FaceSettings::default();
-        change(&mut settings.socket);
-        Self {
-            peer: Peer::socket(),
-            facts: ConnFacts {
-                id: ConnId::from_random(0),
-                kind: ConnectionType::Socket,
-                remote: Remote::from("[::ffff:10.0.0.1]:57393".parse::<std::net::SocketAddr>().unwrap()),
-                connected_at: 1_368_918_901_456,
-                fingerprint: settings.socket.fingerprint(),
-            },
-            settings,
-            fx: Effects::default(),
-            now: Now::default(),
-            calls: Vec::new(),
-        }
-    }
-
-    fn with<T>(&mut self, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> T {
-        let mut cx = Cx { conn: &self.facts, now: self.now, settings: &self.settings, random: 0, fx: &mut self.fx };
-        let done = step(&mut self.peer, &mut cx);
-        if let Some((token, call)) = self.fx.call.take() {
-            let shown = match &call {
-                Call::Action(call) => {
-                    let params: Vec<_> = call.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                    format!("action {}", params.join(" "))
-                }
-                Call::Details => "details".to_owned(),
-                Call::Documentation => "documentation".to_owned(),
-                Call::File { name } => format!("file {name:?}"),
-                Call::Join { room } => format!("join {room}"),
-                Call::Leave { room } => format!("leave {room}"),
-                Call::RoomStatus { room } => format!("status {room}"),
-                Call::Say { room, body } => format!("say {room} {}", body.as_str()),
-            };
-            self.calls.push((token, shown));
-        }
-        done
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        let mut input = bytes;
-        while self.with(|peer, cx| peer.feed(&mut input, cx)) == Step::Frame {}
-    }
-
-    fn outcome(&mut self, outcome: Outcome) {
-        let (token, _) = self.calls.remove(0);
-        self.with(|peer, cx| peer.on_outcome(token, outcome, cx));
-    }
-
-    fn received(&mut self) -> String {
-        String::from_utf8(std::mem::take(&mut self.fx.bytes)).unwrap().replace("\r\n", "\n")
-    }
-}
-
-/// Plays `script` and compares what the server says line by line.
-#[track_caller]
-fn check(talk: &mut Talk, script: &str) {
-    let mut seen = String::new();
-    for line in script.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
-        let (mark, rest) = line.split_at(1);
-        let rest = rest.strip_prefix(' ').unwrap_or(rest);
-        match mark {
-            ">" => {
-                seen.push_str(&format!("{line}\n"));
-                talk.send(format!("{rest}\r\n").as_bytes());
-            }
-            "!" => {
-                seen.push_str(&format!("{line}\n"));
-                talk.outcome(match rest {
-                    "joined" => Ok(Answer::Joined),
-                    "left" => Ok(Answer::Left),
-                    "said" => Ok(Answer::Said { number: 1 }),
-                    "reply" => Ok(Answer::Action(Reply::new().with("x", 1).with("context", "mine"))),
-                    "empty" => Ok(Answer::Action(Reply::new())),
-                    "unknown" => Err(CallError::Action(ActionError::Unknown)),
-                    "missing" => Err(CallError::Action(ActionError::Missing("key".into()))),
-                    "crashed" => Err(CallError::Action(ActionError::Crashed)),
-                    "wrong type" => Err(CallError::Action(ActionError::WrongType(ConnectionType::Socket))),
-                    "failed" => Err(CallError::Action(ActionError::Failed {
-                        text: "no luck".into(),
-                        reply: Reply::new().with("partial", true),
-                    })),
-                    "no room" => Err(CallError::NoSuchRoom),
-                    "inside" => Err(CallError::AlreadyMember(RoomName::parse("r").unwrap())),
-                    "outside" => Err(CallError::NotMember(RoomName::parse("r").unwrap())),
-                    "not authorized" => Err(CallError::NotAuthorized),
-                    "too many" => Err(CallError::TooManyRoomsOfConnection),
-                    "no file" => Err(CallError::FileNotFound),
-                    "unavailable" => Err(CallError::Unavailable),
-                    "rooms" => Ok(Answer::Details { rooms: vec![RoomName::parse("r").unwrap()] }),
-                    "docs" => Ok(Answer::Documentation(RawJson::from_value(&json!({"a": {}})))),
-                    "status" => Ok(Answer::Room(RoomStatus {
-                        room: RoomName::parse("r").unwrap(),
-                        members: vec![Member { id: ConnId::from_random(1), joined_at: 5 }],
-                    })),
-                    other => panic!("unknown outcome {other}"),
-                });
-            }
-            "<" | "?" => continue,
-            _ => panic!("unknown mark in {line:?}"),
-        }
-        if mark == ">"
-            && let Some((_, call)) = talk.calls.last()
-            && talk.fx.bytes.is_empty()
-        {
-            seen.push_str(&format!("? {call}\n"));
-        }
-        for line in talk.received().lines() {
-            seen.push_str(&format!("< {line}\n"));
-        }
-    }
-    let expected: String =
-        script.lines().map(str::trim_start).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
-    assert_eq!(seen, expected);
+fn talk_with(change: impl FnOnce(&mut SocketSettings)) -> Talk {
+    Talk::new(PeerKind::Socket, |settings| change(&mut settings.socket))
 }
 
 fn auto() -> Talk {
-    Talk::new(|_| {})
+    talk_with(|_| {})
 }
 
 fn modern() -> Talk {
-    Talk::new(|settings| {
+    talk_with(|settings| {
         settings.compat = Compat::Modern;
         settings.goodbye_message = "Bye".into();
     })
@@ -168,13 +34,13 @@ fn the_welcome_line_comes_first_and_has_no_number() {
 
 #[test]
 fn the_welcome_line_can_wait_or_stay_away() {
-    let mut talk = Talk::new(|settings| settings.welcome_delay_ms = 50);
+    let mut talk = talk_with(|settings| settings.welcome_delay_ms = 50);
     talk.with(|peer, cx| peer.on_open(cx));
     assert_eq!((talk.received().as_str(), talk.fx.wake_at_ms), ("", Some(50)));
     talk.with(|peer, cx| peer.on_deadline(cx));
     assert!(talk.received().starts_with("{\"welcome\""));
 
-    let mut talk = Talk::new(|settings| settings.welcome_message.clear());
+    let mut talk = talk_with(|settings| settings.welcome_message.clear());
     talk.with(|peer, cx| peer.on_open(cx));
     assert_eq!(talk.received(), "");
 }
@@ -380,7 +246,7 @@ fn details_show_the_connection_as_the_real_server_does() {
 
 #[test]
 fn one_action_too_many_is_refused_at_once_and_still_counts() {
-    let mut talk = Talk::new(|settings| settings.pending_max = 1);
+    let mut talk = talk_with(|settings| settings.pending_max = 1);
     check(
         &mut talk,
         r#"
@@ -476,7 +342,7 @@ fn auto_returns_a_message_id_to_whoever_sent_one() {
 #[test]
 fn classic_never_shows_a_message_id() {
     check(
-        &mut Talk::new(|settings| settings.compat = Compat::Classic),
+        &mut talk_with(|settings| settings.compat = Compat::Classic),
         r#"
         > paramAdd messageId=first
         < {"status":"OK","context":"response","data":null,"messageCount":1}
@@ -519,7 +385,7 @@ fn modern_names_requests_and_words_refusals_as_generation_29() {
         < {"status":"Bye","context":"api"}
         "#,
     );
-    assert_eq!(modern().facts.fingerprint, Fingerprint::OwnId);
+    assert_eq!(modern().facts.fingerprint(), Some("00000000-0000-4000-8000-000000000000"));
 }
 
 #[test]
@@ -537,7 +403,7 @@ fn fault_row_5_a_line_that_is_not_utf_8_has_its_number_and_runs_nothing() {
 
 #[test]
 fn fault_row_7_a_line_that_is_too_long_repeats_the_latest_number() {
-    let mut talk = Talk::new(|settings| settings.framing.max_line_bytes = 999);
+    let mut talk = talk_with(|settings| settings.framing.max_line_bytes = 999);
     talk.send(b"paramView a\r\n");
     talk.received();
     talk.send(&[&[b'z'; 1000][..], b"\r\n"].concat());
@@ -553,7 +419,7 @@ fn fault_row_7_a_line_that_is_too_long_repeats_the_latest_number() {
 
 #[test]
 fn params_beyond_their_limits_are_refused_and_change_nothing() {
-    let mut talk = Talk::new(|settings| settings.params.count = 2);
+    let mut talk = talk_with(|settings| settings.params.count = 2);
     check(
         &mut talk,
         r#"
@@ -577,7 +443,7 @@ fn params_beyond_their_limits_are_refused_and_change_nothing() {
 
 #[test]
 fn with_scrubbing_only_declared_params_stick() {
-    let mut talk = Talk::new(|settings| settings.declared_inputs = Some(["key".to_owned()].into()));
+    let mut talk = talk_with(|settings| settings.declared_inputs = Some(["key".to_owned()].into()));
     check(
         &mut talk,
         r#"

@@ -6,7 +6,7 @@ use crate::call::Call;
 use crate::close::CloseReason;
 use crate::face::Cx;
 use crate::id::RoomName;
-use crate::json::{RawJson, write_number, write_text, write_value};
+use crate::json::{RawJson, write_text, write_value};
 
 use super::super::answer::Data;
 use super::super::errors;
@@ -131,7 +131,7 @@ impl SocketFace {
         answers(cx).verb_refused(&request, reason, with_data);
     }
 
-    fn params_json(&self) -> String {
+    pub(super) fn params_json(&self) -> String {
         let mut out = vec![b'{'];
         for (index, (name, value)) in self.params.iter().flat_map(|params| params.iter()).enumerate() {
             if index > 0 {
@@ -141,39 +141,6 @@ impl SocketFace {
             out.push(b':');
             write_value(&mut out, value);
         }
-        out.push(b'}');
-        // The writers above write UTF-8 only.
-        String::from_utf8(out).unwrap_or_default()
-    }
-
-    /// What `detailsView` shows, in the real server's order.
-    pub(super) fn details_json(&self, rooms: &[RoomName], cx: &Cx<'_>) -> String {
-        let conn = cx.conn;
-        let mut out = Vec::with_capacity(256);
-        let text = |out: &mut Vec<u8>, name: &str, value: &str| {
-            out.extend_from_slice(name.as_bytes());
-            write_text(out, value);
-        };
-        text(&mut out, "{\"id\":", conn.id.text().as_str());
-        match conn.fingerprint() {
-            Some(fingerprint) => text(&mut out, ",\"fingerprint\":", &fingerprint),
-            None => out.extend_from_slice(b",\"fingerprint\":null"),
-        }
-        text(&mut out, ",\"remoteIP\":", &conn.remote.to_string());
-        out.extend_from_slice(b",\"remotePort\":");
-        write_number(&mut out, conn.remote.port().into());
-        out.extend_from_slice(b",\"params\":");
-        out.extend_from_slice(self.params_json().as_bytes());
-        out.extend_from_slice(b",\"connectedAt\":");
-        write_number(&mut out, conn.connected_at);
-        out.extend_from_slice(b",\"rooms\":[");
-        for (index, room) in rooms.iter().enumerate() {
-            text(&mut out, if index > 0 { "," } else { "" }, room.as_str());
-        }
-        out.extend_from_slice(b"],\"totalActions\":");
-        write_number(&mut out, self.ledger.total_actions.into());
-        out.extend_from_slice(b",\"pendingActions\":");
-        write_number(&mut out, self.ledger.pending_actions.into());
         out.push(b'}');
         // The writers above write UTF-8 only.
         String::from_utf8(out).unwrap_or_default()

@@ -19,7 +19,10 @@ mod tests;
 mod write;
 
 pub use error::WsError;
-pub use write::{MessageKind, TextMark, begin_text, finish_text, write_close, write_message, write_ping, write_pong};
+pub use write::{
+    MessageKind, TextMark, begin_text, finish_text, write_close, write_message, write_ping, write_pong,
+    write_text_fragment,
+};
 
 use header::{Header, Opcode};
 use partial::{Partial, Piece};

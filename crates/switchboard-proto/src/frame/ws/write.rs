@@ -57,6 +57,19 @@ pub struct TextMark {
     start: usize,
 }
 
+impl TextMark {
+    /// Where its payload begins.
+    pub fn payload_start(&self) -> usize {
+        self.start + RESERVED
+    }
+}
+
+/// Appends one frame of a text message that is sent in fragments: the first, the last, or one between.
+pub fn write_text_fragment(out: &mut Vec<u8>, is_first: bool, is_last: bool, payload: &[u8]) {
+    let opcode = if is_first { Opcode::Text } else { Opcode::Continuation };
+    write_frame(out, opcode as u8 | if is_last { FIN } else { 0 }, payload);
+}
+
 /// What [`begin_text`] keeps free: the head of a message of ordinary length, so that most payloads stay where they are.
 const RESERVED: usize = 4;
 
@@ -74,7 +87,7 @@ pub fn begin_text(out: &mut Vec<u8>) -> TextMark {
 ///
 /// When `out` has become shorter than it was at `mark`.
 pub fn finish_text(out: &mut Vec<u8>, mark: TextMark) {
-    let payload = mark.start + RESERVED;
+    let payload = mark.payload_start();
     let (head, head_len) = head(FIN | Opcode::Text as u8, out.len() - payload);
     drop(out.splice(mark.start..payload, head.into_iter().take(head_len)));
 }

@@ -1,0 +1,216 @@
+//! Conversations as text.
+//!
+//! A line that begins with `>` is sent by the client, one with `<` is what comes back, `?` shows the call that the face
+//! makes, and `!` gives that call's outcome. Everything that needs rooms, actions or other clients is tested against the
+//! whole server; here stands what a face decides alone.
+
+use serde_json::json;
+
+use crate::call::{ActionError, Answer, Call, CallError, ConnectionType, Member, Outcome, Reply, RoomStatus};
+use crate::effect::Effects;
+use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
+use crate::id::{ConnId, RoomName, Token};
+use crate::json::RawJson;
+use crate::peer::{Peer, PeerKind, Step};
+use crate::time::Now;
+
+/// A peer and the world around it.
+pub(super) struct Talk {
+    kind: PeerKind,
+    pub(super) peer: Peer,
+    pub(super) settings: FaceSettings,
+    pub(super) facts: ConnFacts,
+    pub(super) fx: Effects,
+    scratch: Vec<u8>,
+    pub(super) random: u128,
+    pub(super) now: Now,
+    /// Calls that wait for an outcome, the oldest first.
+    pub(super) calls: Vec<(Token, String)>,
+}
+
+impl Talk {
+    pub(super) fn new(kind: PeerKind, change: impl FnOnce(&mut FaceSettings)) -> Self {
+        let mut settings = FaceSettings::default();
+        change(&mut settings);
+        Self {
+            kind,
+            peer: kind.open(),
+            facts: ConnFacts {
+                id: ConnId::from_random(0),
+                kind: kind.connection_type(),
+                remote: Remote::from("[::ffff:10.0.0.1]:57393".parse::<std::net::SocketAddr>().unwrap()),
+                connected_at: 1_368_918_901_456,
+                fingerprint: kind.fingerprint(ConnId::from_random(0), &settings),
+            },
+            settings,
+            fx: Effects::default(),
+            scratch: Vec::new(),
+            random: 0,
+            now: Now::default(),
+            calls: Vec::new(),
+        }
+    }
+
+    pub(super) fn with<T>(&mut self, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> T {
+        // Taken after each step, as by the owner of a connection.
+        self.fx.wake_at_ms = None;
+        let mut cx = Cx {
+            conn: &self.facts,
+            now: self.now,
+            settings: &self.settings,
+            random: self.random,
+            fx: &mut self.fx,
+            scratch: &mut self.scratch,
+        };
+        let done = step(&mut self.peer, &mut cx);
+        if let Some((token, call)) = self.fx.call.take() {
+            let shown = match &call {
+                Call::Action(call) => {
+                    let params: Vec<_> = call.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                    format!("action {}", params.join(" "))
+                }
+                Call::Details => "details".to_owned(),
+                Call::Documentation => "documentation".to_owned(),
+                Call::File { name } => format!("file {name:?}"),
+                Call::Join { room } => format!("join {room}"),
+                Call::Leave { room } => format!("leave {room}"),
+                Call::RoomStatus { room } => format!("status {room}"),
+                Call::Say { room, body } => format!("say {room} {}", body.as_str()),
+            };
+            self.calls.push((token, shown));
+        }
+        done
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        while self.with(|peer, cx| peer.feed(&mut input, cx)) == Step::Frame {}
+    }
+
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        let (token, _) = self.calls.remove(0);
+        self.with(|peer, cx| peer.on_outcome(token, outcome, cx));
+    }
+
+    /// What a client writes to say `text`.
+    fn framed(&self, text: &str) -> Vec<u8> {
+        match self.kind {
+            PeerKind::Socket => format!("{text}\r\n").into_bytes(),
+            PeerKind::WebSocket { .. } => client_frame(0x81, text.as_bytes()),
+        }
+    }
+
+    /// What came, a line for each message.
+    pub(super) fn received(&mut self) -> String {
+        let bytes = std::mem::take(&mut self.fx.bytes);
+        match self.kind {
+            PeerKind::Socket => String::from_utf8(bytes).unwrap().replace("\r\n", "\n"),
+            PeerKind::WebSocket { .. } => messages(&bytes),
+        }
+    }
+}
+
+/// A frame as clients send it. With a mask of zeros the payload stays readable.
+pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..126 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(long).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// What a client sees of a server's frames: texts as they are, a close as `(close CODE REASON)`.
+fn messages(mut bytes: &[u8]) -> String {
+    let mut seen = String::new();
+    while let [first, length, rest @ ..] = bytes {
+        let (length, rest) = match length {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize, &rest[8..]),
+            length => (usize::from(*length), rest),
+        };
+        let payload = &rest[..length];
+        let text = |bytes| std::str::from_utf8(bytes).unwrap();
+        seen.push_str(&match first {
+            0x81 => text(payload).to_owned(),
+            0x88 if payload.is_empty() => "(close)".to_owned(),
+            0x88 => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                format!("(close {code} {})", text(&payload[2..])).replace(" )", ")")
+            }
+            0x8a => format!("(pong {})", text(payload)),
+            other => panic!("an unexpected frame {other:#x}"),
+        });
+        seen.push('\n');
+        bytes = &rest[length..];
+    }
+    seen
+}
+
+/// Plays `script` and compares what the server says line by line.
+#[track_caller]
+pub(super) fn check(talk: &mut Talk, script: &str) {
+    let mut seen = String::new();
+    for line in script.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
+        let (mark, rest) = line.split_at(1);
+        let rest = rest.strip_prefix(' ').unwrap_or(rest);
+        match mark {
+            ">" => {
+                seen.push_str(&format!("{line}\n"));
+                let bytes = talk.framed(rest);
+                talk.send(&bytes);
+            }
+            "!" => {
+                seen.push_str(&format!("{line}\n"));
+                talk.outcome(match rest {
+                    "joined" => Ok(Answer::Joined),
+                    "left" => Ok(Answer::Left),
+                    "said" => Ok(Answer::Said { number: 1 }),
+                    "reply" => Ok(Answer::Action(Reply::new().with("x", 1).with("context", "mine"))),
+                    "empty" => Ok(Answer::Action(Reply::new())),
+                    "unknown" => Err(CallError::Action(ActionError::Unknown)),
+                    "missing" => Err(CallError::Action(ActionError::Missing("key".into()))),
+                    "crashed" => Err(CallError::Action(ActionError::Crashed)),
+                    "wrong type" => Err(CallError::Action(ActionError::WrongType(ConnectionType::Socket))),
+                    "failed" => Err(CallError::Action(ActionError::Failed {
+                        text: "no luck".into(),
+                        reply: Reply::new().with("partial", true),
+                    })),
+                    "no room" => Err(CallError::NoSuchRoom),
+                    "inside" => Err(CallError::AlreadyMember(RoomName::parse("r").unwrap())),
+                    "outside" => Err(CallError::NotMember(RoomName::parse("r").unwrap())),
+                    "not authorized" => Err(CallError::NotAuthorized),
+                    "too many" => Err(CallError::TooManyRoomsOfConnection),
+                    "no file" => Err(CallError::FileNotFound),
+                    "unavailable" => Err(CallError::Unavailable),
+                    "rooms" => Ok(Answer::Details { rooms: vec![RoomName::parse("r").unwrap()] }),
+                    "docs" => Ok(Answer::Documentation(RawJson::from_value(&json!({"a": {}})))),
+                    "status" => Ok(Answer::Room(RoomStatus {
+                        room: RoomName::parse("r").unwrap(),
+                        members: vec![Member { id: ConnId::from_random(1), joined_at: 5 }],
+                    })),
+                    other => panic!("unknown outcome {other}"),
+                });
+            }
+            "<" | "?" => continue,
+            _ => panic!("unknown mark in {line:?}"),
+        }
+        if mark == ">"
+            && let Some((_, call)) = talk.calls.last()
+            && talk.fx.bytes.is_empty()
+        {
+            seen.push_str(&format!("? {call}\n"));
+        }
+        for line in talk.received().lines() {
+            seen.push_str(&format!("< {line}\n"));
+        }
+    }
+    let expected: String =
+        script.lines().map(str::trim_start).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
+    assert_eq!(seen, expected);
+}

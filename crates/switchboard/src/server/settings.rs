@@ -1,0 +1,125 @@
+//! The configuration in the words of those who work by it.
+
+use std::time::Duration;
+
+use switchboard_proto::actionhero::{Compat, SocketSettings, WebSocketSettings};
+use switchboard_proto::face::FaceSettings;
+use switchboard_proto::frame::line::Framing;
+use switchboard_proto::frame::ws::WsLimits;
+use switchboard_proto::json::JsonLimits;
+use switchboard_proto::params::ParamLimits;
+
+use crate::action::Actions;
+use crate::config::{self, Config};
+use crate::hub::{HubLimits, SlowConsumer};
+use crate::worker::WorkerSettings;
+
+/// In settings 0 turns a limit off.
+pub(super) fn off_is_max(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What faces take from the configuration.
+pub(super) fn face_settings(config: &Config, actions: &Actions) -> FaceSettings {
+    FaceSettings { socket: socket_settings(config, actions), websocket: websocket_settings(config) }
+}
+
+fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
+    let socket = &config.servers.socket;
+    let limits = &config.limits;
+    SocketSettings {
+        framing: Framing {
+            max_line_bytes: off_is_max(socket.max_line_bytes),
+            delimiter: socket.delimiter.as_bytes().into(),
+        },
+        compat: compat(socket.compat),
+        welcome_message: socket.welcome_message.clone(),
+        welcome_delay_ms: millis(socket.welcome_delay),
+        goodbye_message: goodbye_message(socket),
+        shutdown_wait_ms: match millis(socket.shutdown_wait) {
+            0 => millis(config.node.drain_timeout),
+            wait_ms => wait_ms,
+        },
+        pending_max: off_is_max(config.actions.pending_max),
+        json: json_limits(limits),
+        params: param_limits(limits),
+        declared_inputs: socket.param_scrubbing.then(|| actions.declared_inputs()),
+    }
+}
+
+fn websocket_settings(config: &Config) -> WebSocketSettings {
+    let websocket = &config.servers.websocket;
+    WebSocketSettings {
+        limits: WsLimits {
+            max_message_bytes: websocket.max_message_bytes,
+            max_fragments: websocket.max_fragments,
+            control_per_second: websocket.max_control_frames,
+        },
+        message_timeout_ms: millis(websocket.message_timeout),
+        compat: compat(websocket.compat),
+        welcome_message: websocket.welcome_message.clone(),
+        pending_max: off_is_max(config.actions.pending_max),
+        json: json_limits(&config.limits),
+        params: param_limits(&config.limits),
+        heartbeat_ms: millis(websocket.heartbeat),
+        silence_ms: millis(websocket.silence_timeout),
+        drain_spread_ms: millis(config.node.drain_spread),
+    }
+}
+
+fn compat(compat: config::Compat) -> Compat {
+    match compat {
+        config::Compat::Auto => Compat::Auto,
+        config::Compat::Classic => Compat::Classic,
+        config::Compat::Modern => Compat::Modern,
+    }
+}
+
+fn json_limits(limits: &config::Limits) -> JsonLimits {
+    JsonLimits { depth: limits.max_json_depth, keys: off_is_max(limits.max_json_keys) }
+}
+
+fn param_limits(limits: &config::Limits) -> ParamLimits {
+    ParamLimits { count: off_is_max(limits.max_params), bytes: off_is_max(limits.max_params_bytes) }
+}
+
+/// ActionHero 29 says goodbye without the exclamation mark.
+fn goodbye_message(socket: &config::SocketServer) -> String {
+    let is_default = socket.goodbye_message == config::SocketServer::default().goodbye_message;
+    if is_default && socket.compat == config::Compat::Modern { "Bye".into() } else { socket.goodbye_message.clone() }
+}
+
+pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
+    let limits = &config.limits;
+    WorkerSettings {
+        hub: HubLimits {
+            max_outbox_bytes: off_is_max(limits.max_outbox_bytes),
+            slow_consumer: match limits.slow_consumer {
+                config::SlowConsumer::Close => SlowConsumer::Close,
+                config::SlowConsumer::DropNewest => SlowConsumer::DropNewest,
+                config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
+            },
+        },
+        read_pause_bytes: off_is_max(limits.read_pause_bytes),
+        read_buffer_bytes: limits.read_buffer_bytes,
+        // More at once than may wait would cut, or cost messages, even those who read all the time.
+        batch_bytes: limits.batch_bytes.min(off_is_max(limits.max_outbox_bytes) / 2),
+        max_rooms_per_connection: off_is_max(limits.max_rooms_per_connection),
+        max_connections: match limits.max_connections {
+            0 => affordable_connections(),
+            max_connections => max_connections,
+        },
+        close_linger_ms: millis(config.servers.socket.close_linger),
+    }
+}
+
+/// What the limit of open files allows, less what the process itself needs.
+fn affordable_connections() -> usize {
+    const RESERVED: u64 = 64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1) as usize)
+}
