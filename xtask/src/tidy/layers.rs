@@ -125,7 +125,7 @@ const MEETING_PLACES: [&str; 4] = [
 ];
 
 /// What a face shows to everybody: its settings. All else in its folder is its own.
-const SHOWN: [&str; 2] = ["Compat", "SocketSettings"];
+const SHOWN: [&str; 3] = ["Compat", "SocketSettings", "WebSocketSettings"];
 
 /// The only files with `unsafe`.
 const UNSAFE_FILES: [&str; 1] = ["crates/switchboard-testkit/src/bench/sys.rs"];

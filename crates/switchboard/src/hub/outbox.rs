@@ -515,6 +515,28 @@ mod tests {
     }
 
     #[test]
+    fn an_abandoned_outbox_keeps_only_what_has_begun() {
+        let roomy = limits(1000, SlowConsumer::Close);
+        let whole_chunk = String::from_utf8(chunk("r", 1).bytes.to_vec()).unwrap();
+        for (step, expected) in [(0, "the end".to_owned()), (3, format!("{whole_chunk}the end"))] {
+            let mut outbox = Outbox::default();
+            for number in 1..4 {
+                outbox.push_room(chunk("r", number), roomy);
+            }
+            let mut narrow = Narrow { taken: Vec::new(), step: step.max(1), ready: step == 0 };
+            assert!(matches!(outbox.write_to(&mut narrow, FORMAT), Ok(Progress::Blocked)));
+            assert!(outbox.abandon());
+            outbox.push_own(b"the end");
+            let begun = String::from_utf8(narrow.taken).unwrap();
+            assert_eq!(begun + &written(&mut outbox), expected);
+            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
+        }
+        let mut outbox = Outbox::default();
+        outbox.push_content(Arc::new(Letters(5)));
+        assert!(!outbox.abandon());
+    }
+
+    #[test]
     fn content_that_ends_early_is_told() {
         let mut outbox = Outbox::default();
         outbox.push_content(Arc::new(Letters(5)));

@@ -21,7 +21,8 @@ use crate::backend::{Broker, Draft};
 use crate::op::Op;
 
 const LIMITS: HubLimits = HubLimits { max_outbox_bytes: usize::MAX, slow_consumer: SlowConsumer::Close };
-const FORMAT: WireFormat = WireFormat::ActionHeroLine;
+const FORMATS: [WireFormat; WireFormat::COUNT] =
+    [WireFormat::ActionHeroLine, WireFormat::ActionHeroMessage, WireFormat::ActionHeroDeflated];
 
 fn room(index: usize) -> RoomName {
     RoomName::parse(&format!("room{index}")).unwrap()
@@ -44,12 +45,22 @@ fn delivery(room_index: usize, number: u64, origin: Option<ConnKey>, echo: bool)
 /// Pairs of room and number.
 type Heard = Vec<(String, u64)>;
 
-/// What a connection was written.
+/// What a connection was written, in lines or in short frames.
 fn read(written: &[u8]) -> Heard {
-    let lines = std::str::from_utf8(written).unwrap().lines();
-    lines
-        .map(|line| {
-            let message: Value = serde_json::from_str(line).unwrap();
+    let mut texts = Vec::new();
+    let mut rest = written;
+    while let Some((&first, _)) = rest.split_first() {
+        let (text, behind) = match first {
+            0x81 => rest[2..].split_at(usize::from(rest[1])),
+            _ => rest.split_at(rest.iter().position(|byte| *byte == b'\n').unwrap() + 1),
+        };
+        texts.push(text);
+        rest = behind;
+    }
+    texts
+        .into_iter()
+        .map(|text| {
+            let message: Value = serde_json::from_slice(text).unwrap();
             (message["room"].as_str().unwrap().to_owned(), message["message"].as_u64().unwrap())
         })
         .collect()
@@ -61,7 +72,8 @@ fn flush<L>(hub: &mut Hub<L>, mut written: impl FnMut(ConnKey, &[u8])) {
         // It may have been removed since.
         let Some((key, connection)) = hub.clean(slot) else { continue };
         let mut out = Vec::new();
-        connection.outbox.write_to(&mut out, FORMAT).unwrap();
+        let format = connection.format();
+        connection.outbox.write_to(&mut out, format).unwrap();
         written(key, &out);
     }
 }
@@ -110,7 +122,7 @@ proptest! {
         for step in steps.into_iter().chain([Step::Flush]) {
             match step {
                 Step::Open => {
-                    let key = hub.insert(FORMAT, ());
+                    let key = hub.insert(FORMATS[naive.connections.len() % FORMATS.len()], ());
                     naive.connections.push((key, Vec::new(), Vec::new()));
                 }
                 Step::Close(who) if who < naive.connections.len() => {
@@ -119,7 +131,8 @@ proptest! {
                     hub.fan_out();
                     if let Some(connection) = hub.get_mut(key) {
                         let out = written.entry((key.slot, key.generation)).or_default();
-                        connection.outbox.write_to(out, FORMAT).unwrap();
+                        let format = connection.format();
+                        connection.outbox.write_to(out, format).unwrap();
                     }
                     prop_assert!(hub.remove(key).is_some());
                     prop_assert!(hub.remove(key).is_none());
@@ -179,7 +192,7 @@ proptest! {
 #[test]
 fn a_rooms_part_is_reclaimed_when_its_last_member_leaves() {
     let mut hub: Hub<()> = Hub::new(0, LIMITS);
-    let key = hub.insert(FORMAT, ());
+    let key = hub.insert(FORMATS[0], ());
     for index in 0..1000 {
         assert!(hub.join(key, &room(index), 0));
         assert_eq!(hub.leave(key, &room(index)), Some(true));
@@ -190,9 +203,9 @@ fn a_rooms_part_is_reclaimed_when_its_last_member_leaves() {
 #[test]
 fn a_slot_that_is_used_again_is_another_connection() {
     let mut hub: Hub<u8> = Hub::new(0, LIMITS);
-    let first = hub.insert(FORMAT, 1);
+    let first = hub.insert(FORMATS[0], 1);
     hub.remove(first);
-    let second = hub.insert(FORMAT, 2);
+    let second = hub.insert(FORMATS[0], 2);
     assert_eq!((first.slot, hub.get(first).is_none(), hub.get(second).map(|it| it.link)), (second.slot, true, Some(2)));
 }
 
@@ -276,7 +289,7 @@ impl Simulation {
 
     fn connect(&mut self) {
         let worker = self.random.usize(0..self.workers.len());
-        let key = self.workers[worker].hub.insert(FORMAT, ());
+        let key = self.workers[worker].hub.insert(FORMATS[self.clients.len() % FORMATS.len()], ());
         self.clients.push(Client {
             address: Address { worker: worker as u16, key },
             member_after: vec![None; Self::ROOMS],
