@@ -1,4 +1,4 @@
-//! A blocking client of the line protocol, for tests.
+//! A blocking client of the line protocol, for tests. It speaks over a WebSocket too: a line is a message then.
 //!
 //! Every wait has a deadline and every method that waits panics with what it had received until then. Nothing here sleeps:
 //! that nothing comes is shown with requests whose answers must be next ([`LineClient::expect_silence`]).
@@ -21,6 +21,8 @@ pub struct LineClient {
     stream: Stream,
     /// Received and not taken yet.
     received: Vec<u8>,
+    /// Over a WebSocket: frames that have not come whole.
+    frames: Option<Vec<u8>>,
     patience: Duration,
     sentinels: u32,
 }
@@ -92,8 +94,33 @@ impl LineClient {
         Ok(Self::new(Stream::Unix(UnixStream::connect(path)?)))
     }
 
+    /// Connects over a WebSocket. Each line that is sent becomes a text message, each message that comes a line; a close frame
+    /// comes as the line `{"closed":CODE}`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, and the server's head when it is no upgrade.
+    pub fn web(address: SocketAddr, path: &str) -> io::Result<Self> {
+        let mut client = Self::tcp(address)?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        client.try_send_raw(request.as_bytes())?;
+        let find_end = |received: &[u8]| received.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4);
+        let end = client.receive_until(find_end).map_err(|missed| io::Error::other(missed.to_string()))?;
+        let head: Vec<u8> = client.received.drain(..end).collect();
+        if !head.starts_with(b"HTTP/1.1 101 ") {
+            return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
+        }
+        client.frames = Some(Vec::new());
+        let early = std::mem::take(&mut client.received);
+        client.take(&early);
+        Ok(client)
+    }
+
     fn new(stream: Stream) -> Self {
-        Self { stream, received: Vec::new(), patience: PATIENCE, sentinels: 0 }
+        Self { stream, received: Vec::new(), frames: None, patience: PATIENCE, sentinels: 0 }
     }
 
     /// Changes how long it waits for anything.
@@ -109,13 +136,20 @@ impl LineClient {
         }
     }
 
-    /// Sends bytes as they are, in one write.
+    /// Sends bytes as they are, in one write; over a WebSocket, its lines as text messages.
     ///
     /// # Errors
     ///
     /// Those of the system.
     pub fn try_send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        each!(&mut self.stream, socket => socket.write_all(bytes))
+        if self.frames.is_none() {
+            return each!(&mut self.stream, socket => socket.write_all(bytes));
+        }
+        let mut frames = Vec::new();
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            write_frame(&mut frames, 0x81, line.strip_suffix(b"\r\n").unwrap_or(line));
+        }
+        each!(&mut self.stream, socket => socket.write_all(&frames))
     }
 
     /// Sends bytes as they are, in one write.
@@ -230,7 +264,7 @@ impl LineClient {
         for _ in 0..2 {
             self.sentinels += 1;
             let name = format!("sentinel-{}", self.sentinels);
-            self.try_send_raw(format!("roomView {name}\r\n").as_bytes()).map_err(|error| error.to_string())?;
+            self.try_send_view(&name).map_err(|error| error.to_string())?;
             match self.try_read_line() {
                 Ok(line) if line.contains(&name) => {}
                 Ok(line) => return Err(format!("expected nothing, received {line}")),
@@ -245,6 +279,48 @@ impl LineClient {
     pub fn expect_silence(&mut self) {
         if let Err(reason) = self.try_expect_silence() {
             panic!("{reason}");
+        }
+    }
+
+    /// Sends a frame of any kind over a WebSocket. The mask is of zeros, so that the payload stays readable on the wire.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn try_send_frame(&mut self, first: u8, payload: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, first, payload);
+        each!(&mut self.stream, socket => socket.write_all(&frame))
+    }
+
+    /// Asks for the view of a room in the words of this wire.
+    pub(crate) fn try_send_view(&mut self, room: &str) -> io::Result<()> {
+        let view = match self.frames {
+            None => format!("roomView {room}\r\n"),
+            Some(_) => format!("{{\"event\":\"roomView\",\"room\":\"{room}\"}}\r\n"),
+        };
+        self.try_send_raw(view.as_bytes())
+    }
+
+    /// Takes what was read; over a WebSocket, message by message.
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(frames) = &mut self.frames else { return self.received.extend_from_slice(bytes) };
+        frames.extend_from_slice(bytes);
+        while let Some((first, payload, length)) = whole_frame(frames) {
+            match first & 0x0f {
+                0x8 => {
+                    let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                    self.received.extend_from_slice(format!("{{\"closed\":{code}}}\r\n").as_bytes());
+                }
+                0x9 | 0xa => {}
+                _ => {
+                    self.received.extend_from_slice(payload);
+                    if first & 0x80 != 0 {
+                        self.received.extend_from_slice(b"\r\n");
+                    }
+                }
+            }
+            frames.drain(..length);
         }
     }
 
@@ -263,12 +339,39 @@ impl LineClient {
             each!(&self.stream, socket => socket.set_read_timeout(Some(left))).map_err(Missed::Lost)?;
             match each!(&mut self.stream, socket => socket.read(&mut piece)) {
                 Ok(0) => return Err(Missed::Closed { rest: self.received.clone() }),
-                Ok(count) => self.received.extend_from_slice(&piece[..count]),
+                Ok(count) => self.take(&piece[..count]),
                 Err(error) if is_early_return(&error) => {}
                 Err(error) => return Err(Missed::Lost(error)),
             }
         }
     }
+}
+
+fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    out.push(first);
+    match payload.len() {
+        short @ 0..126 => out.push(0x80 | short as u8),
+        medium @ 126..65_536 => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(medium as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
+/// The first frame of `bytes`, if it has come whole: its first byte, its payload, and how many bytes it takes.
+fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (head, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)).ok()?),
+        short => (2, usize::from(short)),
+    };
+    Some((bytes[0], bytes.get(head..head + length)?, head + length))
 }
 
 /// The read ended without a result; whether time is up is looked at elsewhere.

@@ -4,6 +4,7 @@
 //! # a remark
 //! SET> limits.max_rooms = 3           a setting of the server, in TOML; only at the head
 //! C1> (connects)                      client 1 connects
+//! C1> (opens /primus/)                client 1 opens a WebSocket; its lines are messages
 //! S1< {"welcome":"hello","context":"api"}
 //! C1> roomAdd lobby                   a line; CR LF is added
 //! C1>> roomAdd lobby                  the same, held back and sent in one write with client 1's next line
@@ -14,6 +15,7 @@
 //! S1~ {"a":1}                         lines of a run of these may come in any order
 //! S1< (bytes) "raw"                   exactly these bytes come next, without a line's end
 //! S1< (silence)                       nothing has come
+//! S1< {"closed":1000}                 a close frame, over a WebSocket
 //! S1< (end)                           the server has closed its side
 //! API> roomStatus lobby               a call made inside the server: see [`Stage::call`]
 //! API< {"membersCount":0}             its result: JSON, `done`, or `refused: ` and a reason
@@ -33,6 +35,7 @@ mod bytes;
 mod pattern;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +49,11 @@ use pattern::{Names, Pattern};
 pub trait Stage {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
+
+    /// Where it listens for browsers.
+    fn web_address(&self) -> SocketAddr {
+        self.address()
+    }
 
     /// The id of the connection that came from this address, if there is one.
     fn connection_id(&mut self, client: SocketAddr) -> Option<String>;
@@ -187,16 +195,13 @@ impl<'a> Player<'a> {
     fn act(&mut self, name: &str, what: &str) -> Result<(), String> {
         match what {
             "(connects)" => {
-                let mut line = LineClient::tcp(self.stage.address()).map_err(|error| error.to_string())?;
-                if self.is_updating {
-                    line.set_patience(Duration::from_secs(3));
-                }
-                let local = line.local_address().ok_or("a client needs an address")?;
-                let client = Client { line, local, held: String::new(), has_ended: false };
-                match self.clients.insert(name.to_owned(), client) {
-                    Some(_) => Err(format!("{name} connects twice")),
-                    None => Ok(()),
-                }
+                let line = LineClient::tcp(self.stage.address());
+                self.connect(name, line)
+            }
+            what if what.starts_with("(opens ") => {
+                let path = what.trim_start_matches("(opens ").trim_end_matches(')');
+                let line = LineClient::web(self.stage.web_address(), path);
+                self.connect(name, line)
             }
             "(half-closes)" => self.client(name)?.line.half_close().map_err(|error| error.to_string()),
             "(closes)" => match self.clients.remove(name) {
@@ -213,6 +218,19 @@ impl<'a> Player<'a> {
                 }
                 client.line.try_send_raw(&bytes).map_err(|error| error.to_string())
             }
+        }
+    }
+
+    fn connect(&mut self, name: &str, line: io::Result<LineClient>) -> Result<(), String> {
+        let mut line = line.map_err(|error| error.to_string())?;
+        if self.is_updating {
+            line.set_patience(Duration::from_secs(3));
+        }
+        let local = line.local_address().ok_or("a client needs an address")?;
+        let client = Client { line, local, held: String::new(), has_ended: false };
+        match self.clients.insert(name.to_owned(), client) {
+            Some(_) => Err(format!("{name} connects twice")),
+            None => Ok(()),
         }
     }
 
@@ -336,8 +354,7 @@ impl<'a> Player<'a> {
         let marks = ["at-the-end-1", "at-the-end-2"];
         while answered < marks.len() {
             let mark = marks[answered];
-            let sent =
-                self.client(name).map(|client| client.line.try_send_raw(format!("roomView {mark}\r\n").as_bytes()));
+            let sent = self.client(name).map(|client| client.line.try_send_view(mark));
             if !matches!(sent, Ok(Ok(()))) {
                 left.push(format!("{server} (end)"));
                 break;
