@@ -303,6 +303,10 @@ impl Worker {
         if self.may_read(key) {
             self.resumed.push(key);
         }
+        if self.unmasked.capacity() > scratch.len() {
+            // One long message is no reason to keep so much for the next.
+            self.unmasked = Vec::new();
+        }
         self.scratch = scratch;
     }
 
