@@ -121,7 +121,7 @@ pub fn ws_deflate(data: &[u8]) {
         );
     }
     let mut compressed = Vec::new();
-    deflate::write_message(&mut compressed, MessageKind::Binary, data);
+    deflate::compress(&mut compressed, MessageKind::Binary, data);
     let head_len = if compressed[1] == 126 { 4 } else { 2 };
     let frame = client_frame(compressed[0], &compressed[head_len..]);
     let limits = WsLimits { max_message_bytes: data.len(), ..limits };

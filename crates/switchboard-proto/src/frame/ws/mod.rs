@@ -129,9 +129,13 @@ impl WsFramer {
             if !self.partial.as_ref().is_some_and(|partial| partial.is_inside_frame()) {
                 let Some(header) = self.header(input)? else { return Ok(None) };
                 self.admit(&header, limits, now_ms)?;
-                if let Some(payload) = self.take_whole(&header, input) {
+                if let Some(payload) = Self::take_whole(&header, input) {
                     scratch.clear();
-                    mask::unmask_onto(scratch, payload, header.mask, 0);
+                    if header.rsv1 {
+                        deflate::inflate(payload, header.mask, scratch, limits.max_message_bytes)?;
+                    } else {
+                        mask::unmask_onto(scratch, payload, header.mask, 0);
+                    }
                     self.forget_if_idle();
                     return whole(header.opcode, scratch).map(Some);
                 }
@@ -196,12 +200,11 @@ impl WsFramer {
 
     /// The payload of a frame that is complete in itself and lies in `input` as a whole: the common case, where nothing
     /// has to be kept.
-    fn take_whole<'i>(&self, header: &Header, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let is_complete = header.fin && header.opcode != Opcode::Continuation && !header.rsv1;
-        let len = usize::try_from(header.len).ok()?;
-        if !is_complete {
+    fn take_whole<'i>(header: &Header, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        if !header.fin || header.opcode == Opcode::Continuation {
             return None;
         }
+        let len = usize::try_from(header.len).ok()?;
         let (payload, rest) = input.split_at_checked(len)?;
         *input = rest;
         Some(payload)

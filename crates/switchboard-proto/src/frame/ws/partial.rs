@@ -1,7 +1,7 @@
 //! What is kept of frames and messages that are not complete.
 
 use super::WsLimits;
-use super::deflate::{self, Inflater};
+use super::deflate;
 use super::error::WsError;
 use super::header::{Header, MAX_HEADER_BYTES, Opcode};
 use super::mask;
@@ -35,15 +35,15 @@ struct Frame {
 #[derive(Debug)]
 pub(super) struct Message {
     opcode: Opcode,
-    /// The payload so far, unmasked and inflated.
+    /// The payload so far, unmasked. What is compressed is inflated when it is complete.
     payload: Vec<u8>,
+    is_compressed: bool,
     /// How much of a text is known to be UTF-8.
     checked: usize,
     /// Frames so far.
     fragments: u32,
     /// Bytes so far, as announced by the heads of its frames.
     announced: u64,
-    inflater: Option<Inflater>,
 }
 
 /// What taking input brought.
@@ -107,10 +107,10 @@ impl Partial {
             self.message = Some(Message {
                 opcode,
                 payload: Vec::new(),
+                is_compressed: header.rsv1,
                 checked: 0,
                 fragments: 1,
                 announced: len,
-                inflater: header.rsv1.then(Inflater::default),
             });
         }
     }
@@ -144,22 +144,24 @@ impl Partial {
             return Ok(Piece::Frame(opcode));
         }
         let Some(message) = &mut self.message else { return Ok(Piece::Incomplete) };
-        message.take(piece, mask, phase, limits.max_message_bytes)?;
+        message.take(piece, mask, phase, limits)?;
         if !is_whole {
             return Ok(Piece::Incomplete);
         }
         if !fin {
             return Ok(Piece::Fragment);
         }
-        message.finish(limits.max_message_bytes)?;
         let opcode = message.opcode;
-        let mut payload = std::mem::take(&mut message.payload);
+        let payload = std::mem::take(&mut message.payload);
+        let is_compressed = message.is_compressed;
         self.message = None;
-        if payload.len() > scratch.capacity() {
+        scratch.clear();
+        if is_compressed {
+            deflate::inflate(&payload, [0; 4], scratch, limits.max_message_bytes)?;
+        } else if payload.len() > scratch.capacity() {
             *scratch = payload;
         } else {
-            scratch.clear();
-            scratch.append(&mut payload);
+            scratch.extend_from_slice(&payload);
         }
         Ok(Piece::Frame(opcode))
     }
@@ -171,8 +173,7 @@ pub(super) fn admit_first(header: &Header, limits: &WsLimits) -> Result<(), WsEr
 }
 
 fn admit(announced: u64, is_compressed: bool, fragments: u32, limits: &WsLimits) -> Result<(), WsError> {
-    let max = if is_compressed { deflate::max_compressed(limits.max_message_bytes) } else { limits.max_message_bytes };
-    if announced > max as u64 {
+    if announced > max_bytes(is_compressed, limits) as u64 {
         return Err(WsError::TooLarge);
     }
     if limits.max_fragments != 0 && fragments > limits.max_fragments {
@@ -186,54 +187,37 @@ impl Message {
     pub(super) fn admit(&mut self, header: &Header, limits: &WsLimits) -> Result<(), WsError> {
         self.announced = self.announced.saturating_add(header.len);
         self.fragments = self.fragments.saturating_add(1);
-        admit(self.announced, self.inflater.is_some(), self.fragments, limits)
+        admit(self.announced, self.is_compressed, self.fragments, limits)
     }
 
-    fn take(&mut self, piece: &[u8], mask: [u8; 4], phase: usize, max_bytes: usize) -> Result<(), WsError> {
-        if let Some(inflater) = &mut self.inflater {
-            let mut unmasked = [0; 2048];
-            let mut phase = phase;
-            for piece in piece.chunks(unmasked.len()) {
-                let unmasked = &mut unmasked[..piece.len()];
-                unmasked.copy_from_slice(piece);
-                mask::apply(unmasked, mask, phase);
-                phase += piece.len();
-                let inflated = inflater.push(unmasked, &mut self.payload, max_bytes);
-                // What came before the fault counts first, wherever the bytes were cut.
-                check_utf8(self.opcode, &self.payload, &mut self.checked)?;
-                inflated?;
-            }
-            return Ok(());
-        }
-        reserve(&mut self.payload, piece.len(), max_bytes);
+    fn take(&mut self, piece: &[u8], mask: [u8; 4], phase: usize, limits: &WsLimits) -> Result<(), WsError> {
+        reserve(&mut self.payload, piece.len(), max_bytes(self.is_compressed, limits));
         mask::unmask_onto(&mut self.payload, piece, mask, phase);
-        check_utf8(self.opcode, &self.payload, &mut self.checked)
+        if self.opcode == Opcode::Text && !self.is_compressed { self.check_utf8() } else { Ok(()) }
     }
 
-    fn finish(&mut self, max_bytes: usize) -> Result<(), WsError> {
-        self.inflater.as_mut().map_or(Ok(()), |inflater| inflater.finish(&mut self.payload, max_bytes))
+    /// Checks what has come of a text, so that a wrong byte is told when it comes and not at the message's end. A
+    /// character may still be incomplete.
+    fn check_utf8(&mut self) -> Result<(), WsError> {
+        match std::str::from_utf8(&self.payload[self.checked..]) {
+            Ok(text) => self.checked += text.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(WsError::NotUtf8),
+        }
+        Ok(())
     }
 }
 
+/// The most bytes of a message, as they come.
+fn max_bytes(is_compressed: bool, limits: &WsLimits) -> usize {
+    if is_compressed { deflate::max_compressed(limits.max_message_bytes) } else { limits.max_message_bytes }
+}
+
 /// Makes room for `more` bytes in steps that double, without going beyond the limit.
-pub(super) fn reserve(payload: &mut Vec<u8>, more: usize, max_bytes: usize) {
+fn reserve(payload: &mut Vec<u8>, more: usize, max_bytes: usize) {
     let needed = payload.len() + more;
     if needed > payload.capacity() {
         let capacity = payload.capacity().saturating_mul(2).min(max_bytes).max(needed);
         payload.reserve_exact(capacity - payload.len());
     }
-}
-
-/// Checks what has come of a text, so that a wrong byte is told when it comes and not at the message's end. A
-/// character may still be incomplete.
-fn check_utf8(opcode: Opcode, payload: &[u8], checked: &mut usize) -> Result<(), WsError> {
-    if opcode != Opcode::Text {
-        return Ok(());
-    }
-    match std::str::from_utf8(&payload[*checked..]) {
-        Ok(text) => *checked += text.len(),
-        Err(error) if error.error_len().is_none() => *checked += error.valid_up_to(),
-        Err(_) => return Err(WsError::NotUtf8),
-    }
-    Ok(())
 }

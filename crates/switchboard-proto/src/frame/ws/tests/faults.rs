@@ -94,7 +94,8 @@ fn fault_row_3_a_bomb_stops_at_the_limit() {
                     refused
                 });
                 assert!(refused);
-                assert!(most <= max_message_bytes + 1024, "{most} of {max_message_bytes}");
+                // With the inflater's 48 KiB, and what the client has sent, that is no more than 64 KiB beyond.
+                assert!(most <= max_message_bytes + 2 * bomb.len() + 512, "{most} of {max_message_bytes}");
             }
         }
     }
