@@ -5,7 +5,8 @@
 //! text, cut at every byte and fuzzed without a server.
 //!
 //! Read in this order: [`call`] and [`event`] are the neutral words in the middle, [`face`] is the contract of one
-//! protocol, [`peer`] joins a framer and a face, [`wire`] encodes what many connections share.
+//! protocol, [`frame`] says where a line or a message ends ([`frame::ws`] is a whole codec), [`peer`] joins a framer and a
+//! face, [`wire`] encodes what many connections share.
 
 pub mod id;
 pub mod time;

@@ -39,6 +39,19 @@ fn messages_are_written_in_the_fewest_bytes_and_without_a_mask() {
 }
 
 #[test]
+fn a_text_may_be_written_in_fragments() {
+    let mut bytes = Vec::new();
+    for (at, piece) in ["one ", "", "two ", "three"].into_iter().enumerate() {
+        let mut out = Vec::new();
+        write_text_fragment(&mut out, at == 0, at == 3, piece.as_bytes());
+        bytes.extend(as_clients(&out));
+    }
+    let mut scratch = Vec::new();
+    let got = WsFramer::default().next(&mut &bytes[..], &mut scratch, &OFF, 0);
+    assert_eq!(got, Ok(Some(WsFrame::Text("one two three"))));
+}
+
+#[test]
 fn control_frames_keep_to_their_125_bytes() {
     let mut out = Vec::new();
     write_ping(&mut out, &[7; 126]);
