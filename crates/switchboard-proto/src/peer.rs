@@ -176,19 +176,10 @@ impl WebSocket {
         let mut scratch = std::mem::take(cx.scratch);
         let handled = match self.framer.next(input, &mut scratch, &settings.limits, cx.now.monotonic_ms) {
             Ok(Some(frame)) => {
-                self.alarm.frame_ms = Alarm::NEVER;
                 self.face.on_frame(frame, cx);
                 true
             }
-            Ok(None) => {
-                let timeout_ms = settings.message_timeout_ms;
-                if !self.framer.is_partial() {
-                    self.alarm.frame_ms = Alarm::NEVER;
-                } else if self.alarm.frame_ms == Alarm::NEVER && timeout_ms > 0 {
-                    self.alarm.frame_ms = cx.now.monotonic_ms + timeout_ms;
-                }
-                false
-            }
+            Ok(None) => false,
             Err(error) => {
                 ws::write_close(&mut cx.fx.bytes, Some(error.close_code()), &error.to_string());
                 cx.fx.close = Some(reason(error));
@@ -196,6 +187,12 @@ impl WebSocket {
             }
         };
         *cx.scratch = scratch;
+        // A ping inside a message does not end it.
+        if !self.framer.is_partial() {
+            self.alarm.frame_ms = Alarm::NEVER;
+        } else if self.alarm.frame_ms == Alarm::NEVER && settings.message_timeout_ms > 0 {
+            self.alarm.frame_ms = cx.now.monotonic_ms + settings.message_timeout_ms;
+        }
         self.alarm.set(cx);
         handled
     }

@@ -357,6 +357,20 @@ fn fault_row_12_a_message_that_takes_too_long_ends_the_connection() {
 }
 
 #[test]
+fn fault_row_12_pings_inside_a_message_do_not_prolong_it() {
+    let mut talk = auto();
+    talk.with(|peer, cx| peer.on_open(cx));
+    talk.send(&client_frame(0x01, b"{"));
+    for at_ms in [4000, 8000] {
+        talk.now.monotonic_ms = at_ms;
+        talk.send(&client_frame(0x89, b""));
+    }
+    talk.received();
+    wait_until(&mut talk, 10_000);
+    assert_eq!(talk.fx.close, Some(CloseReason::Limit));
+}
+
+#[test]
 fn a_client_that_begins_many_messages_is_watched_by_one_alarm() {
     let mut talk = auto();
     talk.with(|peer, cx| peer.on_open(cx));
