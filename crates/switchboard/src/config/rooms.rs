@@ -63,10 +63,10 @@ impl Kind<Vec<StartingRoom>> for StartingRooms {
         for (index, item) in items.iter().enumerate() {
             let mut complaints = Vec::new();
             if let Some(room) = read_room(item, &mut complaints) {
-                complaints.extend(check_room(&room, &rooms).map(|mismatch| at(item, mismatch)));
+                complaints.extend(check_room(&room, &rooms).map(|mismatch| mismatch.at(item)));
                 rooms.push(room);
             }
-            wrong.extend(complaints.into_iter().map(|mismatch| inside(index, mismatch)));
+            wrong.extend(complaints.into_iter().map(|mismatch| mismatch.of_item(index)));
         }
         if wrong.is_empty() { Ok(rooms) } else { Err(wrong) }
     }
@@ -78,7 +78,7 @@ impl Kind<Vec<StartingRoom>> for StartingRooms {
 
     fn check(&self, value: &Vec<StartingRoom>) -> Vec<Mismatch> {
         let rooms = value.iter().enumerate();
-        rooms.filter_map(|(i, room)| check_room(room, &value[..i]).map(|mismatch| inside(i, mismatch))).collect()
+        rooms.filter_map(|(i, room)| check_room(room, &value[..i]).map(|mismatch| mismatch.of_item(i))).collect()
     }
 }
 
@@ -91,13 +91,13 @@ fn check_room(room: &StartingRoom, before: &[StartingRoom]) -> Option<Mismatch> 
     } else {
         return None;
     };
-    Some(below(".name", Mismatch::new(expected, quote(&room.name))))
+    Some(Mismatch::new(expected, quote(&room.name)).of_part("name"))
 }
 
 fn read_room(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Option<StartingRoom> {
     let DeValue::Table(table) = item.get_ref() else {
         let expected = "a table such as { name = \"lobby\" }";
-        complaints.extend(refuse(expected, item).into_iter().map(|mismatch| at(item, mismatch)));
+        complaints.extend(refuse(expected, item).into_iter().map(|mismatch| mismatch.at(item)));
         return None;
     };
     let mut name = None;
@@ -105,7 +105,7 @@ fn read_room(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Opt
     for (key, value) in table {
         let mut refuse = |expected: &str| {
             let mismatch = Mismatch::new(expected, describe(value.get_ref()));
-            complaints.push(below(&format!(".{}", key.get_ref()), at(value, mismatch)));
+            complaints.push(mismatch.at(value).of_part(key.get_ref()));
         };
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("name", DeValue::String(text)) => name = Some(text.to_string()),
@@ -134,7 +134,7 @@ fn read_auth(pairs: &DeTable<'_>, complaints: &mut Vec<Mismatch>) -> BTreeMap<St
             auth.insert(key.get_ref().to_string(), read);
         } else {
             let mismatch = Mismatch::new("a text, a number, true or false", describe(value.get_ref()));
-            complaints.push(below(&format!(".auth.{}", key.get_ref()), at(value, mismatch)));
+            complaints.push(mismatch.at(value).of_part(key.get_ref()).of_part("auth"));
         }
     }
     auth
@@ -173,16 +173,4 @@ fn write_pair(key: &str, value: &AuthValue) -> String {
         AuthValue::Number(number) => format!("{key} = {number}"),
         AuthValue::Text(text) => format!("{key} = {}", quote(text)),
     }
-}
-
-fn at(place: &Spanned<DeValue<'_>>, mismatch: Mismatch) -> Mismatch {
-    Mismatch { span: Some(place.span()), ..mismatch }
-}
-
-fn below(name: &str, mismatch: Mismatch) -> Mismatch {
-    Mismatch { inside: format!("{name}{}", mismatch.inside), ..mismatch }
-}
-
-fn inside(index: usize, mismatch: Mismatch) -> Mismatch {
-    below(&format!("[{index}]"), mismatch)
 }

@@ -75,6 +75,21 @@ impl Mismatch {
     pub(super) fn new(expected: &str, found: String) -> Self {
         Self { inside: String::new(), span: None, text: format!("expected {expected}"), found: Some(found) }
     }
+
+    /// The same, told at this place of the source.
+    pub(super) fn at(self, place: &Spanned<DeValue<'_>>) -> Self {
+        Self { span: Some(place.span()), ..self }
+    }
+
+    /// The same, about a part of a table.
+    pub(super) fn of_part(self, name: &str) -> Self {
+        Self { inside: format!(".{name}{}", self.inside), ..self }
+    }
+
+    /// The same, about an item of a list.
+    pub(super) fn of_item(self, index: usize) -> Self {
+        Self { inside: format!("[{index}]{}", self.inside), ..self }
+    }
 }
 
 /// A field together with its kind: the only implementation of [`Slot`].
