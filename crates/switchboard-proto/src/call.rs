@@ -183,7 +183,7 @@ pub enum CallError {
     /// The connection is not in that room.
     #[error("connection not in this room ({0})")]
     NotMember(RoomName),
-    /// Say middleware refused the message, for this reason.
+    /// Say middleware refused the message, or a hook the connection, the join or the message, for this reason.
     #[error("{0}")]
     Refused(String),
     /// The node may hold no more rooms (`limits.max_rooms`).

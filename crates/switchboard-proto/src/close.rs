@@ -11,6 +11,8 @@ pub enum CloseReason {
     ClientLeft,
     /// The network or the client's host failed.
     ConnectionLost,
+    /// It was not let in: a hook said no, or could not be asked.
+    Refused,
     /// Server code removed it.
     Removed,
     /// The server is stopping as planned.
@@ -31,9 +33,10 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ClientLeft,
         Self::ConnectionLost,
+        Self::Refused,
         Self::Removed,
         Self::Shutdown,
         Self::SlowConsumer,
@@ -54,6 +57,7 @@ impl CloseReason {
         match self {
             Self::ClientLeft => "client_left",
             Self::ConnectionLost => "connection_lost",
+            Self::Refused => "refused",
             Self::Removed => "removed",
             Self::Shutdown => "shutdown",
             Self::SlowConsumer => "slow_consumer",
@@ -71,7 +75,7 @@ impl CloseReason {
             Self::ClientLeft | Self::Removed => 1000,
             Self::Silence => 1001,
             Self::Protocol => 1002,
-            Self::Limit => 1008,
+            Self::Limit | Self::Refused => 1008,
             Self::TooLarge => 1009,
             Self::ConnectionLost | Self::Internal => 1011,
             Self::Shutdown => 1012,

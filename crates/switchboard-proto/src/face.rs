@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::actionhero::{SocketSettings, WebSocketSettings};
-use crate::call::{ConnectionType, Outcome};
+use crate::call::{CallError, ConnectionType, Outcome};
 use crate::effect::Effects;
 use crate::event::Event;
 use crate::id::{ConnId, Token};
@@ -41,6 +41,10 @@ pub trait Face {
     /// The server is stopping as planned. The face closes now, or when its pending requests are answered, and asks to be
     /// woken for the latest moment.
     fn on_shutdown(&mut self, cx: &mut Cx<'_>);
+
+    /// The connection is not let in, for this reason. Nothing was said before, and nothing of it was read; the face tells
+    /// the client and closes.
+    fn on_refused(&mut self, reason: &CallError, cx: &mut Cx<'_>);
 
     /// Server code ends this connection: the face says goodbye in its own way.
     fn on_removed(&mut self, cx: &mut Cx<'_>);

@@ -1,7 +1,7 @@
 //! A framer and a face: bytes in, effects out.
 
 use crate::actionhero::{Compat, SocketFace, WebSocketFace};
-use crate::call::{ConnectionType, Order, Outcome};
+use crate::call::{CallError, ConnectionType, Order, Outcome};
 use crate::close::CloseReason;
 use crate::event::Event;
 use crate::face::{Cx, Face, FaceSettings, Fingerprint};
@@ -149,6 +149,11 @@ impl Peer {
     /// The server is stopping as planned.
     pub fn on_shutdown(&mut self, cx: &mut Cx<'_>) {
         each!(self, face => face.on_shutdown(cx), cx);
+    }
+
+    /// The connection is not let in.
+    pub fn on_refused(&mut self, reason: &CallError, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_refused(reason, cx), cx);
     }
 
     /// Server code ends this connection.

@@ -49,6 +49,15 @@ fn in_room(compat: Compat, text: &str, room: Option<&str>) -> String {
     }
 }
 
+/// The reason of a connection that is not let in.
+pub(super) fn refused_connection(error: &CallError) -> &str {
+    match error {
+        CallError::Refused(reason) => reason,
+        // Whatever the cause was, the log has it.
+        _ => UNAVAILABLE,
+    }
+}
+
 /// The reason of a refused verb.
 pub(super) fn refused_verb(compat: Compat, error: &CallError) -> String {
     match error {

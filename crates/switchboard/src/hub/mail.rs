@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use serde_json::Value;
 use switchboard_proto::call::{CallError, Outcome, Piece};
 use switchboard_proto::event::Event;
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
@@ -101,6 +102,8 @@ pub struct Adopted {
     pub fingerprint: Option<Fingerprint>,
     /// Where it comes from.
     pub remote: Remote,
+    /// What was decided of it already; without, the node is asked before it is welcomed.
+    pub admission: Option<Admission>,
 }
 
 impl fmt::Debug for Adopted {
@@ -138,9 +141,18 @@ impl fmt::Debug for Asker {
 /// Where an answer to server code goes. Dropped unused when the connection or the worker is gone.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
+/// What a connection begins with, decided before it is welcomed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Admission {
+    /// Its server-only state: names and values that state may hold.
+    pub state: Vec<(String, Value)>,
+}
+
 /// What a connection waited for.
 #[derive(Debug)]
 pub enum Settled {
+    /// Whether it is let in.
+    Admission(Result<Admission, CallError>),
     /// The next piece of the content being sent.
     Content(io::Result<Piece>),
     /// The node's part of a join.

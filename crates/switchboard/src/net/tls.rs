@@ -253,6 +253,7 @@ impl TlsListener {
             id: crate::worker::new_id(),
             fingerprint: None,
             remote,
+            admission: None,
         };
         self.loads[worker].fetch_add(1, Ordering::Relaxed);
         self.workers[worker].push(Mail::Adopt(Box::new(adopted))).await;

@@ -9,16 +9,22 @@ use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Sender;
 use switchboard_proto::id::RoomName;
 
+use crate::hub::mail::Admission;
 use crate::op::{BoxFuture, Op, Panic};
 use crate::worker::calls::{Caller, Calls};
 
 use super::Node;
+use super::State;
 use super::chat::crashed_call;
 use super::hooks::{Change, Saying};
 
 impl Calls for Node {
-    fn opened(&self, caller: &Caller) {
-        self.0.registry.insert(caller.facts.id, caller.address);
+    fn admit(&self, _: &Caller) -> Op<Result<Admission, CallError>> {
+        Op::Ready(Ok(Admission::default()))
+    }
+
+    fn opened(&self, caller: &Caller, admission: Admission) {
+        self.0.registry.insert(caller.facts.id, caller.address, State::from_values(admission.state));
         self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(
@@ -33,6 +39,12 @@ impl Calls for Node {
         self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
         self.0.closed.notify_one();
         tracing::debug!(connection = %caller.facts.id, reason = reason.as_str(), "connection closed");
+    }
+
+    fn turned_away(&self, caller: &Caller, reason: CloseReason) {
+        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
+        let facts = &caller.facts;
+        tracing::debug!(connection = %facts.id, remote = %facts.remote, reason = reason.as_str(), "connection not let in");
     }
 
     fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>> {

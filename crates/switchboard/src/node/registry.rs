@@ -64,6 +64,11 @@ impl State {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// Values that state may hold, checked when they were set.
+    pub(super) fn from_values(values: Vec<(String, Value)>) -> Self {
+        Self { values }
+    }
+
     /// Sets a value; `null` removes it.
     fn set(&mut self, name: &str, value: Value) -> Result<(), StateError> {
         if Self::BUILT_IN.contains(&name) {
@@ -106,8 +111,13 @@ impl Registry {
         lock(&self.shards[(hasher.finish() >> 32) as usize % Self::SHARDS])
     }
 
-    pub(super) fn insert(&self, id: ConnId, address: Address) {
-        self.shard(id).addresses.insert(id, address);
+    /// A new connection, with the state that it begins with.
+    pub(super) fn insert(&self, id: ConnId, address: Address, state: State) {
+        let mut shard = self.shard(id);
+        shard.addresses.insert(id, address);
+        if !state.values.is_empty() {
+            shard.states.insert(id, state);
+        }
     }
 
     pub(super) fn remove(&self, id: ConnId) {
@@ -182,7 +192,7 @@ mod tests {
     fn registry() -> (Registry, ConnId) {
         let registry = Registry::new();
         let id = ConnId::from_random(7);
-        registry.insert(id, Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } });
+        registry.insert(id, Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } }, State::default());
         (registry, id)
     }
 

@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use switchboard_proto::call::CallError;
+use switchboard_proto::close::CloseReason;
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::id::ConnId;
 use switchboard_proto::peer::PeerKind;
 
-use crate::hub::mail::{Adopted, Mail, Socket};
+use crate::hub::mail::{Admission, Adopted, ConnKey, Mail, Settled, Socket};
+use crate::op::Op;
 
 use super::deadlines::Due;
 use super::transport::Transport;
@@ -157,7 +160,7 @@ impl Worker {
         let least =
             self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate().min_by_key(|(_, load)| *load);
         let Some((worker, _)) = least.filter(|(_, load)| own > load + Self::IMBALANCE) else {
-            return self.open(transport, Vec::new(), self.new_facts(new_id(), remote, kind, None), kind);
+            return self.open(transport, Vec::new(), self.new_facts(new_id(), remote, kind, None), kind, None);
         };
         let socket = match transport {
             Transport::Tcp(socket) => Socket::Tcp(OwnedFd::from(socket).into()),
@@ -165,8 +168,16 @@ impl Worker {
             // Accepting makes no such transport.
             Transport::Tls(_) => return,
         };
-        let adopted =
-            Adopted { socket, tls: None, received: Vec::new(), kind, id: new_id(), fingerprint: None, remote };
+        let adopted = Adopted {
+            socket,
+            tls: None,
+            received: Vec::new(),
+            kind,
+            id: new_id(),
+            fingerprint: None,
+            remote,
+            admission: None,
+        };
         let mail = Mail::Adopt(Box::new(adopted));
         let mailbox = self.mailboxes[worker].clone();
         // Counted where it goes, or all that one turn accepts would go there.
@@ -176,7 +187,7 @@ impl Worker {
             (None, Mail::Adopt(adopted)) => {
                 self.loads[worker].fetch_sub(1, Ordering::Relaxed);
                 let facts = self.new_facts(adopted.id, remote, kind, None);
-                self.open(Transport::new(adopted.socket, None), Vec::new(), facts, kind);
+                self.open(Transport::new(adopted.socket, None), Vec::new(), facts, kind, None);
             }
             (None, _) => {}
         }
@@ -184,10 +195,10 @@ impl Worker {
 
     /// Takes over a connection that was counted when it was handed over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, tls, received, kind, id, fingerprint, remote } = adopted;
+        let Adopted { socket, tls, received, kind, id, fingerprint, remote, admission } = adopted;
         self.load().fetch_sub(1, Ordering::Relaxed);
         let facts = self.new_facts(id, remote, kind, fingerprint);
-        self.open(Transport::new(socket, tls), received, facts, kind);
+        self.open(Transport::new(socket, tls), received, facts, kind, admission);
     }
 
     fn new_facts(&self, id: ConnId, remote: Remote, kind: PeerKind, presented: Option<Fingerprint>) -> ConnFacts {
@@ -195,42 +206,69 @@ impl Worker {
         ConnFacts { id, kind: kind.connection_type(), remote, connected_at: self.now.unix_ms, fingerprint }
     }
 
-    fn open(&mut self, transport: Transport, received: Vec<u8>, facts: ConnFacts, kind: PeerKind) {
+    /// Begins with a connection. Without an admission the node is asked for one.
+    fn open(
+        &mut self,
+        transport: Transport,
+        received: Vec<u8>,
+        facts: ConnFacts,
+        kind: PeerKind,
+        admission: Option<Admission>,
+    ) {
         let peer = kind.open();
         // TLS may have decrypted something already, which readiness does not tell.
         let readable = matches!(transport, Transport::Tls(_));
+        let stash = (!received.is_empty()).then(|| Box::new(received));
         let link = Link {
             transport,
             peer,
             facts,
-            stash: None,
+            stash,
             closing: None,
             readable,
             end_told: false,
             at_end: false,
             streaming: false,
+            outside: true,
         };
         let key = self.hub.insert(link.peer.wire_format(), link);
         self.load().fetch_add(1, Ordering::Relaxed);
-        let Some(caller) = self.caller(key) else { return };
-        self.calls.opened(&caller);
         let registered = match self.hub.get_mut(key) {
             Some(connection) => connection.link.transport.register(self.poll.registry(), Token(key.slot as usize)),
             None => Ok(()),
         };
         if let Err(error) = registered {
             tracing::warn!(%error, "a connection could not be registered");
-            return self.cut(key, switchboard_proto::close::CloseReason::Internal);
+            return self.cut(key, CloseReason::Internal);
         }
+        let Some(caller) = self.caller(key) else { return };
+        match admission.map_or_else(|| self.calls.admit(&caller), |admission| Op::Ready(Ok(admission))) {
+            Op::Ready(admission) => {
+                self.admitted(key, admission);
+                // Its bytes may be there already: those that came with it, or those that TLS has decrypted.
+                if self.hub.get(key).is_some_and(|connection| readable || connection.link.stash.is_some()) {
+                    self.resumed.push(key);
+                }
+            }
+            Op::Wait(future) => self.settle_later(key, async move { Settled::Admission(future.await) }),
+        }
+    }
+
+    /// Welcomes a connection, or turns it away. One that ended meanwhile has been told.
+    pub(super) fn admitted(&mut self, key: ConnKey, admission: Result<Admission, CallError>) {
+        let Some(connection) = self.hub.get_mut(key).filter(|connection| connection.link.closing.is_none()) else {
+            return;
+        };
+        let admission = match admission {
+            Ok(admission) => admission,
+            Err(reason) => return self.step(key, |peer, cx| peer.on_refused(&reason, cx)),
+        };
+        connection.link.outside = false;
+        let Some(caller) = self.caller(key) else { return };
+        self.calls.opened(&caller, admission);
         self.step(key, |peer, cx| peer.on_open(cx));
         if self.is_draining {
             self.step(key, |peer, cx| peer.on_shutdown(cx));
-        }
-        if !received.is_empty() {
-            self.on_segment(key, &received);
-        }
-        if readable {
-            self.resumed.push(key);
         }
     }
 }

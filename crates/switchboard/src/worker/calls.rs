@@ -9,7 +9,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::time::Now;
 
-use crate::hub::mail::Address;
+use crate::hub::mail::{Address, Admission};
 use crate::op::{BoxFuture, Op};
 
 /// Who asks.
@@ -28,11 +28,17 @@ pub(crate) struct Caller {
 /// Nothing here blocks. An operation that is not ready is spawned by the worker, and its outcome comes back by mail.
 /// User code that runs inside never unwinds into the worker.
 pub(crate) trait Calls: Send + Sync {
-    /// A connection has opened.
-    fn opened(&self, caller: &Caller);
+    /// Whether a connection is let in. Until this is decided nothing is said to it and nothing of it is read.
+    fn admit(&self, caller: &Caller) -> Op<Result<Admission, CallError>>;
+
+    /// A connection has been let in and is about to be welcomed.
+    fn opened(&self, caller: &Caller, admission: Admission);
 
     /// A connection has ended; it is in no room any more.
     fn closed(&self, caller: &Caller, reason: CloseReason);
+
+    /// A connection has ended that was never let in.
+    fn turned_away(&self, caller: &Caller, reason: CloseReason);
 
     /// The node's part of a join: the room exists, the connection may, the backend knows. The result is the number after
     /// which the connection hears the room.

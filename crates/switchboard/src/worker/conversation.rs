@@ -257,9 +257,13 @@ impl Worker {
         let Some(caller) = self.caller(key) else { return };
         let Some(link) = self.hub.remove(key) else { return };
         let reason = link.closing.map_or(CloseReason::Internal, |closing| closing.reason);
+        let outside = link.outside;
         // Closing the socket ends its registration too.
         drop(link.transport);
         self.load().fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        self.calls.closed(&caller, reason);
+        match outside {
+            false => self.calls.closed(&caller, reason),
+            true => self.calls.turned_away(&caller, reason),
+        }
     }
 }

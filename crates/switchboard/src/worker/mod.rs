@@ -130,6 +130,8 @@ struct Link {
     at_end: bool,
     /// A content is in the outbox: requests behind it wait.
     streaming: bool,
+    /// It has not been let in yet, and perhaps never will be.
+    outside: bool,
     peer: Peer,
     facts: ConnFacts,
 }
@@ -321,7 +323,8 @@ impl Worker {
     fn is_held(&self, key: ConnKey) -> bool {
         let Some(connection) = self.hub.get(key) else { return false };
         let link = &connection.link;
-        link.peer.is_waiting()
+        link.outside
+            || link.peer.is_waiting()
             || link.streaming
             || link.stash.is_some()
             || connection.outbox.bytes() > self.settings.read_pause_bytes
@@ -359,6 +362,10 @@ impl Worker {
             Mail::Ask(ask) => self.on_ask(ask),
             Mail::Deliver(delivery) => self.hub.gather(delivery),
             Mail::Settled(key, settled) => match *settled {
+                Settled::Admission(admission) => {
+                    self.admitted(key, admission);
+                    self.resumed.push(key);
+                }
                 Settled::Content(piece) => self.on_content(key, piece),
                 Settled::Join { room, asker, result } => {
                     self.finish_join(key, room, asker, result);
@@ -457,7 +464,7 @@ impl Worker {
         let link = &connection.link;
         let has_input = link.stash.is_some() || link.readable;
         let drained = connection.outbox.bytes() <= self.settings.read_pause_bytes;
-        if has_input && drained && !link.peer.is_waiting() && !link.streaming {
+        if has_input && drained && !link.outside && !link.peer.is_waiting() && !link.streaming {
             self.resumed.push(key);
         }
     }

@@ -12,26 +12,46 @@ use switchboard_proto::id::RoomName;
 use switchboard_proto::peer::PeerKind;
 
 use super::*;
-use crate::hub::mail::{Adopted, Socket};
+use crate::hub::mail::{Admission, Adopted, Socket};
 use crate::hub::mailbox::inbox;
 use crate::hub::{Connection, SlowConsumer};
 use crate::op::{BoxFuture, Op};
 
 /// A node whose joins wait until the test settles them.
+#[derive(Default)]
 struct SlowNode {
-    joins: Mutex<Receiver<Result<u64, CallError>>>,
+    /// What is decided of the connection, once the test settles it; without one it is let in at once.
+    admission: Mutex<Option<Result<Admission, CallError>>>,
+    /// What the node hears of connections.
+    heard: Mutex<Vec<&'static str>>,
+    joins: Mutex<Option<Receiver<Result<u64, CallError>>>>,
     undone: Mutex<Vec<RoomName>>,
     spawned: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
 impl Calls for SlowNode {
-    fn opened(&self, _: &Caller) {}
+    fn admit(&self, _: &Caller) -> Op<Result<Admission, CallError>> {
+        match self.admission.lock().unwrap().take() {
+            None => Op::Ready(Ok(Admission::default())),
+            Some(admission) => Op::Wait(Box::pin(async { admission })),
+        }
+    }
 
-    fn closed(&self, _: &Caller, _: CloseReason) {}
+    fn opened(&self, _: &Caller, _: Admission) {
+        self.heard.lock().unwrap().push("opened");
+    }
+
+    fn closed(&self, _: &Caller, _: CloseReason) {
+        self.heard.lock().unwrap().push("closed");
+    }
+
+    fn turned_away(&self, _: &Caller, reason: CloseReason) {
+        self.heard.lock().unwrap().push(reason.as_str());
+    }
 
     fn join(&self, _: Caller, _: RoomName) -> Op<Result<u64, CallError>> {
         let (settle, settled) = sync_channel(1);
-        let result = self.joins.lock().unwrap().recv().unwrap();
+        let result = self.joins.lock().unwrap().as_ref().unwrap().recv().unwrap();
         settle.send(result).unwrap();
         Op::Wait(Box::pin(async move { settled.recv().unwrap() }))
     }
@@ -72,8 +92,16 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(admission: Option<Result<Admission, CallError>>) -> Self {
         let (results, joins) = sync_channel(8);
-        let node = Arc::new(SlowNode { joins: Mutex::new(joins), undone: Mutex::default(), spawned: Mutex::default() });
+        let node = Arc::new(SlowNode {
+            admission: Mutex::new(admission),
+            joins: Mutex::new(Some(joins)),
+            ..SlowNode::default()
+        });
         let (mailbox, inbox) = inbox(1 << 20, || {});
         let worker = Worker::new(Parts {
             index: 0,
@@ -108,9 +136,21 @@ impl Setting {
             id: new_id(),
             fingerprint: None,
             remote: Remote::Unix,
+            admission: None,
         })));
-        setting.received();
+        let welcome = setting.received();
+        assert_eq!(welcome.is_empty(), !setting.heard().contains(&"opened"), "{welcome}");
         setting
+    }
+
+    /// The client closes its socket.
+    fn hang_up(&mut self) {
+        self.client = UnixStream::pair().unwrap().0;
+        self.turn();
+    }
+
+    fn heard(&self) -> Vec<&'static str> {
+        self.node.heard.lock().unwrap().clone()
     }
 
     /// A turn that does not wait.
@@ -218,6 +258,38 @@ fn a_join_that_the_node_refuses_late_has_nothing_to_undo() {
     setting.settle();
     assert!(setting.received().contains("not authorized to join room"));
     assert_eq!(setting.undone(), []);
+}
+
+#[test]
+fn who_waits_to_be_let_in_is_neither_read_nor_told_anything() {
+    let mut setting = Setting::with(Some(Ok(Admission::default())));
+    setting.send("paramView a\r\n");
+    assert_eq!((setting.received().as_str(), setting.heard()), ("", vec![]));
+    setting.settle();
+    let said = setting.received();
+    assert!(said.starts_with("{\"welcome\"") && said.contains("\"messageCount\":1"), "{said}");
+    assert_eq!(setting.heard(), ["opened"]);
+}
+
+#[test]
+fn who_is_not_let_in_was_never_a_connection_of_the_node() {
+    let mut setting = Setting::with(Some(Err(CallError::Unavailable)));
+    setting.send("paramView a\r\n");
+    setting.settle();
+    assert_eq!(setting.received(), "{\"error\":\"unavailable\",\"context\":\"api\"}\r\n");
+    setting.hang_up();
+    assert_eq!(setting.heard(), ["refused"]);
+}
+
+#[test]
+fn a_stop_comes_before_a_decision() {
+    let mut setting = Setting::with(Some(Ok(Admission::default())));
+    setting.mail(Mail::Ask(Ask::Drain));
+    assert_eq!(setting.received(), "{\"status\":\"Bye!\",\"context\":\"api\"}\r\n");
+    setting.settle();
+    assert_eq!(setting.received(), "");
+    setting.hang_up();
+    assert_eq!(setting.heard(), ["shutdown"]);
 }
 
 #[test]

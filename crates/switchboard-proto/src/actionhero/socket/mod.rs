@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::call::{Answer, Call, Outcome, Reply};
+use crate::call::{Answer, Call, CallError, Outcome, Reply};
 use crate::close::CloseReason;
 use crate::event::Event;
 use crate::face::{Cx, Face};
@@ -111,6 +111,11 @@ impl Face for SocketFace {
         } else {
             cx.fx.wake_at_ms = Some(cx.now.monotonic_ms + cx.settings.socket.shutdown_wait_ms);
         }
+    }
+
+    fn on_refused(&mut self, reason: &CallError, cx: &mut Cx<'_>) {
+        answers(cx).about_connection("error", errors::refused_connection(reason));
+        cx.fx.close = Some(CloseReason::Refused);
     }
 
     fn on_removed(&mut self, cx: &mut Cx<'_>) {

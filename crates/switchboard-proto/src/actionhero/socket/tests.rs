@@ -472,6 +472,18 @@ fn quit_and_exit_say_goodbye_and_drop_what_is_pending() {
 }
 
 #[test]
+fn who_is_not_let_in_reads_one_line() {
+    for (reason, told) in
+        [(CallError::Refused("\"banned\"".into()), "\\\"banned\\\""), (CallError::Unavailable, "unavailable")]
+    {
+        let mut talk = auto();
+        talk.with(|peer, cx| peer.on_refused(&reason, cx));
+        assert_eq!(talk.received(), format!("{{\"error\":\"{told}\",\"context\":\"api\"}}\n"));
+        assert_eq!(talk.fx.close, Some(CloseReason::Refused));
+    }
+}
+
+#[test]
 fn fault_row_37_a_planned_stop_waits_for_pending_actions_and_refuses_new_ones() {
     let mut talk = auto();
     talk.with(|peer, cx| peer.on_shutdown(cx));

@@ -123,6 +123,12 @@ impl Face for WebSocketFace {
         }
     }
 
+    fn on_refused(&mut self, reason: &CallError, cx: &mut Cx<'_>) {
+        answers(cx).about_connection("error", errors::refused_connection(reason));
+        tell_not_to_return(cx);
+        close(CloseReason::Refused, cx);
+    }
+
     fn on_removed(&mut self, cx: &mut Cx<'_>) {
         tell_not_to_return(cx);
         close(CloseReason::Removed, cx);

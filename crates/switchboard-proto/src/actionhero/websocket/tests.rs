@@ -424,6 +424,14 @@ fn ends_that_are_meant_tell_the_client_not_to_return_and_others_do_not() {
     assert_eq!(talk.received(), "\"primus::server::close\"\n(close 1000)\n");
     assert_eq!(talk.fx.close, Some(CloseReason::Removed));
 
+    let mut talk = auto();
+    talk.with(|peer, cx| peer.on_refused(&CallError::Refused("banned".into()), cx));
+    assert_eq!(
+        talk.received(),
+        "{\"error\":\"banned\",\"context\":\"api\"}\n\"primus::server::close\"\n(close 1008)\n"
+    );
+    assert_eq!(talk.fx.close, Some(CloseReason::Refused));
+
     let mut talk = talk_with(|settings| settings.drain_spread_ms = 0);
     talk.with(|peer, cx| peer.on_shutdown(cx));
     assert_eq!(talk.received(), "(close 1012)\n");
