@@ -30,6 +30,7 @@ pub mod backend;
 pub(crate) mod clock;
 pub mod hub;
 pub mod op;
+pub mod webhook;
 pub(crate) mod worker;
 
 pub mod cli;

@@ -16,16 +16,17 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::action::{Action, ActionExists, Actions, Middleware, builtin};
+use crate::action::{Action, ActionExists, Actions, Middleware, builtin, remote};
 use crate::backend::Pattern;
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::net::listen::{Bound, ListenAddress, bind};
 use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
 use crate::node::{Node, Parts};
 use crate::op::catch;
+use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Listener, WAKE, Worker};
 
 use settings::{face_settings, off_is_max, worker_settings};
@@ -49,6 +50,9 @@ pub enum StartError {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The authorities that vouch for `https` backends cannot be used.
+    #[error(transparent)]
+    Hooks(#[from] AuthoritiesError),
     /// A starting room could not be made.
     #[error("rooms.starting: {name:?}: {reason}")]
     Room {
@@ -110,7 +114,7 @@ impl ServerBuilder {
     ///
     /// See [`StartError`]. Nothing is left running then.
     pub async fn start(self) -> Result<Server, StartError> {
-        let Self { config, actions, problem, setup } = self;
+        let Self { config, mut actions, problem, setup } = self;
         if let Some(problem) = problem {
             return Err(problem.into());
         }
@@ -140,6 +144,10 @@ impl ServerBuilder {
             loops.push((poll, inbox));
         }
 
+        let webhooks = webhooks(&config)?;
+        if let Some(webhooks) = &webhooks {
+            remote::register(&mut actions, &config, webhooks)?;
+        }
         let faces = Arc::new(face_settings(&config, &actions));
         let node = Node::new(
             &config,
@@ -148,6 +156,7 @@ impl ServerBuilder {
                 broker: Box::new(MemoryBroker::new(mailboxes.clone())),
                 directory: Box::new(MemoryDirectory::default()),
                 workers: mailboxes.clone(),
+                webhooks,
                 runtime: runtime.clone(),
             },
         );
@@ -324,6 +333,7 @@ impl Server {
         self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
         // Now, not at the end: by then the file may be that of a server that has taken over.
         self.remove_socket_file();
+        let deadline = tokio::time::Instant::now() + self.drain_timeout;
         self.node.tell_all(|| Ask::Drain).await;
         if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, self.node.emptied()).await.is_err()
         {
@@ -334,6 +344,9 @@ impl Server {
         // A panic of a worker has been told already.
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         drop(joined.await);
+        if tokio::time::timeout_at(deadline, self.node.leaves_reported()).await.is_err() {
+            tracing::warn!("not every leave was reported in time");
+        }
     }
 
     fn remove_socket_file(&mut self) {
@@ -352,6 +365,18 @@ impl Drop for Server {
         }
         self.remove_socket_file();
     }
+}
+
+/// The client for everything that asks a backend, if anything does.
+fn webhooks(config: &Config) -> Result<Option<Arc<Webhooks>>, AuthoritiesError> {
+    let hooks = &config.hooks;
+    let hook_urls = [&hooks.connect.url, &hooks.join.url, &hooks.leave.url, &hooks.say.url, &hooks.action.url];
+    let action_urls = config.actions.remote.iter().map(|action| &action.url);
+    let mut urls = hook_urls.into_iter().flatten().chain(action_urls).peekable();
+    if urls.peek().is_none() {
+        return Ok(None);
+    }
+    Webhooks::new(hooks, urls.any(HttpUrl::is_secure)).map(|webhooks| Some(Arc::new(webhooks)))
 }
 
 async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {

@@ -9,6 +9,7 @@ use switchboard::{Config, Server};
 use dialogue::{Windows, blocks};
 
 mod dialogue;
+mod hook_example;
 
 #[allow(dead_code, reason = "the test starts what `main` would")]
 #[path = "../examples/chat_rules.rs"]

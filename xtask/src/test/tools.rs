@@ -21,19 +21,24 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
             return Err(format!("`cargo {subcommand}` is missing: rustup component add {component}"));
         }
     }
+    provide_commands(steps)?;
     if steps.contains(&Step::Conformance) {
-        provide_commands()?;
         check_node()?;
         provide_clients()?;
     }
     Ok(())
 }
 
-/// Commands and the Debian packages that bring them.
-const COMMANDS: [(&str, &str); 3] = [("node", "nodejs"), ("npm", "npm"), ("openssl", "openssl")];
+/// Commands, the Debian packages that bring them, and the step that needs them.
+const COMMANDS: [(&str, &str, Step); 4] = [
+    ("node", "nodejs", Step::Conformance),
+    ("npm", "npm", Step::Conformance),
+    ("openssl", "openssl", Step::Conformance),
+    ("python3", "python3", Step::Test),
+];
 
-fn provide_commands() -> Result<(), String> {
-    let missing = missing_packages(|command| !is_command(command));
+fn provide_commands(steps: &[Step]) -> Result<(), String> {
+    let missing = missing_packages(steps, |command| !is_command(command));
     if missing.is_empty() {
         return Ok(());
     }
@@ -55,14 +60,15 @@ fn provide_commands() -> Result<(), String> {
             return Err(format!("{}{reason}; {please}", outcome.output));
         }
     }
-    match missing_packages(|command| !is_command(command)) {
+    match missing_packages(steps, |command| !is_command(command)) {
         missing if missing.is_empty() => Ok(()),
         missing => Err(format!("{} did not bring what it should have", missing.join(" and "))),
     }
 }
 
-fn missing_packages(is_missing: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    COMMANDS.into_iter().filter(|(command, _)| is_missing(command)).map(|(_, package)| package).collect()
+fn missing_packages(steps: &[Step], is_missing: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let needed = COMMANDS.into_iter().filter(|(command, _, step)| steps.contains(step) && is_missing(command));
+    needed.map(|(_, package, _)| package).collect()
 }
 
 fn is_command(name: &str) -> bool {
@@ -118,9 +124,10 @@ mod tests {
 
     #[test]
     fn packages_are_named_for_the_commands_that_are_missing() {
-        assert_eq!(missing_packages(|_| false), [""; 0]);
-        assert_eq!(missing_packages(|command| command == "node"), ["nodejs"]);
-        assert_eq!(missing_packages(|_| true), ["nodejs", "npm", "openssl"]);
+        assert_eq!(missing_packages(&Step::ALL, |_| false), [""; 0]);
+        assert_eq!(missing_packages(&Step::ALL, |command| command == "node"), ["nodejs"]);
+        assert_eq!(missing_packages(&Step::ALL, |_| true), ["nodejs", "npm", "openssl", "python3"]);
+        assert_eq!(missing_packages(&[Step::Test], |_| true), ["python3"]);
         assert!(is_command("sh") && !is_command("no-such-command"));
     }
 

@@ -18,6 +18,7 @@ struct Wall {
 const PROTO: &str = "crates/switchboard-proto/src/";
 const HUB: &str = "crates/switchboard/src/hub/";
 const WORKER: &str = "crates/switchboard/src/worker/";
+const WEBHOOK: &str = "crates/switchboard/src/webhook/";
 
 const WALLS: &[Wall] = &[
     Wall {
@@ -82,6 +83,21 @@ const WALLS: &[Wall] = &[
         inside: &[WORKER],
         forbidden: &["AnyFace", "switchboard_proto::face::AnyFace"],
         advice: "a worker treats all faces alike: what differs belongs behind `Peer`",
+    },
+    Wall {
+        inside: &[WEBHOOK],
+        forbidden: &[
+            "crate::action",
+            "crate::admin",
+            "crate::backend",
+            "crate::cli",
+            "crate::hub",
+            "crate::net",
+            "crate::node",
+            "crate::server",
+            "crate::worker",
+        ],
+        advice: "the client of hooks knows how to ask, not about what: decide above it, in the node or an action",
     },
     Wall {
         inside: &["crates/switchboard/src/backend/"],

@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod cache;
 mod registry;
+pub(crate) mod remote;
 mod spec;
 
 use std::future::Future;

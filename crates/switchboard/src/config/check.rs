@@ -28,6 +28,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The keys that make the server ask a backend, and whether they do.
+    fn asking(&self) -> [(&'static str, bool); 6] {
+        let hooks = &self.hooks;
+        [
+            ("actions.remote", !self.actions.remote.is_empty()),
+            ("hooks.connect.url", hooks.connect.url.is_some()),
+            ("hooks.join.url", hooks.join.url.is_some()),
+            ("hooks.leave.url", hooks.leave.url.is_some()),
+            ("hooks.say.url", hooks.say.url.is_some()),
+            ("hooks.action.url", hooks.action.url.is_some()),
+        ]
+    }
+}
+
 /// Values that are fine by themselves and wrong together.
 pub(super) struct Conflict {
     /// The key that should change, or whose value asks for the others.
@@ -62,6 +77,16 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         if !socket.secure && value.is_some() {
             let text = "has no effect without servers.socket.secure = true; set that too, or remove this key";
             conflict(name, &[secure], text);
+        }
+    }
+    // Without a signature a backend could not tell our requests from anybody else's.
+    if !config.hooks.secret.is_set() {
+        for (name, is_used) in config.asking() {
+            if is_used {
+                let text = "needs hooks.secret, with which requests are signed; set it, best by \
+                            SWITCHBOARD__HOOKS__SECRET_FILE in the environment";
+                conflict(name, &["hooks.secret"], text);
+            }
         }
     }
     conflicts

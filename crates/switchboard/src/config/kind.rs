@@ -149,6 +149,10 @@ impl Span {
         Self { min: Duration::ZERO, max: Self::LONGEST, zero_allowed: true }
     }
 
+    pub(super) const fn range(min: Duration, max: Duration) -> Self {
+        Self { min, max, zero_allowed: false }
+    }
+
     /// 0 for "off", or a time in the range.
     pub(super) const fn off_or(min: Duration, max: Duration) -> Self {
         Self { min, max, zero_allowed: true }
@@ -158,7 +162,7 @@ impl Span {
         (value.is_zero() && self.zero_allowed) || (self.min..=self.max).contains(&value)
     }
 
-    fn range(&self) -> Option<String> {
+    fn range_name(&self) -> Option<String> {
         (self.max != Self::LONGEST).then(|| {
             let off = if self.zero_allowed && !self.min.is_zero() { "0 or " } else { "" };
             let (min, max) = (write_duration(self.min), write_duration(self.max));
@@ -167,13 +171,13 @@ impl Span {
     }
 
     fn expected(&self) -> String {
-        self.range().unwrap_or_else(|| "a duration such as \"300ms\", \"5s\", \"2m\", \"1h\" or \"90d\"".into())
+        self.range_name().unwrap_or_else(|| "a duration such as \"300ms\", \"5s\", \"2m\", \"1h\" or \"90d\"".into())
     }
 }
 
 impl Kind<Duration> for Span {
     fn type_name(&self) -> String {
-        self.range().unwrap_or_else(|| "duration".into())
+        self.range_name().unwrap_or_else(|| "duration".into())
     }
 
     fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<Duration, Vec<Mismatch>> {

@@ -2,7 +2,8 @@
 //!
 //! - `settings`: every key, its type, default and documentation; the one place where a key is added
 //! - `section`: the macro behind that list, and what a key can do
-//! - `kind`: types of values (numbers, sizes, durations …); `rooms` and `node_name` are special ones
+//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `network`, `node_name` and `secret` are
+//!   special ones
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -14,24 +15,30 @@
 
 mod check;
 mod environment;
+mod hooks;
 mod kind;
 mod layer;
 mod load;
 mod nearest;
+mod network;
 mod node_name;
 mod problem;
 mod render;
 mod rooms;
+mod secret;
 mod section;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use hooks::{HttpUrl, OnFailure, RemoteAction};
 pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
+pub use network::{BadNetwork, Network};
 pub use problem::{ConfigError, Origin, Problem};
 pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
+pub use secret::Secret;
 pub use settings::{
-    Actions, Compat, Config, Files, Limits, Log, LogFormat, Node, Rooms, Servers, SlowConsumer, SocketServer, Tls,
-    WebSocketServer,
+    ActionHook, Actions, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook, Limits, Log, LogFormat, Node,
+    Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebSocketServer,
 };

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::load::Loaded;
+use super::secret::SecretText;
 use super::section::Section;
 use super::settings::Config;
 
@@ -76,7 +77,8 @@ pub fn example() -> String {
     file
 }
 
-/// The effective values as TOML, each with its origin: the text of `config show`. Loading it gives the same values.
+/// The effective values as TOML, each with its origin: the text of `config show`. Loading it gives the same values, but for
+/// secrets, which are not shown.
 pub fn show(loaded: &Loaded) -> String {
     let mut file = String::new();
     let mut last_header = String::new();
@@ -90,8 +92,10 @@ pub fn show(loaded: &Loaded) -> String {
         }
         // Beside a path a port is refused, so the one that is there by default must not look like a setting.
         let unused = key.path == "servers.socket.port" && loaded.config.servers.socket.path.is_some();
-        let mark = if unused { "#" } else { "" };
-        push(&mut file, format_args!("{mark}{name} = {} # {}\n", slot.write(), loaded.origins.of(key.path)));
+        let value = slot.write();
+        // What stands in a secret's place is no value.
+        let mark = if unused || value == SecretText::HIDDEN { "#" } else { "" };
+        push(&mut file, format_args!("{mark}{name} = {value} # {}\n", loaded.origins.of(key.path)));
     });
     file
 }

@@ -7,9 +7,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hooks::{HttpUrl, LONGEST_ANSWER, OnFailure, RemoteAction, RemoteActions, Url};
 use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
+use super::network::{Network, Networks};
 use super::node_name::{NodeName, unique_name};
 use super::rooms::{StartingRoom, StartingRooms};
+use super::secret::{Secret, SecretText};
 use super::section::settings;
 
 const KIB: usize = 1 << 10;
@@ -37,6 +40,8 @@ settings! {
             rooms: Rooms,
             /// The public folder of the verb `file`.
             files: Files,
+            /// Questions to a backend of yours over HTTP, before something happens.
+            hooks: Hooks,
         }
     }
 }
@@ -196,6 +201,8 @@ settings! {
             /// Memory of the cache that actions share on this node.
             cache_max_bytes: usize = 16 * MIB, Size::any(),
                 reached "nothing more is saved until entries expire";
+            /// Actions that a backend of yours answers over HTTP, on every protocol; `[hooks]` says how it is asked.
+            remote: Vec<RemoteAction> = Vec::new(), RemoteActions;
         }
         sections {}
     }
@@ -277,6 +284,119 @@ settings! {
             index: String = "index.html".into(), Text::such_that("file name without a slash", is_file_name);
             /// Bytes that are read from a file at a time while it is sent.
             chunk_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB);
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Questions to a backend of yours over HTTP, before something happens. What follows holds for each of them, and for
+    /// actions that a backend answers (`actions.remote`).
+    pub struct Hooks {
+        keys {
+            /// Key with which requests are signed (HMAC-SHA256), so that a backend can tell them from anybody else's; needed
+            /// as soon as there is a URL. Never shown again.
+            secret: Secret = Secret::default(), SecretText;
+            /// Time that a question may take, from the wish to ask to the last byte of the answer.
+            timeout: Duration = Duration::from_secs(2), Span::range(Duration::from_millis(1), LONGEST_ANSWER),
+                reached "`on_failure` of the hook decides; an action of a backend fails with `unavailable`";
+            /// Requests to one URL at the same time.
+            concurrency_max: usize = 64, Whole::range(1, 4096), reached "the next one waits for its turn";
+            /// Requests that may wait for their turn at one URL.
+            waiting_max: usize = 1024, Whole::range(0, 1_000_000), reached "as with `hooks.timeout`, at once";
+            /// Longest answer of a backend, without its headers.
+            max_answer_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB), reached "as with `hooks.timeout`, at once";
+            /// Failures of one URL in a row after which it is not asked for a while; 0: it is always asked.
+            breaker_failures: u32 = 5, Whole::any(), reached "as with `hooks.timeout`, at once, for `hooks.breaker_pause`";
+            /// Time that a URL which keeps failing is left alone; then one request tries again.
+            breaker_pause: Duration = Duration::from_secs(5), Span::range(Duration::from_millis(1), LONGEST_ANSWER);
+            /// Addresses and networks that URLs may lead to, after their names are resolved; empty: any.
+            allow: Vec<Network> = Vec::new(), Networks;
+            /// PEM file with the authorities that vouch for `https` backends; empty: those of the system, in
+            /// `/etc/ssl/certs/ca-certificates.crt`.
+            ca: Option<PathBuf> = None, FilePath;
+        }
+        sections {
+            /// Asked before a connection is welcomed.
+            connect: ConnectHook,
+            /// Asked before a connection joins a room.
+            join: JoinHook,
+            /// Told after a connection has left a room.
+            leave: LeaveHook,
+            /// Asked before what a connection says in a room gets its number.
+            say: SayHook,
+            /// Asked before an action runs.
+            action: ActionHook,
+        }
+    }
+}
+
+settings! {
+    /// Asked before a connection is welcomed; until then nothing of it is read.
+    pub struct ConnectHook {
+        keys {
+            /// Where to ask whether somebody may connect; empty: nobody is asked.
+            url: Option<HttpUrl> = None, Url;
+            /// What happens to a connection when no answer could be had.
+            on_failure: OnFailure = OnFailure::Refuse, OneOf;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Asked before a connection joins a room, when the room exists and its pattern lets the connection in.
+    pub struct JoinHook {
+        keys {
+            /// Where to ask whether a connection may join; empty: nobody is asked.
+            url: Option<HttpUrl> = None, Url;
+            /// What happens to a join when no answer could be had.
+            on_failure: OnFailure = OnFailure::Refuse, OneOf;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Told after a connection has left a room, many leaves in one request; nothing waits for it.
+    pub struct LeaveHook {
+        keys {
+            /// Where leaves are reported; empty: nowhere.
+            url: Option<HttpUrl> = None, Url;
+            /// Shortest time between two reports; leaves gather meanwhile.
+            interval: Duration = Duration::from_millis(200), Span::range(Duration::from_millis(1), LONGEST_ANSWER);
+            /// Longest report.
+            max_report_bytes: usize = 256 * KIB, Size::range(32 * KIB, 16 * MIB),
+                reached "the rest goes into the next report";
+            /// Bytes of leaves that may wait to be reported.
+            max_queue_bytes: usize = 4 * MIB, Size::range(32 * KIB, 1024 * MIB),
+                reached "further leaves are not reported; the next report says how many";
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Asked before what a connection says in a room gets its number, when say middleware has let it pass.
+    pub struct SayHook {
+        keys {
+            /// Where to ask whether something may be said; empty: nobody is asked.
+            url: Option<HttpUrl> = None, Url;
+            /// What happens to a message when no answer could be had.
+            on_failure: OnFailure = OnFailure::Refuse, OneOf;
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// Asked before an action runs, when its inputs are checked and other middleware has let it pass.
+    pub struct ActionHook {
+        keys {
+            /// Where to ask whether an action may run; empty: nobody is asked.
+            url: Option<HttpUrl> = None, Url;
+            /// What happens to an action when no answer could be had.
+            on_failure: OnFailure = OnFailure::Refuse, OneOf;
         }
         sections {}
     }

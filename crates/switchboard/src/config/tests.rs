@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{AuthValue, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom};
 
+mod hooks;
 mod properties;
 mod table;
 
@@ -65,7 +66,7 @@ fn setting_refused(setting: &str) -> String {
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
-    let Config { node, log, servers, actions, limits, rooms, files } = loaded.config;
+    let Config { node, log, servers, actions, limits, rooms, files, hooks } = loaded.config;
     let socket = servers.socket;
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
@@ -84,6 +85,9 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((limits.max_connections, limits.accepts_per_address), (0, 0));
     assert_eq!((rooms.echo_to_sender, rooms.starting), (false, vec![StartingRoom::open("defaultRoom")]));
     assert_eq!((files.root, files.index.as_str()), ("public".into(), "index.html"));
+    assert_eq!((hooks.secret.is_set(), hooks.timeout), (false, Duration::from_secs(2)));
+    let urls = [hooks.connect.url, hooks.join.url, hooks.leave.url, hooks.say.url, hooks.action.url];
+    assert_eq!((urls, actions.remote), ([const { None }; 5], vec![]));
     assert_eq!((loaded.origins.iter().count(), loaded.file), (0, None));
     assert_eq!(Config::default().validate(), Ok(()));
 }

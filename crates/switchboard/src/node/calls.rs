@@ -19,8 +19,8 @@ use super::chat::crashed_call;
 use super::hooks::{Change, Saying};
 
 impl Calls for Node {
-    fn admit(&self, _: &Caller) -> Op<Result<Admission, CallError>> {
-        Op::Ready(Ok(Admission::default()))
+    fn admit(&self, caller: &Caller) -> Op<Result<Admission, CallError>> {
+        self.admit(&caller.facts)
     }
 
     fn opened(&self, caller: &Caller, admission: Admission) {
@@ -61,6 +61,7 @@ impl Calls for Node {
 
     fn leave(&self, caller: Caller, room: RoomName) -> Op<()> {
         self.run_callbacks(Change::Leave, &caller, &room);
+        self.report_leave(&caller.facts, &room);
         self.unjoin(caller, room)
     }
 

@@ -373,10 +373,11 @@ impl Node {
         }
     }
 
-    /// Runs middleware, if there is any, and publishes.
+    /// Runs middleware and asks the backend, if there are any, and publishes.
     pub(super) fn say(&self, mut saying: Saying) -> Op<Result<Option<u64>, CallError>> {
         let lists = self.0.hooks.lists();
-        if lists.say.is_empty() {
+        let rule = self.say_rule(&saying);
+        if lists.say.is_empty() && rule.is_none() {
             let origin = saying.connection.map(|connection| connection.address);
             return self.publish(self.draft(saying.room, saying.sender, saying.body, origin));
         }
@@ -384,6 +385,9 @@ impl Node {
         let looked_at = async move {
             for (_, middleware) in &lists.say {
                 middleware.say(&mut saying).await.map_err(CallError::Refused)?;
+            }
+            if let Some(rule) = &rule {
+                node.may_say(rule, &mut saying).await?;
             }
             let origin = saying.connection.map(|connection| connection.address);
             node.publish(node.draft(saying.room, saying.sender, saying.body, origin)).await
@@ -415,6 +419,7 @@ impl Node {
         if !self.is_authorized(&caller.facts, &info.pattern) {
             return Err(CallError::NotAuthorized);
         }
+        self.may_join(&caller.facts, room).await?;
         let worker = caller.address.worker;
         // Subscribed before anybody is told, so that nothing is lost in between.
         let after = self.0.broker.subscribe(room, worker).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;

@@ -1,13 +1,15 @@
 //! The node: everything that may be asked, in one place.
 //!
 //! [`Node`] is what faces, embedders and later the admin API use alike: rooms and members (`chat`), connections and
-//! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]). Workers reach it through their own trait,
+//! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]), what a backend decides over HTTP (`gate`).
+//! Workers reach it through their own trait,
 //! implemented in `calls`.
 
 pub(crate) mod calls;
 mod chat;
 pub mod connection;
 mod files;
+mod gate;
 pub mod hooks;
 mod registry;
 
@@ -36,9 +38,11 @@ use crate::config::Config;
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
+use crate::webhook::Webhooks;
 
 use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
+use gate::Gate;
 use hooks::Hooks;
 use registry::Registry;
 
@@ -57,6 +61,8 @@ struct Inner {
     directory: Box<dyn Directory>,
     registry: Registry,
     hooks: Hooks,
+    /// Without hooks over HTTP there is none.
+    gate: Option<Gate>,
     files: PublicFolder,
     settings: NodeSettings,
     workers: Vec<Mailbox>,
@@ -111,12 +117,13 @@ pub(crate) struct Parts {
     pub(crate) broker: Box<dyn Broker>,
     pub(crate) directory: Box<dyn Directory>,
     pub(crate) workers: Vec<Mailbox>,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Node {
     pub(crate) fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { actions, broker, directory, workers, runtime } = parts;
+        let Parts { actions, broker, directory, workers, webhooks, runtime } = parts;
         Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
@@ -126,6 +133,7 @@ impl Node {
             directory,
             registry: Registry::new(),
             hooks: Hooks::default(),
+            gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),
             files: PublicFolder::new(config.files.root.clone(), config.files.index.clone()),
             settings: NodeSettings {
                 echo_to_sender: config.rooms.echo_to_sender

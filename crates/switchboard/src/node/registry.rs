@@ -64,13 +64,17 @@ impl State {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Values that state may hold, checked when they were set.
+    /// Values that state may hold, as [`State::into_values`] gives them.
     pub(super) fn from_values(values: Vec<(String, Value)>) -> Self {
         Self { values }
     }
 
+    pub(super) fn into_values(self) -> Vec<(String, Value)> {
+        self.values
+    }
+
     /// Sets a value; `null` removes it.
-    fn set(&mut self, name: &str, value: Value) -> Result<(), StateError> {
+    pub(super) fn set(&mut self, name: &str, value: Value) -> Result<(), StateError> {
         if Self::BUILT_IN.contains(&name) {
             return Err(StateError::BuiltIn(name.to_owned()));
         }

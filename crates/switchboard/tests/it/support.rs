@@ -64,6 +64,13 @@ impl TestServer {
         self.runtime.as_ref().expect("it runs until it is dropped").spawn(future)
     }
 
+    /// Stops as planned.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        let server = self.server.take().expect("it runs until it is dropped");
+        self.wait(server.stop());
+    }
+
     /// A client that has read the welcome line.
     #[track_caller]
     pub(crate) fn connect(&self) -> LineClient {

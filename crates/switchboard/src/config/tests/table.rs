@@ -25,6 +25,11 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"127.0.0.1\"",
         "\"other\"",
         "[{ name = \"other\" }]",
+        "[{ name = \"other\", url = \"http://other/\" }]",
+        "[\"10.0.0.0/8\"]",
+        "\"http://other/\"",
+        "\"allow\"",
+        "\"a secret that nobody guesses\"",
     ];
     let shown = |layers: Layers| {
         let text = show(&Loaded { config: layers.config, origins: layers.origins, file: None });
