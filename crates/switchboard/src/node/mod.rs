@@ -11,6 +11,7 @@ pub mod connection;
 mod files;
 mod gate;
 pub mod hooks;
+mod profile;
 mod registry;
 
 use std::fmt;
@@ -28,7 +29,7 @@ use switchboard_proto::json::RawJson;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 pub use chat::{MockConnection, Reauthentication, Speaker};
-pub use registry::{State, StateError};
+pub use profile::{State, StateError};
 
 use crate::action::Actions;
 use crate::action::cache::Cache;

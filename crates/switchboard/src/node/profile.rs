@@ -1,0 +1,84 @@
+//! What only the server says about a connection.
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// A connection's server-only state: texts, numbers and booleans by name. Authentication patterns look at it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    values: Vec<(String, Value)>,
+}
+
+/// Why a connection's state was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// The name belongs to a fact of the connection.
+    #[error("{0} is a fact of the connection and cannot be set")]
+    BuiltIn(String),
+    /// It would hold more than 64 values or 16 KiB.
+    #[error("the state of a connection holds at most 64 values and 16 KiB")]
+    Full,
+    /// The connection has ended.
+    #[error("no such connection")]
+    NoSuchConnection,
+    /// Not a text, a number or a boolean.
+    #[error("{0} must be a text, a number or a boolean")]
+    NotScalar(String),
+}
+
+impl State {
+    const MAX_VALUES: usize = 64;
+    const MAX_BYTES: usize = 16 * 1024;
+    /// Facts of a connection, which state cannot hide.
+    pub const BUILT_IN: [&str; 7] = ["connectedAt", "fingerprint", "id", "remoteIP", "remotePort", "type", "user"];
+
+    /// A value.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// Names and values in the order in which they were first set.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Values that state may hold, as [`State::into_values`] gives them.
+    pub(super) fn from_values(values: Vec<(String, Value)>) -> Self {
+        Self { values }
+    }
+
+    pub(super) fn into_values(self) -> Vec<(String, Value)> {
+        self.values
+    }
+
+    /// Sets a value; `null` removes it.
+    pub(super) fn set(&mut self, name: &str, value: Value) -> Result<(), StateError> {
+        if Self::BUILT_IN.contains(&name) {
+            return Err(StateError::BuiltIn(name.to_owned()));
+        }
+        match value {
+            Value::Null => {
+                self.values.retain(|(other, _)| other != name);
+                return Ok(());
+            }
+            Value::Array(_) | Value::Object(_) => return Err(StateError::NotScalar(name.to_owned())),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        let size = |name: &str, value: &Value| name.len() + value.as_str().map_or(8, str::len);
+        let others = self.values.iter().filter(|(other, _)| other != name);
+        let (count, bytes) =
+            others.fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + size(name, value)));
+        if count >= Self::MAX_VALUES || bytes + size(name, &value) > Self::MAX_BYTES {
+            return Err(StateError::Full);
+        }
+        match self.values.iter_mut().find(|(other, _)| other == name) {
+            Some((_, old)) => *old = value,
+            None => self.values.push((name.to_owned(), value)),
+        }
+        Ok(())
+    }
+}
