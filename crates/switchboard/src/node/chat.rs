@@ -210,17 +210,21 @@ impl Node {
     ///
     /// [`CallError::NoSuchConnection`].
     pub async fn reauthenticate(&self, id: ConnId) -> Result<Reauthentication, CallError> {
-        let connection = self.connection(id).await?;
-        let mut result = Reauthentication::default();
-        for room in connection.rooms {
-            let info = self.0.directory.room(&room).await.map_err(unavailable)?;
-            if info.is_some_and(|info| self.is_authorized(&connection.handle.facts, &info.pattern)) {
-                result.rooms.push(room);
-            } else if self.remove_from(connection.handle.address, room.clone()).await.is_ok() {
-                result.removed.push(room);
+        let node = self.clone();
+        self.to_the_end(async move {
+            let connection = node.connection(id).await?;
+            let mut result = Reauthentication::default();
+            for room in connection.rooms {
+                let info = node.0.directory.room(&room).await.map_err(unavailable)?;
+                if info.is_some_and(|info| node.is_authorized(&connection.handle.facts, &info.pattern)) {
+                    result.rooms.push(room);
+                } else if node.remove_from(connection.handle.address, room.clone()).await.is_ok() {
+                    result.removed.push(room);
+                }
             }
-        }
-        Ok(result)
+            Ok(result)
+        })
+        .await
     }
 
     /// Makes a connection a member of a room, under the rules that hold for a client that asks.

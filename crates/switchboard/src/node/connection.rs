@@ -11,7 +11,7 @@ use switchboard_proto::json::RawJson;
 use crate::hub::mail::Address;
 
 use super::Node;
-use super::profile::{State, StateError};
+use super::profile::{State, StateError, User};
 
 /// A connection as server code sees it: facts that never change, and state that only the server sets.
 ///
@@ -72,7 +72,22 @@ impl ConnectionHandle {
 
     /// All of its server-only state.
     pub fn state(&self) -> State {
-        self.node.registry().state(self.facts.id)
+        self.node.registry().profile(self.facts.id).state
+    }
+
+    /// Who it is, as far as the server has said so.
+    pub fn user(&self) -> Option<User> {
+        self.node.registry().profile(self.facts.id).user
+    }
+
+    /// Its tags, which commands can aim at.
+    pub fn tags(&self) -> Vec<String> {
+        self.node.registry().profile(self.facts.id).tags
+    }
+
+    /// What ties several connections of its client together, if anything does.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.facts.fingerprint()
     }
 
     /// Sends this client a message, as it is.

@@ -29,7 +29,7 @@ use switchboard_proto::json::RawJson;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 pub use chat::{MockConnection, Reauthentication, Speaker};
-pub use profile::{State, StateError};
+pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError, User};
 
 use crate::action::Actions;
 use crate::action::cache::Cache;
@@ -231,7 +231,37 @@ impl Node {
     ///
     /// See [`StateError`].
     pub fn set_connection_state(&self, id: ConnId, name: &str, value: impl Into<Value>) -> Result<(), StateError> {
-        self.0.registry.set_state(id, name, value.into())
+        let state = vec![(name.to_owned(), value.into())];
+        self.patch_connection(id, ConnectionPatch { state, ..ConnectionPatch::default() })
+    }
+
+    /// Says who a connection is; `None`: nobody. Rooms that it is in are not looked at again.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NoSuchConnection`].
+    pub fn set_connection_user(&self, id: ConnId, user: Option<User>) -> Result<(), StateError> {
+        self.patch_connection(id, ConnectionPatch { user: Some(user), ..ConnectionPatch::default() })
+    }
+
+    /// Replaces a connection's tags: at most [`MAX_TAGS`], each of 1 to 128 bytes without control characters. One that
+    /// is named twice counts once.
+    ///
+    /// # Errors
+    ///
+    /// See [`StateError`].
+    pub fn set_connection_tags(&self, id: ConnId, tags: Vec<String>) -> Result<(), StateError> {
+        self.patch_connection(id, ConnectionPatch { tags: Some(tags), ..ConnectionPatch::default() })
+    }
+
+    /// Changes state, user and tags of a connection at once: everything that the patch names, or nothing. Rooms that it
+    /// is in are not looked at again: see [`Node::reauthenticate`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StateError`]; nothing has changed then.
+    pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
+        self.0.registry.patch(id, patch)
     }
 
     /// An attribute that authentication patterns look at: a fact, else a value of the state.
@@ -243,7 +273,7 @@ impl Node {
             "remoteIP" => Some(facts.remote.to_string().into()),
             "remotePort" => Some(facts.remote.port().into()),
             "type" => Some(facts.kind.as_str().into()),
-            "user" => None,
+            "user" => self.0.registry.user_id(facts.id).map(Value::from),
             name => self.0.registry.state_value(facts.id, name),
         }
     }

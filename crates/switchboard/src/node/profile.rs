@@ -1,4 +1,6 @@
-//! What only the server says about a connection.
+//! What only the server says about a connection: its state, who it is, and what commands can aim at.
+//!
+//! Clients can set none of it.
 
 use serde_json::Value;
 use thiserror::Error;
@@ -9,9 +11,40 @@ pub struct State {
     values: Vec<(String, Value)>,
 }
 
-/// Why a connection's state was not changed.
+/// Who somebody is. A connection has no user until the server says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    id: String,
+}
+
+/// What changes about a connection, all of it or nothing; the default changes nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionPatch {
+    /// Values of the state to set; `null` removes one. What is not named stays.
+    pub state: Vec<(String, Value)>,
+    /// Who it is from now on; `Some(None)`: nobody.
+    pub user: Option<Option<User>>,
+    /// All its tags from now on.
+    pub tags: Option<Vec<String>>,
+}
+
+/// Everything that only the server says about one connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Profile {
+    pub(super) state: State,
+    pub(super) user: Option<User>,
+    pub(super) tags: Vec<String>,
+}
+
+/// Why nothing was changed about a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StateError {
+    /// Not a tag.
+    #[error("a tag has 1 to 128 bytes and no control characters")]
+    BadTag,
+    /// Not the id of a user.
+    #[error("the id of a user has 1 to 128 bytes, no slash and no control characters")]
+    BadUser,
     /// The name belongs to a fact of the connection.
     #[error("{0} is a fact of the connection and cannot be set")]
     BuiltIn(String),
@@ -24,6 +57,79 @@ pub enum StateError {
     /// Not a text, a number or a boolean.
     #[error("{0} must be a text, a number or a boolean")]
     NotScalar(String),
+    /// More than [`MAX_TAGS`] tags.
+    #[error("a connection has at most 64 tags")]
+    TooManyTags,
+}
+
+/// Most tags of one connection.
+pub const MAX_TAGS: usize = 64;
+
+/// Longest tag and longest id of a user, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+impl User {
+    /// Somebody who is not configured, and is therefore called by his id.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::BadUser`] unless the id has 1 to 128 bytes, no slash and no control characters.
+    pub fn new(id: impl Into<String>) -> Result<Self, StateError> {
+        let id = id.into();
+        if is_name(&id) && !id.contains('/') { Ok(Self { id }) } else { Err(StateError::BadUser) }
+    }
+
+    /// The id, which authentication patterns look at as `user`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What people call him.
+    pub fn name(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Profile {
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.is_empty() && self.user.is_none() && self.tags.is_empty()
+    }
+
+    /// Applies a patch. With an error it may be half changed: to be called on a copy.
+    pub(super) fn apply(&mut self, patch: ConnectionPatch) -> Result<(), StateError> {
+        for (name, value) in patch.state {
+            self.state.set(&name, value)?;
+        }
+        if let Some(user) = patch.user {
+            self.user = user;
+        }
+        if let Some(tags) = patch.tags {
+            self.tags = checked_tags(tags)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tags in their order, each once.
+fn checked_tags(tags: Vec<String>) -> Result<Vec<String>, StateError> {
+    let mut checked: Vec<String> = Vec::new();
+    for tag in tags {
+        if !is_name(&tag) {
+            return Err(StateError::BadTag);
+        }
+        if checked.contains(&tag) {
+            continue;
+        }
+        if checked.len() == MAX_TAGS {
+            return Err(StateError::TooManyTags);
+        }
+        checked.push(tag);
+    }
+    Ok(checked)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 impl State {

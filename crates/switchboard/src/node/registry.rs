@@ -1,4 +1,4 @@
-//! The connections of this node: where each lives, and the state that only the server sets.
+//! The connections of this node: where each lives, and what only the server says about it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -9,7 +9,7 @@ use switchboard_proto::id::ConnId;
 
 use crate::hub::mail::Address;
 
-use super::profile::{State, StateError};
+use super::profile::{ConnectionPatch, Profile, StateError};
 
 /// Every connection of this node, by its id.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Registry {
 struct Shard {
     addresses: ById<Address>,
     /// Of those connections that have any.
-    states: ById<State>,
+    profiles: ById<Profile>,
 }
 
 type ById<T> = HashMap<ConnId, T, BuildHasherDefault<IdHasher>>;
@@ -52,7 +52,7 @@ impl Registry {
     pub(super) fn remove(&self, id: ConnId) {
         let mut shard = self.shard(id);
         shard.addresses.remove(&id);
-        shard.states.remove(&id);
+        shard.profiles.remove(&id);
     }
 
     pub(super) fn locate(&self, id: ConnId) -> Option<Address> {
@@ -63,25 +63,32 @@ impl Registry {
         self.shards.iter().flat_map(|shard| lock(shard).addresses.keys().copied().collect::<Vec<_>>()).collect()
     }
 
-    pub(super) fn state(&self, id: ConnId) -> State {
-        self.shard(id).states.get(&id).cloned().unwrap_or_default()
+    pub(super) fn profile(&self, id: ConnId) -> Profile {
+        self.shard(id).profiles.get(&id).cloned().unwrap_or_default()
     }
 
     pub(super) fn state_value(&self, id: ConnId, name: &str) -> Option<Value> {
-        self.shard(id).states.get(&id)?.get(name).cloned()
+        self.shard(id).profiles.get(&id)?.state.get(name).cloned()
     }
 
-    pub(super) fn set_state(&self, id: ConnId, name: &str, value: Value) -> Result<(), StateError> {
+    pub(super) fn user_id(&self, id: ConnId) -> Option<String> {
+        self.shard(id).profiles.get(&id)?.user.as_ref().map(|user| user.id().to_owned())
+    }
+
+    /// Changes everything that the patch names, or nothing.
+    pub(super) fn patch(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
         let mut shard = self.shard(id);
         if !shard.addresses.contains_key(&id) {
             return Err(StateError::NoSuchConnection);
         }
-        let state = shard.states.entry(id).or_default();
-        let set = state.set(name, value);
-        if state.is_empty() {
-            shard.states.remove(&id);
+        let mut profile = shard.profiles.get(&id).cloned().unwrap_or_default();
+        profile.apply(patch)?;
+        if profile.is_empty() {
+            shard.profiles.remove(&id);
+        } else {
+            shard.profiles.insert(id, profile);
         }
-        set
+        Ok(())
     }
 }
 
@@ -116,6 +123,7 @@ impl Hasher for IdHasher {
 mod tests {
     use super::*;
     use crate::hub::mail::ConnKey;
+    use crate::node::profile::{MAX_TAGS, State, User};
     use serde_json::json;
 
     fn registry() -> (Registry, ConnId) {
@@ -125,30 +133,74 @@ mod tests {
         (registry, id)
     }
 
+    fn set_state(registry: &Registry, id: ConnId, name: &str, value: Value) -> Result<(), StateError> {
+        registry.patch(id, ConnectionPatch { state: vec![(name.to_owned(), value)], ..Default::default() })
+    }
+
+    fn set_tags(registry: &Registry, id: ConnId, tags: &[String]) -> Result<(), StateError> {
+        registry.patch(id, ConnectionPatch { tags: Some(tags.to_vec()), ..Default::default() })
+    }
+
     #[test]
     fn state_takes_scalars_and_never_facts() {
         let (registry, id) = registry();
-        registry.set_state(id, "authorized", json!(true)).unwrap();
+        set_state(&registry, id, "authorized", json!(true)).unwrap();
         assert_eq!(registry.state_value(id, "authorized"), Some(json!(true)));
         for name in State::BUILT_IN {
-            assert!(matches!(registry.set_state(id, name, json!(1)), Err(StateError::BuiltIn(_))));
+            assert!(matches!(set_state(&registry, id, name, json!(1)), Err(StateError::BuiltIn(_))));
         }
-        assert!(matches!(registry.set_state(id, "a", json!([1])), Err(StateError::NotScalar(_))));
-        registry.set_state(id, "authorized", json!(null)).unwrap();
-        assert_eq!(registry.state(id), State::default());
+        assert!(matches!(set_state(&registry, id, "a", json!([1])), Err(StateError::NotScalar(_))));
+        set_state(&registry, id, "authorized", json!(null)).unwrap();
+        assert_eq!(registry.profile(id), Profile::default());
         registry.remove(id);
-        assert_eq!(registry.set_state(id, "a", json!(1)), Err(StateError::NoSuchConnection));
+        assert_eq!(set_state(&registry, id, "a", json!(1)), Err(StateError::NoSuchConnection));
     }
 
     #[test]
     fn state_is_bounded() {
         let (registry, id) = registry();
         for index in 0..64 {
-            registry.set_state(id, &format!("k{index}"), json!(index)).unwrap();
+            set_state(&registry, id, &format!("k{index}"), json!(index)).unwrap();
         }
-        assert_eq!(registry.set_state(id, "k64", json!(1)), Err(StateError::Full));
-        registry.set_state(id, "k63", json!("again")).unwrap();
-        assert_eq!(registry.set_state(id, "k63", json!("x".repeat(16 * 1024))), Err(StateError::Full));
+        assert_eq!(set_state(&registry, id, "k64", json!(1)), Err(StateError::Full));
+        set_state(&registry, id, "k63", json!("again")).unwrap();
+        assert_eq!(set_state(&registry, id, "k63", json!("x".repeat(16 * 1024))), Err(StateError::Full));
         assert_eq!(registry.state_value(id, "k63"), Some(json!("again")));
+    }
+
+    #[test]
+    fn tags_and_users_are_bounded() {
+        let (registry, id) = registry();
+        let tags = |count: usize| (0..count).map(|index| format!("t{index}")).collect::<Vec<_>>();
+        set_tags(&registry, id, &tags(MAX_TAGS)).unwrap();
+        assert_eq!(set_tags(&registry, id, &tags(MAX_TAGS + 1)), Err(StateError::TooManyTags));
+        assert_eq!(registry.profile(id).tags.len(), MAX_TAGS);
+        set_tags(&registry, id, &["b".into(), "a".into(), "b".into()]).unwrap();
+        assert_eq!(registry.profile(id).tags, ["b", "a"]);
+        for bad in ["", "a\nb", &"x".repeat(129)] {
+            assert_eq!(set_tags(&registry, id, &[bad.to_owned()]), Err(StateError::BadTag));
+            assert_eq!(User::new(bad), Err(StateError::BadUser));
+        }
+        assert_eq!(User::new("a/b"), Err(StateError::BadUser));
+        assert_eq!(User::new("é".repeat(64)).map(|user| user.name().len()), Ok(128));
+    }
+
+    #[test]
+    fn a_patch_changes_everything_or_nothing() {
+        let (registry, id) = registry();
+        let user = User::new("u1").unwrap();
+        let patch = ConnectionPatch {
+            state: vec![("a".into(), json!(1)), ("b".into(), json!(null))],
+            user: Some(Some(user.clone())),
+            tags: Some(vec!["t".into()]),
+        };
+        registry.patch(id, patch.clone()).unwrap();
+        let before = registry.profile(id);
+        assert_eq!((before.user.as_ref(), registry.user_id(id).as_deref()), (Some(&user), Some("u1")));
+        let bad = ConnectionPatch { user: Some(None), tags: Some(vec![String::new()]), ..patch };
+        assert_eq!(registry.patch(id, bad), Err(StateError::BadTag));
+        assert_eq!(registry.profile(id), before);
+        registry.patch(id, ConnectionPatch { user: Some(None), ..Default::default() }).unwrap();
+        assert_eq!((registry.user_id(id), registry.profile(id).tags), (None, vec!["t".to_owned()]));
     }
 }
