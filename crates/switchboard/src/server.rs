@@ -353,6 +353,7 @@ impl Server {
         if let Some(path) = self.socket_file.take() {
             // Somebody may have removed it; then there is nothing to do.
             let _ = std::fs::remove_file(path);
+            self.node.begin_drain();
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::hub::mail::{Delivery, Mail};
 use crate::hub::mailbox::Mailbox;
 use crate::op::Op;
 
-use super::{AddRoomError, BackendError, Broker, Directory, Draft, Pattern, RoomInfo};
+use super::{AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, Pattern, RoomInfo};
 
 /// Rooms, spread over locks by their names.
 #[derive(Debug)]
@@ -223,7 +223,20 @@ impl Directory for MemoryDirectory {
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>> {
         let rooms = self.rooms.of(room);
         let open = rooms.get(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(open.map(|room| RoomInfo { pattern: Arc::clone(&room.pattern) })))
+        Op::Ready(Ok(
+            open.map(|room| RoomInfo { members_count: room.members.len(), pattern: Arc::clone(&room.pattern) })
+        ))
+    }
+
+    fn size(&self) -> Op<Result<DirectorySize, BackendError>> {
+        let mut size = DirectorySize::default();
+        for shard in &self.rooms.shards {
+            for room in lock(shard).values().filter(|room| !room.is_closing) {
+                size.rooms += 1;
+                size.members += room.members.len();
+            }
+        }
+        Op::Ready(Ok(size))
     }
 
     fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>> {

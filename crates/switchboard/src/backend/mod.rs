@@ -76,7 +76,10 @@ pub trait Directory: fmt::Debug + Send + Sync {
     /// Forgets a room, its pattern and its members.
     fn forget(&self, room: &RoomName) -> Op<Result<(), BackendError>>;
 
-    /// A room's pattern, if there is such a room.
+    /// How much there is.
+    fn size(&self) -> Op<Result<DirectorySize, BackendError>>;
+
+    /// A room's pattern and its number of members, if there is such a room.
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>>;
 
     /// Every room, sorted by name.
@@ -106,9 +109,20 @@ pub enum AddRoomError {
     Backend(#[from] BackendError),
 }
 
-/// What is known of a room besides its members.
+/// How much a directory holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectorySize {
+    /// Rooms.
+    pub rooms: usize,
+    /// Members of all rooms together; who is in two rooms counts twice.
+    pub members: usize,
+}
+
+/// What is known of a room besides who its members are.
 #[derive(Clone, Debug)]
 pub struct RoomInfo {
+    /// How many members it has.
+    pub members_count: usize,
     /// Who may join.
     pub pattern: Arc<Pattern>,
 }

@@ -58,6 +58,8 @@ pub struct Hub<L> {
     /// Rooms with gathered messages.
     touched: Vec<u32>,
     gathered_bytes: usize,
+    /// Room messages queued for members since [`Hub::take_delivered`].
+    delivered: u64,
     /// Connections with something to write.
     dirty: Vec<u32>,
     overflowed: Vec<ConnKey>,
@@ -110,6 +112,7 @@ impl<L> Hub<L> {
             room_keys: HashMap::new(),
             touched: Vec::new(),
             gathered_bytes: 0,
+            delivered: 0,
             dirty: Vec::new(),
             overflowed: Vec::new(),
         }
@@ -347,6 +350,12 @@ impl<L> Hub<L> {
         self.gathered_bytes = 0;
     }
 
+    /// How many room messages were queued for members since this was last asked, one for each message and member. What a
+    /// slow consumer's policy drops is among them.
+    pub fn take_delivered(&mut self) -> u64 {
+        std::mem::take(&mut self.delivered)
+    }
+
     /// Hands what was gathered for the rooms of one connection to their members now, so that what is queued for it next
     /// keeps its place.
     pub fn walk_rooms_of(&mut self, key: ConnKey) {
@@ -398,6 +407,8 @@ impl<L> Hub<L> {
             self.mark_dirty(slot);
         }
 
+        self.delivered += (batch.len() * (members.len() - specials.len())) as u64;
+
         for (key, after) in specials {
             let heard: Vec<Delivery> =
                 batch.iter().filter(|delivery| delivery.is_for(worker, key, after)).cloned().collect();
@@ -408,9 +419,11 @@ impl<L> Hub<L> {
                 continue;
             }
             let chunk = Rc::new(Chunk::join(&name, &heard, connection.format));
+            let heard = heard.len() as u64;
             if connection.outbox.push_room(chunk, limits) == Pushed::Overflow {
                 self.overflowed.push(key);
             }
+            self.delivered += heard;
             self.mark_dirty(key.slot);
         }
 

@@ -175,7 +175,8 @@ proptest! {
                 prop_assert_eq!(hub.rooms_of(*key), names);
             }
         }
-        let heard = naive.connections.into_iter().map(|(key, _, heard)| (key, heard)).chain(gone);
+        let heard: Vec<_> = naive.connections.into_iter().map(|(key, _, heard)| (key, heard)).chain(gone).collect();
+        prop_assert_eq!(hub.take_delivered(), heard.iter().map(|(_, heard)| heard.len() as u64).sum::<u64>());
         for (key, heard) in heard {
             let seen = read(written.get(&(key.slot, key.generation)).map_or(&[], Vec::as_slice));
             // Order is promised inside a room, not across rooms.

@@ -27,6 +27,7 @@ impl Calls for Node {
         self.0.registry.insert(caller.facts.id, caller.address, State::from_values(admission.state));
         self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.connections_by_type[caller.facts.kind.index()].fetch_add(1, Ordering::Relaxed);
         tracing::debug!(
             connection = %caller.facts.id, remote = %caller.facts.remote, kind = caller.facts.kind.as_str(),
             "connection opened"
@@ -36,6 +37,7 @@ impl Calls for Node {
     fn closed(&self, caller: &Caller, reason: CloseReason) {
         self.0.registry.remove(caller.facts.id);
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.connections_by_type[caller.facts.kind.index()].fetch_sub(1, Ordering::Relaxed);
         self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
         self.0.closed.notify_one();
         tracing::debug!(connection = %caller.facts.id, reason = reason.as_str(), "connection closed");
@@ -45,6 +47,10 @@ impl Calls for Node {
         self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
         let facts = &caller.facts;
         tracing::debug!(connection = %facts.id, remote = %facts.remote, reason = reason.as_str(), "connection not let in");
+    }
+
+    fn delivered(&self, count: u64) {
+        self.0.counters.delivered.fetch_add(count, Ordering::Relaxed);
     }
 
     fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>> {

@@ -454,7 +454,7 @@ impl Node {
 }
 
 /// The name of a room that may exist.
-fn existing_name(room: &str) -> Result<RoomName, CallError> {
+pub(super) fn existing_name(room: &str) -> Result<RoomName, CallError> {
     RoomName::parse(room).map_err(|_| CallError::NoSuchRoom)
 }
 

@@ -17,7 +17,7 @@ use crate::webhook::{Document, Failure, Hook, HookFigures, LeaveReports, Refusal
 
 use super::Node;
 use super::hooks::Saying;
-use super::registry::State;
+use super::profile::State;
 
 /// The hooks over HTTP that are on.
 #[derive(Debug)]

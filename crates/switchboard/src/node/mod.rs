@@ -1,6 +1,6 @@
 //! The node: everything that may be asked, in one place.
 //!
-//! [`Node`] is what faces, embedders and later the admin API use alike: rooms and members (`chat`), connections and
+//! [`Node`] is what faces, embedders and the admin API use alike: rooms and members (`chat`), connections and
 //! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]), what a backend decides over HTTP (`gate`).
 //! Workers reach it through their own trait,
 //! implemented in `calls`.
@@ -11,16 +11,17 @@ pub mod connection;
 mod files;
 mod gate;
 pub mod hooks;
+mod pages;
 mod profile;
 mod registry;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
-use switchboard_proto::call::CallError;
+use switchboard_proto::call::{CallError, ConnectionType};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Event;
 use switchboard_proto::face::ConnFacts;
@@ -29,11 +30,12 @@ use switchboard_proto::json::RawJson;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 pub use chat::{MockConnection, Reauthentication, Speaker};
+pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError, User};
 
 use crate::action::Actions;
 use crate::action::cache::Cache;
-use crate::backend::{Broker, Directory};
+use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
 use crate::config::Config;
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
@@ -41,6 +43,7 @@ use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
 use crate::webhook::Webhooks;
 
+use chat::unavailable;
 use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
 use gate::Gate;
@@ -73,6 +76,7 @@ struct Inner {
     counters: Counters,
     /// A connection has ended.
     closed: Notify,
+    is_draining: AtomicBool,
     started: Instant,
     runtime: tokio::runtime::Handle,
 }
@@ -89,7 +93,9 @@ struct NodeSettings {
 struct Counters {
     accepted: AtomicU64,
     connections: AtomicUsize,
+    connections_by_type: [AtomicUsize; ConnectionType::ALL.len()],
     published: AtomicU64,
+    delivered: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
@@ -100,10 +106,30 @@ pub struct Figures {
     pub accepted: u64,
     /// Connections open now.
     pub connections: usize,
+    /// Those of each type, in the order of [`ConnectionType::ALL`].
+    pub connections_by_type: [usize; ConnectionType::ALL.len()],
     /// Room messages numbered since the start.
     pub published: u64,
+    /// Room messages queued for members of this node since the start: one for each message and member.
+    pub delivered: u64,
     /// Connections ended since the start, by reason, in the order of [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
+}
+
+/// Why a node should not be sent new clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// It stops as planned.
+    Draining,
+}
+
+impl NotReady {
+    /// The word for it in the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+        }
+    }
 }
 
 impl fmt::Debug for Node {
@@ -146,6 +172,7 @@ impl Node {
             rooms_changing: Mutex::default(),
             counters: Counters::default(),
             closed: Notify::new(),
+            is_draining: AtomicBool::new(false),
             started: Instant::now(),
             runtime,
         }))
@@ -183,9 +210,32 @@ impl Node {
         Figures {
             accepted: load(&counters.accepted),
             connections: counters.connections.load(Ordering::Relaxed),
+            connections_by_type: std::array::from_fn(|index| {
+                counters.connections_by_type[index].load(Ordering::Relaxed)
+            }),
             published: load(&counters.published),
+            delivered: load(&counters.delivered),
             closed: std::array::from_fn(|index| load(&counters.closed[index])),
         }
+    }
+
+    /// How many rooms there are, and how many members they have.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`].
+    pub async fn directory_size(&self) -> Result<DirectorySize, CallError> {
+        self.0.directory.size().await.map_err(unavailable)
+    }
+
+    /// Why it should not be sent new clients; empty: it is ready.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        if self.0.is_draining.load(Ordering::Relaxed) { vec![NotReady::Draining] } else { Vec::new() }
+    }
+
+    /// Says that the planned stop has begun.
+    pub(crate) fn begin_drain(&self) {
+        self.0.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// The ids of every connection of this node, in no order.
@@ -203,6 +253,25 @@ impl Node {
         let Inspection { facts, rooms, outbox_bytes } = self.ask(address, Ask::Inspect).await?;
         let handle = ConnectionHandle { facts, address, node: self.clone() };
         Ok(ConnectionInfo { handle, rooms, outbox_bytes })
+    }
+
+    /// What is known of these connections, without those that have ended. All workers are asked before the first is
+    /// waited for.
+    async fn inspect(&self, ids: &[ConnId]) -> Vec<ConnectionInfo> {
+        let mut asked = Vec::with_capacity(ids.len());
+        for address in ids.iter().filter_map(|id| self.0.registry.locate(*id)) {
+            let (reply, answer) = reply();
+            self.0.workers[usize::from(address.worker)].push(Mail::Ask(Ask::Inspect(address.key, reply))).await;
+            asked.push((address, answer));
+        }
+        let mut found = Vec::with_capacity(asked.len());
+        for (address, answer) in asked {
+            if let Ok(Inspection { facts, rooms, outbox_bytes }) = answer.await {
+                let handle = ConnectionHandle { facts, address, node: self.clone() };
+                found.push(ConnectionInfo { handle, rooms, outbox_bytes });
+            }
+        }
+        found
     }
 
     /// Sends one client a message, as it is (`connection.sendMessage`). When this returns the message waits in the
@@ -276,6 +345,10 @@ impl Node {
             "user" => self.0.registry.user_id(facts.id).map(Value::from),
             name => self.0.registry.state_value(facts.id, name),
         }
+    }
+
+    fn directory(&self) -> &dyn Directory {
+        &*self.0.directory
     }
 
     fn registry(&self) -> &Registry {

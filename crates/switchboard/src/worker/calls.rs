@@ -40,6 +40,9 @@ pub(crate) trait Calls: Send + Sync {
     /// A connection has ended that was never let in.
     fn turned_away(&self, caller: &Caller, reason: CloseReason);
 
+    /// So many room messages were queued for members, one for each message and member, since this was last said.
+    fn delivered(&self, count: u64);
+
     /// The node's part of a join: the room exists, the connection may, the backend knows. The result is the number after
     /// which the connection hears the room.
     fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>>;

@@ -220,6 +220,11 @@ impl Worker {
         self.take_mail();
         self.run_deadlines();
         self.hub.fan_out();
+        // Once a turn, not once a delivery: all workers count in one place.
+        match self.hub.take_delivered() {
+            0 => {}
+            count => self.calls.delivered(count),
+        }
         for key in self.hub.take_overflowed() {
             self.cut_off(key, CloseReason::SlowConsumer);
         }

@@ -37,6 +37,8 @@ impl Calls for SlowNode {
         }
     }
 
+    fn delivered(&self, _: u64) {}
+
     fn opened(&self, _: &Caller, _: Admission) {
         self.heard.lock().unwrap().push("opened");
     }

@@ -1,0 +1,124 @@
+//! Lists in pages, for whoever must not hold all of a list at once.
+
+use std::sync::Arc;
+
+use switchboard_proto::call::{CallError, RoomStatus};
+use switchboard_proto::id::{ConnId, RoomName};
+
+use crate::backend::Pattern;
+
+use super::Node;
+use super::chat::{existing_name, unavailable};
+use super::connection::ConnectionInfo;
+
+/// Part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T, K> {
+    /// What is in it, in the order of the keys.
+    pub items: Vec<T>,
+    /// The key behind which the next page begins; `None`: there is nothing more.
+    pub next: Option<K>,
+}
+
+/// A room without the names of its members.
+#[derive(Clone, Debug)]
+pub struct RoomSummary {
+    /// Which room.
+    pub room: RoomName,
+    /// How many members it has.
+    pub members_count: usize,
+    /// Who may join.
+    pub pattern: Arc<Pattern>,
+}
+
+/// A room, its members and who may join.
+#[derive(Clone, Debug)]
+pub struct RoomDetails {
+    /// Which room, and who is inside.
+    pub status: RoomStatus,
+    /// Who may join.
+    pub pattern: Arc<Pattern>,
+}
+
+impl Node {
+    /// At most `limit` connections of this node, in the order of their ids, beginning behind `after`. Who stays connected
+    /// while the pages are read is on exactly one of them.
+    pub async fn page_of_connections(&self, after: Option<ConnId>, limit: usize) -> Page<ConnectionInfo, ConnId> {
+        let mut ids = self.connection_ids();
+        ids.retain(|id| after.is_none_or(|after| *id > after));
+        let next = cut(&mut ids, limit);
+        Page { items: self.inspect(&ids).await, next }
+    }
+
+    /// At most `limit` rooms, in the order of their names, beginning behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`].
+    pub async fn page_of_rooms(
+        &self,
+        after: Option<&RoomName>,
+        limit: usize,
+    ) -> Result<Page<RoomSummary, RoomName>, CallError> {
+        let mut names = self.rooms().await?;
+        names.retain(|name| after.is_none_or(|after| name > after));
+        let next = cut(&mut names, limit);
+        let mut items = Vec::with_capacity(names.len());
+        for room in names {
+            // It may have been destroyed meanwhile.
+            if let Some(info) = self.directory().room(&room).await.map_err(unavailable)? {
+                items.push(RoomSummary { room, members_count: info.members_count, pattern: info.pattern });
+            }
+        }
+        Ok(Page { items, next })
+    }
+
+    /// A room, its members and who may join.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchRoom`].
+    pub async fn room_details(&self, room: &str) -> Result<RoomDetails, CallError> {
+        let name = existing_name(room)?;
+        let info = self.directory().room(&name).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        Ok(RoomDetails { status: self.status_of(name).await?, pattern: info.pattern })
+    }
+}
+
+/// Sorts, keeps the first `limit` and says behind which of them more would follow.
+fn cut<K: Ord + Clone>(keys: &mut Vec<K>, limit: usize) -> Option<K> {
+    let has_more = keys.len() > limit;
+    if has_more && limit > 0 {
+        // All that comes first is in front then, in no order yet.
+        keys.select_nth_unstable(limit);
+    }
+    keys.truncate(limit);
+    keys.sort_unstable();
+    if has_more { keys.last().cloned() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn pages_follow_one_another_without_gap_or_overlap() {
+        let all: Vec<u32> = (0..10).map(|index| index * 7 % 10).collect();
+        for limit in 1..=11 {
+            let mut seen = Vec::new();
+            let mut after = None;
+            loop {
+                let mut keys: Vec<u32> =
+                    all.iter().copied().filter(|key| after.is_none_or(|after| *key > after)).collect();
+                after = cut(&mut keys, limit);
+                assert!(keys.len() <= limit);
+                seen.extend(keys);
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (0..10).collect::<Vec<_>>(), "{limit}");
+        }
+        assert_eq!(cut(&mut vec![1, 2], 0), None);
+    }
+}
