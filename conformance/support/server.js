@@ -38,14 +38,14 @@ export async function run (words) {
 /**
  * Starts a server with these settings and waits for its ready line.
  *
- * It listens on a free port of the loopback address unless the settings say otherwise, and its working directory is an
+ * It listens on a free port of the loopback address, without admin API, unless the settings say otherwise, and its working directory is an
  * empty folder, so no configuration file of the caller reaches it.
  */
 export async function startServer (settings = {}) {
   const folder = temporaryFolder()
   mkdirSync(join(folder.path, 'public'))
   for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder.path, 'public', name), content)
-  const all = { 'servers.socket.bind': '127.0.0.1', 'servers.socket.port': 0, ...settings }
+  const all = { 'servers.socket.bind': '127.0.0.1', 'servers.socket.port': 0, 'admin.enabled': false, ...settings }
   const words = Object.entries(all).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const server = launch(['serve', ...words], folder.path)
   let host, port
@@ -59,6 +59,8 @@ export async function startServer (settings = {}) {
   return {
     host,
     port: Number(port),
+    /** Where the admin API listens, if it does. */
+    admin: / admin=(\S+)/.exec(server.stdout)?.[1],
     /** Waits until it has logged this. */
     logged: (pattern) => within(`${pattern} in the log`, new Promise((resolve) => {
       const look = () => pattern.test(server.stderr) && resolve()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $ cargo run --example custom_action
-//! switchboard ready socket=127.0.0.1:5000
+//! switchboard ready socket=127.0.0.1:5000 admin=127.0.0.1:9090
 //! ```
 //!
 //! In a second window, an action with checked inputs. Params stick to the connection:

@@ -15,13 +15,15 @@
 //! # }
 //! ```
 //!
-//! Read in this order: [`server`] starts and stops, [`node`] is everything that may be asked, [`action`] is what the
+//! Read in this order: [`server`] starts and stops, [`node`] is everything that may be asked, [`admin`] asks it over HTTP, [`action`] is what the
 //! application answers, [`hub`] is where messages meet connections, `worker` is the loop that drives it, [`backend`] is what
 //! nodes share. The wire is in the crate `switchboard-proto`.
 
 #![forbid(unsafe_code)]
 
 pub mod server;
+
+pub mod admin;
 
 pub mod action;
 pub mod node;

@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::action::{Action, ActionExists, Actions, Middleware, builtin, remote};
+use crate::admin;
 use crate::backend::Pattern;
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
 use crate::config::{self, Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
-use crate::net::listen::{Bound, ListenAddress, bind};
+use crate::net::listen::{Bound, ListenAddress, bind, bind_admin};
 use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
 use crate::node::{Node, Parts};
 use crate::op::catch;
@@ -38,8 +39,10 @@ pub enum StartError {
     #[error(transparent)]
     Action(#[from] ActionExists),
     /// A listener could not be bound.
-    #[error("servers.socket cannot listen on {address}: {error}{remedy}")]
+    #[error("{listener} cannot listen on {address}: {error}{remedy}")]
     Bind {
+        /// Its section of the configuration.
+        listener: &'static str,
         /// Where.
         address: String,
         /// What the system said.
@@ -176,6 +179,7 @@ impl ServerBuilder {
             certificates: certificates.clone(),
             tls: socket.tls.clone(),
             drain_timeout: config.node.drain_timeout,
+            admin: None,
             failures: mpsc::channel(1).1,
         };
         let mut listeners = Vec::new();
@@ -208,6 +212,15 @@ impl ServerBuilder {
                     server.acceptors.push(runtime.spawn(running).abort_handle());
                 }
             }
+        }
+
+        if config.admin.enabled {
+            let (listener, address) = bind_admin(&config.admin).map_err(|error| admin_bind_error(&config, error))?;
+            if !address.ip().to_canonical().is_loopback() {
+                tracing::warn!(%address, "the admin API can be reached from other machines and is not encrypted");
+            }
+            server.addresses.admin = Some(address);
+            server.admin = Some(admin::start(listener, &config, node.clone())?);
         }
 
         let (failed, failures) = mpsc::channel(count);
@@ -257,6 +270,8 @@ fn spawn_worker(
 pub struct Addresses {
     /// The line protocol.
     pub socket: Option<ListenAddress>,
+    /// The admin API.
+    pub admin: Option<SocketAddr>,
 }
 
 /// A running server. Dropping it ends everything at once; [`Server::stop`] ends it as planned.
@@ -271,6 +286,7 @@ pub struct Server {
     certificates: Option<Arc<Certificates>>,
     tls: config::Tls,
     drain_timeout: Duration,
+    admin: Option<admin::Running>,
     failures: mpsc::Receiver<String>,
 }
 
@@ -303,6 +319,9 @@ impl Server {
         if let Some(socket) = &self.addresses.socket {
             line.push_str(&format!(" socket={socket}"));
         }
+        if let Some(admin) = &self.addresses.admin {
+            line.push_str(&format!(" admin={admin}"));
+        }
         line
     }
 
@@ -328,8 +347,9 @@ impl Server {
 
     /// Ends the server as planned: nobody is accepted any more; who has nothing pending is told and closed, the others when
     /// their pending actions are answered, at the latest after `servers.socket.shutdown_wait`; whatever is left after
-    /// `node.drain_timeout` is closed.
+    /// `node.drain_timeout` is closed. The admin API answers until then, and says that the node is not ready.
     pub async fn stop(mut self) {
+        self.node.begin_drain();
         self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
         // Now, not at the end: by then the file may be that of a server that has taken over.
         self.remove_socket_file();
@@ -338,6 +358,9 @@ impl Server {
         if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, self.node.emptied()).await.is_err()
         {
             tracing::warn!(open = self.node.figures().connections, "not every connection ended in time");
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop().await;
         }
         self.node.tell_all(|| Ask::Stop).await;
         let threads = std::mem::take(&mut self.threads);
@@ -353,7 +376,6 @@ impl Server {
         if let Some(path) = self.socket_file.take() {
             // Somebody may have removed it; then there is nothing to do.
             let _ = std::fs::remove_file(path);
-            self.node.begin_drain();
         }
     }
 }
@@ -403,7 +425,20 @@ fn bind_error(config: &Config, error: io::Error) -> StartError {
         io::ErrorKind::NotFound => "; the folder of servers.socket.path does not exist",
         _ => "",
     };
-    StartError::Bind { address, error, remedy }
+    StartError::Bind { listener: "servers.socket", address, error, remedy }
+}
+
+fn admin_bind_error(config: &Config, error: io::Error) -> StartError {
+    let address = format!("{} port {}", config.admin.bind, config.admin.port);
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there: stop it, set admin.port, or admin.enabled = false"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need more rights",
+        io::ErrorKind::AddrNotAvailable => "; admin.bind is no address of this machine",
+        _ => "",
+    };
+    StartError::Bind { listener: "admin", address, error, remedy }
 }
 
 /// Raises the limit of open files as far as the system lets this process. For programs; a library leaves it alone.

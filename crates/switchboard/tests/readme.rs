@@ -5,11 +5,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use switchboard::config::Secret;
 use switchboard::{Config, Server};
 
-use dialogue::{Windows, blocks};
+use dialogue::{Windows, all_blocks, blocks, is_of_shell};
+use shell::Shell;
 
 mod dialogue;
+#[path = "dialogue/shell.rs"]
+mod shell;
 
 const README: &str = include_str!("../../../README.md");
 
@@ -19,6 +23,7 @@ fn with_server(play: impl FnOnce(&mut Windows)) {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.admin.enabled = false;
     let server = runtime.block_on(Server::builder(config).start()).unwrap();
     let address = server.addresses().socket.as_ref().and_then(|address| address.tcp()).unwrap();
     let mut windows = Windows::new(address);
@@ -32,6 +37,37 @@ fn the_dialogues_of_the_readme_are_true() {
     let blocks = blocks(README);
     assert_eq!(blocks.len(), 2, "a dialogue more or less: is this test still right?");
     with_server(|windows| blocks.iter().for_each(|block| windows.play(block)));
+}
+
+#[test]
+fn the_dialogues_of_the_admin_guide_are_true() {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    let page = include_str!("../../../docs/guide/admin.md");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = Config::default();
+    config.servers.socket.bind = "127.0.0.1".to_owned();
+    config.servers.socket.port = 0;
+    config.admin.port = 0;
+    config.admin.token = Secret::new(TOKEN);
+    let server = runtime.block_on(Server::builder(config).start()).unwrap();
+    let admin = server.addresses().admin.unwrap().to_string();
+    let mut windows = Windows::new(server.socket_addr().unwrap());
+    let mut shell = Shell::new(&[("localhost:9090", &admin), ("$(cat admin.token)", TOKEN)]);
+    let function =
+        page.split("```").find(|block| block.contains("admin() {")).and_then(|block| block.strip_prefix("sh\n"));
+    shell.run(function.expect("the page defines it"));
+
+    let blocks: Vec<String> = all_blocks(page).into_iter().filter(|block| !block.starts_with("WARN ")).collect();
+    assert!(blocks.len() > 10, "the page has dialogues");
+    for block in &blocks {
+        if is_of_shell(block) {
+            shell.play(block);
+        } else {
+            windows.play(block);
+        }
+    }
+    windows.quit();
+    runtime.block_on(server.stop());
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn scratch() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
+    "admin.enabled=false",
     "servers.socket.bind=127.0.0.1",
     "servers.socket.port=0",
     "node.workers=1",

@@ -30,7 +30,8 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
 }
 
 /// Commands, the Debian packages that bring them, and the step that needs them.
-const COMMANDS: [(&str, &str, Step); 4] = [
+const COMMANDS: [(&str, &str, Step); 5] = [
+    ("curl", "curl", Step::Test),
     ("node", "nodejs", Step::Conformance),
     ("npm", "npm", Step::Conformance),
     ("openssl", "openssl", Step::Conformance),
@@ -126,8 +127,8 @@ mod tests {
     fn packages_are_named_for_the_commands_that_are_missing() {
         assert_eq!(missing_packages(&Step::ALL, |_| false), [""; 0]);
         assert_eq!(missing_packages(&Step::ALL, |command| command == "node"), ["nodejs"]);
-        assert_eq!(missing_packages(&Step::ALL, |_| true), ["nodejs", "npm", "openssl", "python3"]);
-        assert_eq!(missing_packages(&[Step::Test], |_| true), ["python3"]);
+        assert_eq!(missing_packages(&Step::ALL, |_| true), ["curl", "nodejs", "npm", "openssl", "python3"]);
+        assert_eq!(missing_packages(&[Step::Test], |_| true), ["curl", "python3"]);
         assert!(is_command("sh") && !is_command("no-such-command"));
     }
 

@@ -39,6 +39,6 @@ pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
 pub use secret::Secret;
 pub use settings::{
-    ActionHook, Actions, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook, Limits, Log, LogFormat, Node,
-    Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebSocketServer,
+    ActionHook, Actions, Admin, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook, Limits, Log, LogFormat,
+    Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebSocketServer,
 };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::load::Loaded;
-use super::secret::SecretText;
+use super::secret::Secret;
 use super::section::Section;
 use super::settings::Config;
 
@@ -77,8 +77,8 @@ pub fn example() -> String {
     file
 }
 
-/// The effective values as TOML, each with its origin: the text of `config show`. Loading it gives the same values, but for
-/// secrets, which are not shown.
+/// The effective values as TOML, each with its origin: the text of `config show`. Loading it gives the same values,
+/// but for secrets, which are not shown.
 pub fn show(loaded: &Loaded) -> String {
     let mut file = String::new();
     let mut last_header = String::new();
@@ -94,7 +94,7 @@ pub fn show(loaded: &Loaded) -> String {
         let unused = key.path == "servers.socket.port" && loaded.config.servers.socket.path.is_some();
         let value = slot.write();
         // What stands in a secret's place is no value.
-        let mark = if unused || value == SecretText::HIDDEN { "#" } else { "" };
+        let mark = if unused || value == Secret::HIDDEN { "#" } else { "" };
         push(&mut file, format_args!("{mark}{name} = {value} # {}\n", loaded.origins.of(key.path)));
     });
     file

@@ -12,6 +12,9 @@ use super::section::{Kind, Mismatch};
 pub struct Secret(String);
 
 impl Secret {
+    /// What stands in a secret's place; not TOML, so that nobody takes it for the value.
+    pub(super) const HIDDEN: &str = "(hidden)";
+
     /// Keeps a text secret; empty: not set.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -30,47 +33,62 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_set() { SecretText::HIDDEN } else { "(not set)" })
+        f.write_str(if self.is_set() { Self::HIDDEN } else { "(not set)" })
     }
 }
 
-/// A secret text, long enough not to be guessed, or empty.
-pub(super) struct SecretText;
+/// A secret text, or empty for none.
+#[derive(Clone, Copy)]
+pub(super) enum SecretText {
+    /// Long enough not to be guessed.
+    Key,
+    /// Fits into an HTTP header.
+    Token,
+}
 
 impl SecretText {
-    /// What stands in a secret's place; not TOML, so that nobody takes it for the value.
-    pub(super) const HIDDEN: &str = "(hidden)";
-    const SHORTEST: usize = 16;
-    const EXPECTED: &str = "a text of at least 16 bytes";
+    const SHORTEST_KEY: usize = 16;
+    const LONGEST_TOKEN: usize = 1024;
+
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Key => "at least 16 bytes",
+            Self::Token => "at most 1024 visible ASCII characters without spaces",
+        }
+    }
 
     /// What was found is not shown: it may be the secret, misspelt.
-    fn refuse() -> Vec<Mismatch> {
-        let text = format!("expected {}", Self::EXPECTED);
+    fn refuse(self) -> Vec<Mismatch> {
+        let text = format!("expected a text of {}", self.expected());
         vec![Mismatch { inside: String::new(), span: None, text, found: None }]
     }
 
-    fn allows(text: &str) -> bool {
-        text.is_empty() || text.len() >= Self::SHORTEST
+    fn allows(self, text: &str) -> bool {
+        text.is_empty()
+            || match self {
+                Self::Key => text.len() >= Self::SHORTEST_KEY,
+                Self::Token => text.len() <= Self::LONGEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()),
+            }
     }
 }
 
 impl Kind<Secret> for SecretText {
     fn type_name(&self) -> String {
-        "secret of at least 16 bytes, or empty for none".into()
+        format!("secret of {}, or empty for none", self.expected())
     }
 
     fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<Secret, Vec<Mismatch>> {
         match value.get_ref() {
-            DeValue::String(text) if Self::allows(text) => Ok(Secret::new(text.as_ref())),
-            _ => Err(Self::refuse()),
+            DeValue::String(text) if self.allows(text) => Ok(Secret::new(text.as_ref())),
+            _ => Err(self.refuse()),
         }
     }
 
     fn write(&self, value: &Secret) -> String {
-        if value.is_set() { Self::HIDDEN.into() } else { "\"\"".into() }
+        if value.is_set() { Secret::HIDDEN.into() } else { "\"\"".into() }
     }
 
     fn check(&self, value: &Secret) -> Vec<Mismatch> {
-        if Self::allows(value.reveal()) { Vec::new() } else { Self::refuse() }
+        if self.allows(value.reveal()) { Vec::new() } else { self.refuse() }
     }
 }

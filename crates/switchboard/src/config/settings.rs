@@ -32,6 +32,8 @@ settings! {
             log: Log,
             /// The listeners.
             servers: Servers,
+            /// The API for operators, over HTTP.
+            admin: Admin,
             /// What connections may ask the server to do.
             actions: Actions,
             /// Bounds for memory and work, each with a consequence when it is reached.
@@ -192,6 +194,43 @@ settings! {
 }
 
 settings! {
+    /// The API for operators, over HTTP: rooms, members, connections, figures. See docs/guide/admin.md.
+    pub struct Admin {
+        keys {
+            /// Whether the server listens for the admin API.
+            enabled: bool = true, Switch;
+            /// Address to listen on. Whoever can reach it may try tokens, and it is not encrypted: beyond this machine put
+            /// a proxy with TLS in front.
+            bind: String = "127.0.0.1".into(), Text::such_that("IP address such as \"127.0.0.1\" or \"::1\"", is_ip_address);
+            /// TCP port to listen on; 0: a free one, which the ready line names.
+            port: u16 = 9090, Whole::range(0, 65_535);
+            /// What clients must send as `Authorization: Bearer TOKEN`; empty: a random one is made at each start and
+            /// written to the log once. The command line is visible to others: use
+            /// `SWITCHBOARD__ADMIN__TOKEN_FILE`.
+            token: Secret = Secret::default(), SecretText::Token;
+            /// Connections of this listener at the same time; never off.
+            max_connections: usize = 32, Whole::range(1, 10_000), reached "further ones wait in the kernel";
+            /// Time that a client has for the head of a request, from the end of the one before.
+            header_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
+            /// Lines in the head of a request; never off.
+            max_headers: usize = 64, Whole::range(8, 1000), reached "the request is answered with 431";
+            /// Bytes of the head of a request; never off.
+            max_header_bytes: usize = 16 * KIB, Size::range(8 * KIB, 16 * MIB),
+                reached "the request is answered with 431";
+            /// Bytes of the body of a request.
+            max_body_bytes: usize = MIB, Size::any(), reached "the request is answered with 413, `too_large`";
+            /// Time that a client has for the body of a request.
+            body_timeout: Duration = Duration::from_secs(10), Span::any(),
+                reached "the request is answered with 408, `timed_out`, and the connection is closed";
+            /// Requests with a wrong token, or none, from one address in a second.
+            failures_per_address: u32 = 50, Whole::any(),
+                reached "whatever else comes from that address in that second, probes excepted, is answered with 429, `rate_limited`";
+        }
+        sections {}
+    }
+}
+
+settings! {
     /// What connections may ask the server to do.
     pub struct Actions {
         keys {
@@ -296,7 +335,7 @@ settings! {
         keys {
             /// Key with which requests are signed (HMAC-SHA256), so that a backend can tell them from anybody else's; needed
             /// as soon as there is a URL. Never shown again.
-            secret: Secret = Secret::default(), SecretText;
+            secret: Secret = Secret::default(), SecretText::Key;
             /// Time that a question may take, from the wish to ask to the last byte of the answer.
             timeout: Duration = Duration::from_secs(2), Span::range(Duration::from_millis(1), LONGEST_ANSWER),
                 reached "`on_failure` of the hook decides; an action of a backend fails with `unavailable`";

@@ -66,7 +66,7 @@ fn setting_refused(setting: &str) -> String {
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
-    let Config { node, log, servers, actions, limits, rooms, files, hooks } = loaded.config;
+    let Config { node, log, servers, admin, actions, limits, rooms, files, hooks } = loaded.config;
     let socket = servers.socket;
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
@@ -77,6 +77,11 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((socket.keepalive, socket.shutdown_wait), (Duration::from_secs(30), Duration::from_secs(5)));
     assert_eq!(socket.welcome_message, "Hello! Welcome to the actionhero api");
     assert_eq!((socket.goodbye_message.as_str(), socket.delimiter.as_str()), ("Bye!", "\n"));
+    assert_eq!(
+        (admin.enabled, admin.bind.as_str(), admin.port, admin.token.is_set()),
+        (true, "127.0.0.1", 9090, false)
+    );
+    assert_eq!((admin.max_body_bytes, admin.max_header_bytes, admin.max_headers), (1_048_576, 16_384, 64));
     assert_eq!(actions.pending_max, 5);
     assert_eq!((limits.max_outbox_bytes, limits.slow_consumer), (1_048_576, SlowConsumer::Close));
     assert_eq!((limits.max_rooms, limits.max_rooms_per_connection), (0, 1000));
@@ -176,7 +181,7 @@ fn a_broken_line_is_told_once_and_hides_nothing_else() {
 
 #[test]
 fn keys_of_features_that_do_not_exist_are_unknown() {
-    for key in ["admin.port", "backend.kind", "commands.timeout", "node.data_dir"] {
+    for key in ["backend.kind", "commands.timeout", "node.data_dir"] {
         let error = setting_refused(&format!("{key}=1"));
         assert!(error.starts_with(&format!("--set: {key}: unknown key")), "{error}");
     }

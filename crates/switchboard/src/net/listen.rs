@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use crate::config::SocketServer;
+use crate::config::{Admin, SocketServer};
 
 /// A bound listener, not blocking.
 #[derive(Debug)]
@@ -64,6 +64,21 @@ pub fn bind(config: &SocketServer) -> io::Result<(Bound, ListenAddress)> {
             Ok((Bound::Tcp(listener), ListenAddress::Tcp(address)))
         }
     }
+}
+
+/// Binds the admin API's listener, not blocking.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn bind_admin(config: &Admin) -> io::Result<(TcpListener, SocketAddr)> {
+    // Operators are few. A peer that vanished, or does not read its answer, frees its place after some 75 seconds.
+    const KEEPALIVE: Duration = Duration::from_secs(30);
+    const BACKLOG: u16 = 128;
+    let ip: IpAddr = config.bind.parse().map_err(|_| io::Error::other("not an IP address"))?;
+    let listener = bind_tcp(SocketAddr::new(ip, config.port), KEEPALIVE, BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// Options are set on the listener: Linux hands them on to every accepted socket.

@@ -9,7 +9,7 @@ use switchboard_proto::id::ConnId;
 
 use crate::hub::mail::Address;
 
-use super::profile::{ConnectionPatch, Profile, StateError};
+use super::profile::{ConnectionPatch, Profile, State, StateError};
 
 /// Every connection of this node, by its id.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl Registry {
     pub(super) fn insert(&self, id: ConnId, address: Address, state: State) {
         let mut shard = self.shard(id);
         shard.addresses.insert(id, address);
-        if !state.values.is_empty() {
-            shard.states.insert(id, state);
+        if !state.is_empty() {
+            shard.profiles.insert(id, Profile { state, ..Profile::default() });
         }
     }
 
@@ -123,7 +123,7 @@ impl Hasher for IdHasher {
 mod tests {
     use super::*;
     use crate::hub::mail::ConnKey;
-    use crate::node::profile::{MAX_TAGS, State, User};
+    use crate::node::profile::{MAX_TAGS, User};
     use serde_json::json;
 
     fn registry() -> (Registry, ConnId) {

@@ -18,6 +18,18 @@ use std::time::Duration;
 
 /// The blocks of a page that are marked `text`, in order, without those that begin with a command of the shell.
 pub(crate) fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = all_blocks(page);
+    blocks.retain(|block| !is_of_shell(block));
+    blocks
+}
+
+/// Whether a block begins with a command of the shell.
+pub(crate) fn is_of_shell(block: &str) -> bool {
+    block.starts_with("$ ") && !block.starts_with("$ telnet")
+}
+
+/// All blocks of a page that are marked `text`, in order.
+pub(crate) fn all_blocks(page: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -27,7 +39,6 @@ pub(crate) fn blocks(page: &str) -> Vec<String> {
             lines.by_ref().find(|line| *line == "```");
         }
     }
-    blocks.retain(|block: &String| !block.starts_with("$ ") || block.starts_with("$ telnet"));
     blocks
 }
 
@@ -110,7 +121,7 @@ fn split(line: &str) -> (&str, char, &str) {
 }
 
 /// Whether `said` is `written`, with something short in place of each `…`.
-fn is_as_written(said: &str, written: &str) -> bool {
+pub(crate) fn is_as_written(said: &str, written: &str) -> bool {
     match written.split_once('…') {
         None => said == written,
         Some((before, after)) => said.strip_prefix(before).is_some_and(|rest| {

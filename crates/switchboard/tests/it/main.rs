@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod actions;
+mod admin;
+mod admin_faults;
 mod compat;
 mod drain;
 mod faults;

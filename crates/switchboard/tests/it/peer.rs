@@ -50,6 +50,7 @@ pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.admin.enabled = false;
     config.node.workers = 2;
     config
 }

@@ -17,7 +17,8 @@ use switchboard_testkit::certs::Authority;
 use super::peer::{DEADLINE, Folder, Peer, eventually, within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
-const LOOPBACK: [&str; 4] = ["--set", "servers.socket.bind=127.0.0.1", "--set", "servers.socket.port=0"];
+const LOOPBACK: [&str; 6] =
+    ["--set", "servers.socket.bind=127.0.0.1", "--set", "servers.socket.port=0", "--set", "admin.enabled=false"];
 
 /// The program, serving in a process of its own; killed when it is dropped.
 pub(crate) struct Program {
@@ -25,14 +26,21 @@ pub(crate) struct Program {
     stdout: BufReader<ChildStdout>,
     /// What is behind `socket=` in the ready line.
     socket: String,
+    /// What is behind `admin=`.
+    admin: Option<String>,
     /// Standard error, and the folder that it runs in.
     folder: Folder,
 }
 
 impl Program {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// With these variables of the environment.
+    pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(LOOPBACK).args(arguments);
+        command.args(LOOPBACK).args(arguments).envs(environment.iter().copied());
         Self::run(command)
     }
 
@@ -56,11 +64,26 @@ impl Program {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let Some(socket) = line.trim_end().strip_prefix("switchboard ready socket=").map(str::to_owned) else {
+        let Some(addresses) = line.trim_end().strip_prefix("switchboard ready socket=") else {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             panic!("instead of the ready line: {line:?}; the log: {log}");
         };
-        Self { child, stdout, socket, folder }
+        let (socket, admin) = match addresses.split_once(" admin=") {
+            Some((socket, admin)) => (socket.to_owned(), Some(admin.to_owned())),
+            None => (addresses.to_owned(), None),
+        };
+        Self { child, stdout, socket, admin, folder }
+    }
+
+    /// Where the admin API listens.
+    #[track_caller]
+    pub(crate) fn admin(&self) -> &str {
+        self.admin.as_deref().expect("admin.enabled is set")
+    }
+
+    /// The folder that it runs in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -91,7 +114,7 @@ impl Program {
         status.unwrap()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap()
     }
 }
@@ -106,7 +129,7 @@ impl Drop for Program {
 
 /// Runs the program to its end in `folder`.
 #[track_caller]
-fn output(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+pub(crate) fn output(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).envs(environment.iter().copied());
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -285,7 +308,9 @@ fn a_unix_socket_is_named_in_the_ready_line_and_removed_at_the_end() {
     let folder = Folder::new();
     let path = folder.join("s.sock");
     let mut command = Command::new(PROGRAM);
-    command.arg("serve").arg("--set").arg(format!("servers.socket.path={}", path.display()));
+    command
+        .args(["serve", "--set", "admin.enabled=false", "--set"])
+        .arg(format!("servers.socket.path={}", path.display()));
     let mut program = Program::run(command);
     assert_eq!(program.socket, format!("unix:{}", path.display()));
     let mut peer = Peer::over_unix(UnixStream::connect(&path).unwrap());
@@ -439,7 +464,7 @@ fn a_closed_standard_output_is_no_reason_to_end() {
     let path = folder.join("s.sock");
     let mut command = Command::new("sh");
     command.arg("-c").arg("exec \"$0\" \"$@\" >&-").arg(PROGRAM);
-    command.arg("--set").arg(format!("servers.socket.path={}", path.display()));
+    command.args(["--set", "admin.enabled=false", "--set"]).arg(format!("servers.socket.path={}", path.display()));
     let mut child = command.current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
     let served = within(DEADLINE, || UnixStream::connect(&path).is_ok());
     let _ = child.kill();

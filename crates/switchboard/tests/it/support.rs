@@ -20,7 +20,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// Two workers, a free port, the default actions and rooms.
+    /// Two workers, a free port, the default actions and rooms; no admin API.
     pub(crate) fn start() -> Self {
         Self::with(&[])
     }
@@ -42,6 +42,12 @@ impl TestServer {
 
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// Begins the planned stop. What is returned waits for its end.
+    pub(crate) fn begin_stop(&mut self) -> JoinHandle<()> {
+        let server = self.server.take().expect("it has not been stopped before");
+        self.spawn(server.stop())
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -125,6 +131,7 @@ pub(crate) fn config(settings: &[&str]) -> Config {
         "node.workers=2".to_owned(),
         "servers.socket.bind=127.0.0.1".to_owned(),
         "servers.socket.port=0".to_owned(),
+        "admin.enabled=false".to_owned(),
         format!("files.root={}", public_folder().display()),
     ];
     set.extend(settings.iter().map(|&setting| setting.to_owned()));

@@ -23,6 +23,7 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"drop-oldest\"",
         "\"debug\"",
         "\"127.0.0.1\"",
+        "\"::1\"",
         "\"other\"",
         "[{ name = \"other\" }]",
         "[{ name = \"other\", url = \"http://other/\" }]",

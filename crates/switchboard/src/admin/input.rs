@@ -1,0 +1,181 @@
+//! How the API reads requests: everything is checked here, and what is not understood is refused by name.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
+
+use crate::proto::id::ConnId;
+use crate::proto::json;
+
+use super::Shared;
+use super::answer::{ApiError, Code};
+
+/// A request's body as JSON, within the limits of `[admin]` and of `limits.max_json_*`.
+pub(super) struct FromJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for FromJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(Code::UnsupportedMediaType.with("the body must be JSON, with Content-Type: application/json"));
+        }
+        let text = read(request.into_body(), shared).await?;
+        let value = json::parse(&text, shared.json)
+            .map_err(|error| Code::InvalidRequest.with(format!("the body is not JSON that is taken here: {error}")))?;
+        // A list would do for a struct too, member by member.
+        if !value.is_object() {
+            return Err(Code::InvalidRequest.with("the body must be a JSON object"));
+        }
+        serde_json::from_value(value)
+            .map(Self)
+            .map_err(|error| Code::InvalidRequest.with(format!("the body does not fit: {error}")))
+    }
+}
+
+async fn read(body: Body, shared: &Shared) -> Result<String, ApiError> {
+    let reading = Limited::new(body, shared.max_body_bytes).collect();
+    let bytes = match tokio::time::timeout(shared.body_timeout, reading).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let limit = shared.max_body_bytes;
+            return Err(Code::TooLarge.with(format!("the body is larger than admin.max_body_bytes, {limit} bytes")));
+        }
+        Ok(Err(_)) => return Err(Code::InvalidRequest.with("the body broke off")),
+        Err(_) => return Err(Code::TimedOut.with("the body did not come within admin.body_timeout")),
+    };
+    String::from_utf8(bytes.into()).map_err(|_| Code::InvalidRequest.with("the body is not UTF-8"))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
+    let essence = only.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+/// What a path names.
+pub(super) struct FromPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for FromPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let named = Path::from_request_parts(parts, state).await;
+        named.map(|Path(named)| Self(named)).map_err(|error| Code::InvalidRequest.with(error.body_text()))
+    }
+}
+
+/// A connection's id as text. What is none names no connection.
+pub(super) fn connection_id(text: &str) -> Result<ConnId, ApiError> {
+    ConnId::parse(text).ok_or_else(|| Code::ConnectionNotFound.with("no such connection: not a UUID"))
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// Most items of the answer.
+    #[serde(default = "Part::default_limit")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    pub(super) limit: usize,
+    /// `cursor` of the answer before; without it the list begins.
+    #[param(example = "6c6f626279")]
+    cursor: Option<String>,
+}
+
+impl Part {
+    const MAX: usize = 1000;
+
+    fn default_limit() -> usize {
+        100
+    }
+
+    /// The refusal of a cursor.
+    pub(super) fn odd_cursor() -> ApiError {
+        Code::InvalidRequest.with("cursor is none that this list gave")
+    }
+
+    /// The text behind which the part begins.
+    pub(super) fn after(&self) -> Result<Option<String>, ApiError> {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        match from_hex(cursor) {
+            Some(key) => Ok(Some(key)),
+            None => Err(Self::odd_cursor()),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Part {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(part) = Query::<Self>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Code::InvalidRequest.with(error.body_text()))?;
+        if !(1..=Self::MAX).contains(&part.limit) {
+            return Err(Code::InvalidRequest.with(format!("limit must be from 1 to {}", Self::MAX)));
+        }
+        Ok(part)
+    }
+}
+
+/// A cursor for what begins behind `key`. It is opaque to clients and needs no encoding in a URL.
+pub(super) fn cursor(key: &str) -> String {
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<String> {
+    let digits: Vec<u8> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    String::from_utf8(pairs.iter().map(|[high, low]| high << 4 | low).collect()).ok()
+}
+
+/// For members that may be absent, but if they are there must be of their type: `null` is not "absent".
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_anything_else_is_refused() {
+        for key in ["", "lobby", "zwei Wörter %/?&"] {
+            assert!(cursor(key).bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            assert_eq!(from_hex(&cursor(key)).as_deref(), Some(key));
+        }
+        for odd in ["6", "6g", "ff", "lobby", "é9"] {
+            assert_eq!(from_hex(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn only_one_content_type_that_is_json_is_json() {
+        let is = |types: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in types {
+                headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            is_json(&headers)
+        };
+        assert!(is(&["application/json"]) && is(&["Application/JSON; charset=utf-8"]));
+        for odd in [&[][..], &["text/plain"], &["application/jsonp"], &["application/json", "text/plain"], &[""]] {
+            assert!(!is(odd), "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Figures in the text format of Prometheus, version 0.0.4.
+//!
+//! They are read from the node when they are asked for; nothing is counted for their sake alone. Labels have values of
+//! fixed lists only, never a name that a user chose, so their number cannot grow.
+
+use std::fmt::{self, Display, Write as _};
+use std::sync::atomic::Ordering;
+
+use crate::proto::call::{CallError, ConnectionType};
+use crate::proto::close::CloseReason;
+
+use super::Shared;
+use super::nodes::VERSION;
+
+/// The media type.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All figures of this moment.
+pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
+    let node = &shared.node;
+    let figures = node.figures();
+    let size = node.directory_size().await?;
+    let started_ms = node.unix_ms().saturating_sub(node.uptime_ms());
+    let by_type = ConnectionType::ALL.map(|kind| (kind.as_str(), figures.connections_by_type[kind.index()]));
+    let by_reason = CloseReason::ALL.map(|reason| (reason.as_str(), figures.closed[reason.index()]));
+    let counters = &shared.counters;
+    let by_class: [_; 4] =
+        std::array::from_fn(|class| (CLASSES[class], counters.requests[class].load(Ordering::Relaxed)));
+
+    let mut page = Page(String::with_capacity(4096));
+    page.labelled(Gauge, "switchboard_build_info", "Always 1; the version is the label.", "version", &[(VERSION, 1)]);
+    page.single(
+        Gauge,
+        "switchboard_start_time_seconds",
+        "When the node started, in seconds since 1970.",
+        Seconds(started_ms),
+    );
+    page.single(
+        Gauge,
+        "switchboard_ready",
+        "1 if new clients should be sent here, else 0.",
+        u8::from(node.not_ready().is_empty()),
+    );
+    page.labelled(Gauge, "switchboard_connections", "Connections open now.", "type", &by_type);
+    page.single(Counter, "switchboard_connections_accepted_total", "Connections accepted.", figures.accepted);
+    page.labelled(Counter, "switchboard_connections_closed_total", "Connections ended.", "reason", &by_reason);
+    page.single(Gauge, "switchboard_rooms", "Rooms.", size.rooms);
+    page.single(Gauge, "switchboard_members", "Members of all rooms together.", size.members);
+    page.single(Counter, "switchboard_messages_published_total", "Room messages numbered.", figures.published);
+    page.single(
+        Counter,
+        "switchboard_messages_delivered_total",
+        "Room messages queued for members: one for each message and member.",
+        figures.delivered,
+    );
+    page.labelled(Counter, "switchboard_admin_requests_total", "Answers of the admin API.", "class", &by_class);
+    page.single(
+        Counter,
+        "switchboard_admin_unauthenticated_total",
+        "Requests to the admin API with a wrong token, or none.",
+        counters.unauthenticated.load(Ordering::Relaxed),
+    );
+    Ok(page.0)
+}
+
+/// Classes of status codes.
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// What a figure is to Prometheus.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+use Kind::{Counter, Gauge};
+
+struct Page(String);
+
+impl Page {
+    fn single(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
+        self.head(kind, name, help);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    /// One line for each value of the label. Values come from lists in the code, without characters to escape.
+    fn labelled(&mut self, kind: Kind, name: &str, help: &str, label: &str, values: &[(&str, impl Display)]) {
+        self.head(kind, name, help);
+        for (of, value) in values {
+            self.line(format_args!("{name}{{{label}=\"{of}\"}} {value}"));
+        }
+    }
+
+    fn head(&mut self, kind: Kind, name: &str, help: &str) {
+        let kind = match kind {
+            Counter => "counter",
+            Gauge => "gauge",
+        };
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = self.0.write_fmt(line);
+        self.0.push('\n');
+    }
+}
+
+/// Milliseconds, shown as seconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}

@@ -1,0 +1,214 @@
+//! Routes of the process: is it alive, is it ready, its figures, its description.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::node::NotReady;
+use crate::proto::call::ConnectionType;
+use crate::proto::close::CloseReason;
+
+use super::access::IsOperator;
+use super::answer::{Answered, Code, ErrorBody, json, ok};
+use super::input::Part;
+use super::{Shared, api, metrics};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(figures))
+        .routes(routes!(show))
+        .routes(routes!(list))
+        .routes(routes!(description))
+}
+
+/// That the process answers.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "alive"}))]
+struct Alive {
+    /// `alive`.
+    status: &'static str,
+}
+
+/// Whether new clients should be sent here.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "ready", "reasons": []}))]
+struct Readiness {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// Why it is not ready, in words such as `draining`; only with the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<Vec<&'static str>>,
+}
+
+/// Figures of a node at one moment.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "name": "web1-4711", "version": "0.1.0", "state": "running", "startedAt": 1764000000000u64, "uptimeMs": 86400000,
+    "connections": 2, "connectionsByType": {"socket": 2}, "accepted": 10, "closed": {"client_left": 8},
+    "rooms": 1, "members": 2, "published": 100, "delivered": 100
+}))]
+struct NodeFigures {
+    /// Its name (`node.name`).
+    name: String,
+    /// The server's version.
+    version: &'static str,
+    /// `running`, or `draining` while it stops as planned.
+    state: &'static str,
+    /// When it started, in milliseconds since 1970.
+    started_at: u64,
+    /// How long it has been running, in milliseconds.
+    uptime_ms: u64,
+    /// Connections open now.
+    connections: usize,
+    /// Those of each type.
+    connections_by_type: BTreeMap<&'static str, usize>,
+    /// Connections accepted since the start.
+    accepted: u64,
+    /// Connections ended since the start, by reason.
+    closed: BTreeMap<&'static str, u64>,
+    /// Rooms.
+    rooms: usize,
+    /// Members of all rooms together; who is in two rooms counts twice.
+    members: usize,
+    /// Room messages numbered since the start.
+    published: u64,
+    /// Room messages queued for members since the start: one for each message and member.
+    delivered: u64,
+}
+
+/// A node in a list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ListedNode {
+    /// Its name.
+    name: String,
+    /// The server's version.
+    version: &'static str,
+    /// `running`, or `draining` while it stops as planned.
+    state: &'static str,
+    /// Connections open now.
+    connections: usize,
+}
+
+/// Part of the list of nodes.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "items": [{"name": "web1-4711", "version": "0.1.0", "state": "running", "connections": 2}], "cursor": null
+}))]
+struct NodeList {
+    /// In the order of their names.
+    items: Vec<ListedNode>,
+    /// For the next part; null: this is the last.
+    cursor: Option<String>,
+}
+
+/// Is the process alive?
+///
+/// Needs no token.
+#[utoipa::path(get, path = "/livez", tag = "node", operation_id = "livez", security(()),
+    responses((status = 200, description = "It answers.", body = Alive)))]
+async fn livez() -> Answered {
+    ok(&Alive { status: "alive" })
+}
+
+/// Should new clients be sent here?
+///
+/// Needs no token; reasons are told with it only.
+#[utoipa::path(get, path = "/readyz", tag = "node", operation_id = "readyz", security((), ("token" = [])),
+    responses(
+        (status = 200, description = "Yes.", body = Readiness),
+        (status = 503, description = "No, for instance because it stops as planned.", body = Readiness)))]
+async fn readyz(
+    State(shared): State<Arc<Shared>>,
+    Extension(IsOperator(is_operator)): Extension<IsOperator>,
+) -> Response {
+    let reasons = shared.node.not_ready();
+    let (code, status) =
+        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    let reasons = is_operator.then(|| reasons.into_iter().map(NotReady::as_str).collect());
+    json(code, &Readiness { status, reasons })
+}
+
+/// Figures for Prometheus
+///
+/// In its text format; the page docs/reference/metrics.md explains each.
+#[utoipa::path(get, path = "/metrics", tag = "node", operation_id = "metrics",
+    responses(
+        (status = 200, description = "The figures.", body = String, content_type = "text/plain"),
+        (status = 503, description = "`unavailable`.", body = ErrorBody)))]
+async fn figures(State(shared): State<Arc<Shared>>) -> Answered {
+    let text = metrics::write(&shared).await?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
+}
+
+/// Show the figures of this node
+#[utoipa::path(get, path = "/v1/node", tag = "node", operation_id = "showNode",
+    responses((status = 200, description = "The figures.", body = NodeFigures)))]
+async fn show(State(shared): State<Arc<Shared>>) -> Answered {
+    let node = &shared.node;
+    let figures = node.figures();
+    let size = node.directory_size().await?;
+    let uptime_ms = node.uptime_ms();
+    ok(&NodeFigures {
+        name: node.name().to_owned(),
+        version: VERSION,
+        state: state(&shared),
+        started_at: node.unix_ms().saturating_sub(uptime_ms),
+        uptime_ms,
+        connections: figures.connections,
+        connections_by_type: ConnectionType::ALL
+            .iter()
+            .map(|kind| (kind.as_str(), figures.connections_by_type[kind.index()]))
+            .collect(),
+        accepted: figures.accepted,
+        closed: CloseReason::ALL.iter().map(|reason| (reason.as_str(), figures.closed[reason.index()])).collect(),
+        rooms: size.rooms,
+        members: size.members,
+        published: figures.published,
+        delivered: figures.delivered,
+    })
+}
+
+/// List the nodes of the cluster
+#[utoipa::path(get, path = "/v1/nodes", tag = "node", operation_id = "listNodes", params(Part),
+    responses((status = 200, description = "Part of the list.", body = NodeList)))]
+async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
+    let node = &shared.node;
+    let this = ListedNode {
+        name: node.name().to_owned(),
+        version: VERSION,
+        state: state(&shared),
+        connections: node.figures().connections,
+    };
+    let is_behind = part.after()?.is_none_or(|after| this.name > after);
+    ok(&NodeList { items: is_behind.then_some(this).into_iter().collect(), cursor: None })
+}
+
+/// Describe this API
+///
+/// As OpenAPI 3.1.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "node", operation_id = "openapi",
+    responses((status = 200, description = "The description.", body = serde_json::Value)))]
+async fn description() -> Answered {
+    let text = api::openapi_json().map_err(|error| Code::Unavailable.with(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
+}
+
+fn state(shared: &Shared) -> &'static str {
+    if shared.node.not_ready().contains(&NotReady::Draining) { "draining" } else { "running" }
+}
+
+/// The server's version.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
