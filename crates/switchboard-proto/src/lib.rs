@@ -21,6 +21,7 @@ pub mod peer;
 pub mod wire;
 
 pub mod json;
+pub mod origin;
 pub mod params;
 
 pub mod actionhero;
