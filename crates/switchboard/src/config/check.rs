@@ -53,30 +53,54 @@ pub(super) struct Conflict {
     pub(super) text: String,
 }
 
+/// The keys of one listener's TLS.
+struct TlsKeys {
+    secure: &'static str,
+    cert: &'static str,
+    key: &'static str,
+    client_ca: &'static str,
+}
+
+const SOCKET_TLS: TlsKeys = TlsKeys {
+    secure: "servers.socket.secure",
+    cert: "servers.socket.tls.cert",
+    key: "servers.socket.tls.key",
+    client_ca: "servers.socket.tls.client_ca",
+};
+
+const WEB_TLS: TlsKeys = TlsKeys {
+    secure: "servers.web.secure",
+    cert: "servers.web.tls.cert",
+    key: "servers.web.tls.key",
+    client_ca: "servers.web.tls.client_ca",
+};
+
 /// Every contradiction between the values of a configuration.
 pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
     let mut conflict = |key, others: &[&'static str], text: &str| {
         conflicts.push(Conflict { key, others: others.to_vec(), text: text.into() });
     };
-    let socket = &config.servers.socket;
-    let secure = "servers.socket.secure";
-    let (cert, key, client_ca) = ("servers.socket.tls.cert", "servers.socket.tls.key", "servers.socket.tls.client_ca");
-
-    if !socket.enabled {
-        conflict("servers.socket.enabled", &[], "no listener is enabled; set servers.socket.enabled = true");
+    let (socket, web) = (&config.servers.socket, &config.servers.web);
+    if !socket.enabled && !web.enabled {
+        let text = "no listener is enabled; set servers.socket.enabled = true, or servers.web.enabled";
+        conflict("servers.socket.enabled", &["servers.web.enabled"], text);
     }
-    if socket.secure && socket.tls.cert.is_none() {
-        conflict(secure, &[cert], "true needs servers.socket.tls.cert, a PEM file with the certificate chain");
-    }
-    if socket.secure && socket.tls.key.is_none() {
-        conflict(secure, &[key], "true needs servers.socket.tls.key, a PEM file with the private key");
-    }
-    for (name, value) in [(cert, &socket.tls.cert), (key, &socket.tls.key), (client_ca, &socket.tls.client_ca)] {
-        // A listener that the operator believes to be encrypted must not start in the clear.
-        if !socket.secure && value.is_some() {
-            let text = "has no effect without servers.socket.secure = true; set that too, or remove this key";
-            conflict(name, &[secure], text);
+    for (secure, tls, keys) in [(socket.secure, &socket.tls, &SOCKET_TLS), (web.secure, &web.tls, &WEB_TLS)] {
+        if secure && tls.cert.is_none() {
+            let text = format!("true needs {}, a PEM file with the certificate chain", keys.cert);
+            conflict(keys.secure, &[keys.cert], &text);
+        }
+        if secure && tls.key.is_none() {
+            let text = format!("true needs {}, a PEM file with the private key", keys.key);
+            conflict(keys.secure, &[keys.key], &text);
+        }
+        for (name, value) in [(keys.cert, &tls.cert), (keys.key, &tls.key), (keys.client_ca, &tls.client_ca)] {
+            // A listener that the operator believes to be encrypted must not start in the clear.
+            if !secure && value.is_some() {
+                let text = format!("has no effect without {} = true; set that too, or remove this key", keys.secure);
+                conflict(name, &[keys.secure], &text);
+            }
         }
     }
     // Without a signature a backend could not tell our requests from anybody else's.

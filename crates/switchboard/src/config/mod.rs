@@ -2,8 +2,8 @@
 //!
 //! - `settings`: every key, its type, default and documentation; the one place where a key is added
 //! - `section`: the macro behind that list, and what a key can do
-//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `network`, `node_name` and `secret` are
-//!   special ones
+//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `network`, `page_origins`, `node_name`
+//!   and `secret` are special ones
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -22,6 +22,7 @@ mod load;
 mod nearest;
 mod network;
 mod node_name;
+mod page_origins;
 mod problem;
 mod render;
 mod rooms;
@@ -40,5 +41,5 @@ pub use rooms::{AuthValue, StartingRoom};
 pub use secret::Secret;
 pub use settings::{
     ActionHook, Actions, Admin, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook, Limits, Log, LogFormat,
-    Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebSocketServer,
+    Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebServer, WebSocketServer,
 };

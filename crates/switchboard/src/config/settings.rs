@@ -11,6 +11,7 @@ use super::hooks::{HttpUrl, LONGEST_ANSWER, OnFailure, RemoteAction, RemoteActio
 use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
 use super::network::{Network, Networks};
 use super::node_name::{NodeName, unique_name};
+use super::page_origins::PageOrigins;
 use super::rooms::{StartingRoom, StartingRooms};
 use super::secret::{Secret, SecretText};
 use super::section::settings;
@@ -40,7 +41,7 @@ settings! {
             limits: Limits,
             /// Chat rooms.
             rooms: Rooms,
-            /// The public folder of the verb `file`.
+            /// The public folder: of the verb `file`, and of HTTP.
             files: Files,
             /// Questions to a backend of yours over HTTP, before something happens.
             hooks: Hooks,
@@ -84,10 +85,16 @@ settings! {
 settings! {
     /// The listeners.
     pub struct Servers {
-        keys {}
+        keys {
+            /// Time between two looks at the certificate files of all listeners; 0: they are read again on HUP only.
+            certificate_check: Duration = Duration::from_secs(5), Span::any(),
+                reached "files that have changed are read again; new handshakes use them if they fit together";
+        }
         sections {
             /// The line protocol over TCP or a Unix socket.
             socket: SocketServer,
+            /// HTTP: actions, files, and every WebSocket by its path.
+            web: WebServer,
             /// ActionHero's browser protocol, on the web listener under `/primus`.
             websocket: WebSocketServer,
         }
@@ -134,6 +141,61 @@ settings! {
             /// Time that a client gets to read the last lines after the server has closed its side; 0: none.
             close_linger: Duration = Duration::from_secs(2), Span::any(),
                 reached "the connection is reset and what was not read is lost";
+            /// Connections that the kernel keeps waiting for the server to accept them, at most what the system allows.
+            backlog: u16 = 4096, Whole::range(1, 65_535),
+                reached "the kernel drops further attempts, which clients repeat";
+        }
+        sections {
+            /// Certificate, key and authorities for `secure`.
+            tls: Tls,
+        }
+    }
+}
+
+settings! {
+    /// HTTP: actions, files, and every WebSocket by its path.
+    pub struct WebServer {
+        keys {
+            /// Whether the server listens for HTTP.
+            enabled: bool = true, Switch;
+            /// Address to listen on, IPv4 or IPv6; `::` is every address of both families.
+            bind: String = "0.0.0.0".into(), Text::such_that("IP address such as \"0.0.0.0\" or \"::\"", is_ip_address);
+            /// TCP port to listen on; 0: a free one, which the ready line names.
+            port: u16 = 8080, Whole::range(0, 65_535);
+            /// Whether connections are encrypted with TLS, which needs `tls.cert` and `tls.key`.
+            secure: bool = false, Switch;
+            /// Pages of other hosts that may call actions and open WebSockets, each as its browser's `Origin`, such as
+            /// `https://app.example.org`; `*`: all pages. Requests without `Origin` are not from a page.
+            allowed_origins: Vec<String> = Vec::new(), PageOrigins;
+            /// Generation whose texts the answers of actions have: auto and classic say `Error: …`, modern does not.
+            compat: Compat = Compat::Auto, OneOf;
+            /// Longest body of a request.
+            max_body_bytes: usize = MIB, Size::any(), reached "the request is answered with 413 and its connection closed";
+            /// Longest head of a request: its first line and its headers.
+            max_header_bytes: usize = 16 * KIB, Size::range(KIB, 16 * MIB),
+                reached "the request is answered with 431 and its connection closed";
+            /// Headers of one request.
+            max_headers: u16 = 64, Whole::range(8, 100),
+                reached "the request is answered with 431 and its connection closed";
+            /// Time that a client has for the head of a request, from its first byte, or from accepting the connection.
+            header_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
+            /// Time that a client has for the body of a request.
+            body_timeout: Duration = Duration::from_secs(10), Span::any(),
+                reached "the request is answered with 408 and its connection closed";
+            /// Time that an action has.
+            request_timeout: Duration = Duration::from_secs(60), Span::any(),
+                reached "the action is dropped and the request answered with 503";
+            /// Time in which a client must have taken something of an answer that is being sent.
+            write_timeout: Duration = Duration::from_secs(30), Span::any(), reached "the connection is closed";
+            /// Silence after which a connection without a request is closed.
+            idle_timeout: Duration = Duration::from_secs(60), Span::any(), reached "the connection is closed";
+            /// Connections that speak HTTP at the same time; one that has become a WebSocket does not count.
+            max_connections: usize = 10_000, Whole::any(),
+                reached "a new connection is answered with 503 and closed";
+            /// Silence after which the kernel asks whether the peer is still there; 0: never. WebSockets keep it.
+            keepalive: Duration = Duration::from_secs(30),
+                Span::off_or(Duration::from_secs(1), Duration::from_secs(32_767)),
+                reached "unanswered probes close the connection, with 30s some 75 seconds after the last sign of life";
             /// Connections that the kernel keeps waiting for the server to accept them, at most what the system allows.
             backlog: u16 = 4096, Whole::range(1, 65_535),
                 reached "the kernel drops further attempts, which clients repeat";
@@ -314,7 +376,7 @@ settings! {
 }
 
 settings! {
-    /// The public folder of the verb `file`.
+    /// The public folder: of the verb `file`, and of HTTP.
     pub struct Files {
         keys {
             /// Folder whose files clients may read; nothing outside it can be named.

@@ -67,7 +67,7 @@ fn setting_refused(setting: &str) -> String {
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
     let Config { node, log, servers, admin, actions, limits, rooms, files, hooks } = loaded.config;
-    let socket = servers.socket;
+    let (socket, web) = (servers.socket, servers.web);
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
     assert_eq!((log.level.as_str(), log.format), ("info", LogFormat::Text));
@@ -75,6 +75,9 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((socket.secure, socket.tls.cert, socket.tls.key, socket.tls.client_ca), (false, None, None, None));
     assert_eq!((socket.max_line_bytes, socket.compat), (65_536, Compat::Auto));
     assert_eq!((socket.keepalive, socket.shutdown_wait), (Duration::from_secs(30), Duration::from_secs(5)));
+    assert_eq!((web.enabled, web.bind.as_str(), web.port, web.secure), (true, "0.0.0.0", 8080, false));
+    assert_eq!((web.allowed_origins, web.max_body_bytes), (Vec::new(), 1_048_576));
+    assert_eq!((web.max_headers, web.max_header_bytes, web.header_timeout), (64, 16_384, Duration::from_secs(5)));
     assert_eq!(socket.welcome_message, "Hello! Welcome to the actionhero api");
     assert_eq!((socket.goodbye_message.as_str(), socket.delimiter.as_str()), ("Bye!", "\n"));
     assert_eq!(
@@ -137,7 +140,7 @@ fn all_problems_of_all_sources_are_told_at_once_in_the_order_of_the_lines() {
 prot = 5000
 port = \"abc\"
 secure = true
-[servers.web]
+[servers.ddp]
 port = 8080
 [limits]
 max_line_bytes = 10
@@ -153,7 +156,7 @@ starting = 3
         [
             "switchboard.toml:2: servers.socket.prot: unknown key; did you mean servers.socket.port?",
             "switchboard.toml:3: servers.socket.port: expected a whole number from 0 to 65535, found \"abc\"",
-            "switchboard.toml:5: servers.web: unknown key; `switchboard config reference` lists all",
+            "switchboard.toml:5: servers.ddp: unknown key; `switchboard config reference` lists all",
             "switchboard.toml:8: limits.max_line_bytes: unknown key; did you mean servers.socket.max_line_bytes?",
             "switchboard.toml:9: limits.slow_consumer: expected \"close\", \"drop-oldest\" or \"drop-newest\", found \
              \"wait\"",
@@ -391,8 +394,8 @@ fn a_variable_with_the_suffix_file_names_a_file_with_the_value() {
 fn values_that_contradict_each_other_are_refused_with_a_remedy() {
     for (file, expected) in [
         (
-            "servers.socket.enabled = false",
-            "servers.socket.enabled: no listener is enabled; set servers.socket.enabled = true",
+            "servers = { socket.enabled = false, web.enabled = false }",
+            "servers.socket.enabled: no listener is enabled; set servers.socket.enabled = true, or servers.web.enabled",
         ),
         (
             "servers.socket.tls.client_ca = \"ca.pem\"",
@@ -404,6 +407,15 @@ fn values_that_contradict_each_other_are_refused_with_a_remedy() {
             "servers.socket.secure: true needs servers.socket.tls.key, a PEM file with the private key",
         ),
         (
+            "servers.web = { secure = true, tls.key = \"k.pem\" }",
+            "servers.web.secure: true needs servers.web.tls.cert, a PEM file with the certificate chain",
+        ),
+        (
+            "servers.web.allowed_origins = [\"https://a.example\", \"https://b.example/\"]",
+            "servers.web.allowed_origins[1]: expected an origin as browsers send it, such as \
+             \"https://app.example.org\", or \"*\", found \"https://b.example/\"",
+        ),
+        (
             "servers.socket = { path = \"s.sock\", port = 5000 }",
             "servers.socket.path: a Unix socket has no port; remove this key or servers.socket.port (file \
              switchboard.toml:1)",
@@ -413,6 +425,9 @@ fn values_that_contradict_each_other_are_refused_with_a_remedy() {
     }
     for fine in [
         "servers.socket = { secure = true, tls.cert = \"c.pem\", tls.key = \"k.pem\", tls.client_ca = \"ca.pem\" }",
+        "servers.socket.enabled = false",
+        "servers.web.enabled = false",
+        "servers.web.allowed_origins = [\"*\", \"http://localhost:3000\"]",
         "servers.socket.path = \"s.sock\"",
         "servers.socket = { path = \"\", port = 5000 }",
     ] {

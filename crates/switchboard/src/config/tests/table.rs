@@ -31,6 +31,7 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"http://other/\"",
         "\"allow\"",
         "\"a secret that nobody guesses\"",
+        "[\"https://other.example\"]",
     ];
     let shown = |layers: Layers| {
         let text = show(&Loaded { config: layers.config, origins: layers.origins, file: None });
