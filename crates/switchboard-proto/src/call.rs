@@ -189,6 +189,9 @@ pub enum CallError {
     /// The node may hold no more rooms (`limits.max_rooms`).
     #[error("too many rooms")]
     TooManyRooms,
+    /// The connection is a request over HTTP: it is in no room, and nothing but its answer can be sent to it.
+    #[error("not supported by this kind of connection")]
+    NotSupported,
     /// The connection may join no more rooms (`limits.max_rooms_per_connection`).
     #[error("too many rooms")]
     TooManyRoomsOfConnection,

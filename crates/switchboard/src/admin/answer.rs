@@ -53,6 +53,8 @@ pub(super) enum Code {
     NotFound,
     /// 404: the connection is not in that room.
     NotMember,
+    /// 409: the connection is a request over HTTP, which cannot be told anything but its answer.
+    NotSupported,
     /// 403: the request comes from a page of another host.
     OriginNotAllowed,
     /// 429: too many requests with a wrong token.
@@ -89,7 +91,7 @@ impl Code {
             Self::ConnectionNotFound | Self::NotFound | Self::NotMember | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::TooManyRooms => StatusCode::CONFLICT,
+            Self::NotSupported | Self::TooManyRooms => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -140,6 +142,7 @@ impl From<CallError> for ApiError {
             CallError::NoSuchRoom => Code::RoomNotFound,
             CallError::NotAuthorized => Code::NotAuthorized,
             CallError::NotMember(_) => Code::NotMember,
+            CallError::NotSupported => Code::NotSupported,
             CallError::Refused(_) => Code::Refused,
             CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => Code::TooManyRooms,
             // Those of actions and files do not come this way.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Sender;
+use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::RoomName;
 
 use crate::hub::mail::Admission;
@@ -17,6 +18,7 @@ use super::Node;
 use super::State;
 use super::chat::crashed_call;
 use super::hooks::{Change, Saying};
+use super::registry::Place;
 
 impl Calls for Node {
     fn admit(&self, caller: &Caller) -> Op<Result<Admission, CallError>> {
@@ -24,23 +26,11 @@ impl Calls for Node {
     }
 
     fn opened(&self, caller: &Caller, admission: Admission) {
-        self.0.registry.insert(caller.facts.id, caller.address, State::from_values(admission.state));
-        self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.0.counters.connections_by_type[caller.facts.kind.index()].fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(
-            connection = %caller.facts.id, remote = %caller.facts.remote, kind = caller.facts.kind.as_str(),
-            "connection opened"
-        );
+        self.enter(&caller.facts, Place::Worker(caller.address), admission);
     }
 
     fn closed(&self, caller: &Caller, reason: CloseReason) {
-        self.0.registry.remove(caller.facts.id);
-        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.counters.connections_by_type[caller.facts.kind.index()].fetch_sub(1, Ordering::Relaxed);
-        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
-        self.0.closed.notify_one();
-        tracing::debug!(connection = %caller.facts.id, reason = reason.as_str(), "connection closed");
+        self.leave_for_good(&caller.facts, reason);
     }
 
     fn turned_away(&self, caller: &Caller, reason: CloseReason) {
@@ -113,6 +103,27 @@ impl Calls for Node {
 }
 
 impl Node {
+    /// Takes a connection into the registry and the figures.
+    pub(super) fn enter(&self, facts: &ConnFacts, place: Place, admission: Admission) {
+        self.0.registry.insert(facts.id, place, State::from_values(admission.state));
+        self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.connections_by_type[facts.kind.index()].fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            connection = %facts.id, remote = %facts.remote, kind = facts.kind.as_str(), "connection opened"
+        );
+    }
+
+    /// Takes a connection out again.
+    pub(super) fn leave_for_good(&self, facts: &ConnFacts, reason: CloseReason) {
+        self.0.registry.remove(facts.id);
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.connections_by_type[facts.kind.index()].fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
+        self.0.closed.notify_one();
+        tracing::debug!(connection = %facts.id, reason = reason.as_str(), "connection closed");
+    }
+
     fn open_file(&self, name: String) -> Op<Outcome> {
         let files = self.0.files.clone();
         let opening = self.0.runtime.spawn_blocking(move || files.open(&name).map(|file| (name, file)));

@@ -218,7 +218,9 @@ impl Node {
                 let info = node.0.directory.room(&room).await.map_err(unavailable)?;
                 if info.is_some_and(|info| node.is_authorized(&connection.handle.facts, &info.pattern)) {
                     result.rooms.push(room);
-                } else if node.remove_from(connection.handle.address, room.clone()).await.is_ok() {
+                } else if let Some(address) = connection.handle.address
+                    && node.remove_from(address, room.clone()).await.is_ok()
+                {
                     result.removed.push(room);
                 }
             }
@@ -231,7 +233,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Those of joining, and [`CallError::NoSuchConnection`].
+    /// Those of joining, [`CallError::NoSuchConnection`], and [`CallError::NotSupported`] for a request over HTTP.
     pub async fn add_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
         self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
@@ -242,7 +244,7 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::NotMember`], also for a room that does not exist; [`CallError::NoSuchRoom`] for what cannot be a
-    /// room's name; [`CallError::NoSuchConnection`].
+    /// room's name; [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP.
     pub async fn remove_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
         self.remove_from(self.locate(id)?, room).await
@@ -382,7 +384,7 @@ impl Node {
         let lists = self.0.hooks.lists();
         let rule = self.say_rule(&saying);
         if lists.say.is_empty() && rule.is_none() {
-            let origin = saying.connection.map(|connection| connection.address);
+            let origin = saying.connection.and_then(|connection| connection.address);
             return self.publish(self.draft(saying.room, saying.sender, saying.body, origin));
         }
         let node = self.clone();
@@ -393,7 +395,7 @@ impl Node {
             if let Some(rule) = &rule {
                 node.may_say(rule, &mut saying).await?;
             }
-            let origin = saying.connection.map(|connection| connection.address);
+            let origin = saying.connection.and_then(|connection| connection.address);
             node.publish(node.draft(saying.room, saying.sender, saying.body, origin)).await
         };
         Op::start(looked_at, |panic| {
@@ -449,7 +451,7 @@ impl Node {
     }
 
     pub(super) fn handle(&self, caller: Caller) -> ConnectionHandle {
-        ConnectionHandle { facts: caller.facts, address: caller.address, node: self.clone() }
+        ConnectionHandle { facts: caller.facts, address: Some(caller.address), node: self.clone() }
     }
 }
 

@@ -19,7 +19,8 @@ use super::profile::{State, StateError, User};
 #[derive(Clone)]
 pub struct ConnectionHandle {
     pub(crate) facts: ConnFacts,
-    pub(crate) address: Address,
+    /// None for a request over HTTP, which no worker knows.
+    pub(crate) address: Option<Address>,
     pub(crate) node: Node,
 }
 
@@ -94,7 +95,8 @@ impl ConnectionHandle {
     ///
     /// # Errors
     ///
-    /// [`CallError::NoSuchConnection`] when it has ended.
+    /// [`CallError::NoSuchConnection`] when it has ended; [`CallError::NotSupported`] for a request over HTTP, which gets
+    /// its answer and nothing else.
     pub async fn send_message(&self, message: impl Into<RawJson>) -> Result<(), CallError> {
         self.node.send_message(self.facts.id, message).await
     }

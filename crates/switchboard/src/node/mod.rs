@@ -2,8 +2,7 @@
 //!
 //! [`Node`] is what faces, embedders and the admin API use alike: rooms and members (`chat`), connections and
 //! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]), what a backend decides over HTTP (`gate`).
-//! Workers reach it through their own trait,
-//! implemented in `calls`.
+//! Workers reach it through their own trait, implemented in `calls`, HTTP requests through `request`.
 
 pub(crate) mod calls;
 mod chat;
@@ -14,6 +13,7 @@ pub mod hooks;
 mod pages;
 mod profile;
 mod registry;
+mod request;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 pub use chat::{MockConnection, Reauthentication, Speaker};
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError, User};
+pub(crate) use request::WebRequest;
 
 use crate::action::Actions;
 use crate::action::cache::Cache;
@@ -249,29 +250,52 @@ impl Node {
     ///
     /// [`CallError::NoSuchConnection`].
     pub async fn connection(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
-        let address = self.locate(id)?;
-        let Inspection { facts, rooms, outbox_bytes } = self.ask(address, Ask::Inspect).await?;
-        let handle = ConnectionHandle { facts, address, node: self.clone() };
-        Ok(ConnectionInfo { handle, rooms, outbox_bytes })
+        match self.0.registry.locate(id).ok_or(CallError::NoSuchConnection)? {
+            Ok(address) => Ok(self.info(address, self.ask(address, Ask::Inspect).await?)),
+            Err(facts) => Ok(self.request_info(facts)),
+        }
     }
 
     /// What is known of these connections, without those that have ended. All workers are asked before the first is
     /// waited for.
     async fn inspect(&self, ids: &[ConnId]) -> Vec<ConnectionInfo> {
         let mut asked = Vec::with_capacity(ids.len());
-        for address in ids.iter().filter_map(|id| self.0.registry.locate(*id)) {
-            let (reply, answer) = reply();
-            self.0.workers[usize::from(address.worker)].push(Mail::Ask(Ask::Inspect(address.key, reply))).await;
-            asked.push((address, answer));
+        for place in ids.iter().filter_map(|id| self.0.registry.locate(*id)) {
+            asked.push(match place {
+                Ok(address) => {
+                    let (reply, answer) = reply();
+                    let ask = Mail::Ask(Ask::Inspect(address.key, reply));
+                    self.0.workers[usize::from(address.worker)].push(ask).await;
+                    Ok((address, answer))
+                }
+                Err(facts) => Err(self.request_info(facts)),
+            });
         }
         let mut found = Vec::with_capacity(asked.len());
-        for (address, answer) in asked {
-            if let Ok(Inspection { facts, rooms, outbox_bytes }) = answer.await {
-                let handle = ConnectionHandle { facts, address, node: self.clone() };
-                found.push(ConnectionInfo { handle, rooms, outbox_bytes });
+        for asked in asked {
+            match asked {
+                Ok((address, answer)) => {
+                    if let Ok(inspection) = answer.await {
+                        found.push(self.info(address, inspection));
+                    }
+                }
+                Err(info) => found.push(info),
             }
         }
         found
+    }
+
+    /// What a worker knows of a connection.
+    fn info(&self, address: Address, inspection: Inspection) -> ConnectionInfo {
+        let Inspection { facts, rooms, outbox_bytes } = inspection;
+        let handle = ConnectionHandle { facts, address: Some(address), node: self.clone() };
+        ConnectionInfo { handle, rooms, outbox_bytes }
+    }
+
+    /// What there is to know of a request over HTTP.
+    fn request_info(&self, facts: ConnFacts) -> ConnectionInfo {
+        let handle = ConnectionHandle { facts, address: None, node: self.clone() };
+        ConnectionInfo { handle, rooms: Vec::new(), outbox_bytes: 0 }
     }
 
     /// Sends one client a message, as it is (`connection.sendMessage`). When this returns the message waits in the
@@ -279,7 +303,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`CallError::NoSuchConnection`].
+    /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which gets its answer and
+    /// nothing else.
     pub async fn send_message(&self, id: ConnId, message: impl Into<RawJson>) -> Result<(), CallError> {
         let event = Event::Message(message.into());
         self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await
@@ -289,7 +314,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`CallError::NoSuchConnection`].
+    /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which ends with its answer.
     pub async fn disconnect(&self, id: ConnId) -> Result<(), CallError> {
         self.ask(self.locate(id)?, Ask::Remove).await
     }
@@ -355,8 +380,10 @@ impl Node {
         &self.0.registry
     }
 
+    /// The worker that a connection lives with.
     fn locate(&self, id: ConnId) -> Result<Address, CallError> {
-        self.0.registry.locate(id).ok_or(CallError::NoSuchConnection)
+        let place = self.0.registry.locate(id).ok_or(CallError::NoSuchConnection)?;
+        place.map_err(|_| CallError::NotSupported)
     }
 
     /// Asks the worker that owns a connection. No answer means that the connection has ended.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::ConnId;
 
 use crate::hub::mail::Address;
@@ -19,9 +20,18 @@ pub(super) struct Registry {
 
 #[derive(Debug, Default)]
 struct Shard {
-    addresses: ById<Address>,
+    places: ById<Place>,
     /// Of those connections that have any.
     profiles: ById<Profile>,
+}
+
+/// Where a connection lives.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// With a worker, which knows the rest.
+    Worker(Address),
+    /// Nowhere: it is a request over HTTP, and this is all there is.
+    Request(Box<ConnFacts>),
 }
 
 type ById<T> = HashMap<ConnId, T, BuildHasherDefault<IdHasher>>;
@@ -41,9 +51,9 @@ impl Registry {
     }
 
     /// A new connection, with the state that it begins with.
-    pub(super) fn insert(&self, id: ConnId, address: Address, state: State) {
+    pub(super) fn insert(&self, id: ConnId, place: Place, state: State) {
         let mut shard = self.shard(id);
-        shard.addresses.insert(id, address);
+        shard.places.insert(id, place);
         if !state.is_empty() {
             shard.profiles.insert(id, Profile { state, ..Profile::default() });
         }
@@ -51,16 +61,20 @@ impl Registry {
 
     pub(super) fn remove(&self, id: ConnId) {
         let mut shard = self.shard(id);
-        shard.addresses.remove(&id);
+        shard.places.remove(&id);
         shard.profiles.remove(&id);
     }
 
-    pub(super) fn locate(&self, id: ConnId) -> Option<Address> {
-        self.shard(id).addresses.get(&id).copied()
+    /// Where a connection lives: with a worker, or as a request with these facts.
+    pub(super) fn locate(&self, id: ConnId) -> Option<Result<Address, ConnFacts>> {
+        self.shard(id).places.get(&id).map(|place| match place {
+            Place::Worker(address) => Ok(*address),
+            Place::Request(facts) => Err(ConnFacts::clone(facts)),
+        })
     }
 
     pub(super) fn ids(&self) -> Vec<ConnId> {
-        self.shards.iter().flat_map(|shard| lock(shard).addresses.keys().copied().collect::<Vec<_>>()).collect()
+        self.shards.iter().flat_map(|shard| lock(shard).places.keys().copied().collect::<Vec<_>>()).collect()
     }
 
     pub(super) fn profile(&self, id: ConnId) -> Profile {
@@ -78,7 +92,7 @@ impl Registry {
     /// Changes everything that the patch names, or nothing.
     pub(super) fn patch(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
         let mut shard = self.shard(id);
-        if !shard.addresses.contains_key(&id) {
+        if !shard.places.contains_key(&id) {
             return Err(StateError::NoSuchConnection);
         }
         let mut profile = shard.profiles.get(&id).cloned().unwrap_or_default();
@@ -129,7 +143,8 @@ mod tests {
     fn registry() -> (Registry, ConnId) {
         let registry = Registry::new();
         let id = ConnId::from_random(7);
-        registry.insert(id, Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } }, State::default());
+        let place = Place::Worker(Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } });
+        registry.insert(id, place, State::default());
         (registry, id)
     }
 
