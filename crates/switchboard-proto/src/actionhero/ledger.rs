@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde_json::Value;
 
-use crate::call::{ActionCall, Call, Missing};
+use crate::call::{ActionCall, Call};
 use crate::face::Cx;
 use crate::id::Token;
 
@@ -102,11 +102,7 @@ impl Ledger {
         cx: &mut Cx<'_>,
     ) {
         self.pending_actions += 1;
-        let missing = match compat {
-            Compat::Auto | Compat::Classic => Missing::Falsy,
-            Compat::Modern => Missing::Empty,
-        };
-        self.call(Kind::Action, message_id, Call::Action(ActionCall { params, missing }), cx);
+        self.call(Kind::Action, message_id, Call::Action(ActionCall { params, missing: compat.missing() }), cx);
     }
 
     /// The request whose outcome has come.

@@ -13,9 +13,11 @@ mod settings;
 mod socket;
 #[cfg(test)]
 mod talk;
+mod web;
 mod websocket;
 pub(crate) mod wire;
 
 pub use settings::{Compat, SocketSettings, WebSocketSettings};
 pub use socket::SocketFace;
+pub use web::{WebAnswers, WebRefusal, file_not_found};
 pub use websocket::WebSocketFace;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::call::Missing;
 use crate::frame::line::Framing;
 use crate::frame::ws::WsLimits;
 use crate::json::JsonLimits;
@@ -17,6 +18,16 @@ pub enum Compat {
     Classic,
     /// ActionHero 29.
     Modern,
+}
+
+impl Compat {
+    /// Which values of a required input count as missing.
+    pub(super) const fn missing(self) -> Missing {
+        match self {
+            Self::Auto | Self::Classic => Missing::Falsy,
+            Self::Modern => Missing::Empty,
+        }
+    }
 }
 
 /// Settings of the line protocol, fixed at start.
