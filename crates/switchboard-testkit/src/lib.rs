@@ -2,6 +2,7 @@
 //!
 //! - [`client`]: a blocking client of the line protocol.
 //! - [`http`]: a blocking HTTP client.
+//! - [`raw_http`]: a blocking HTTP client that sends the bytes that it is told, and keeps its connection.
 //! - [`transcript`]: conversations as text files, played against a server.
 //! - [`mod@bench`]: the load tool, its scenarios, and the floor that its figures are compared with.
 //! - [`certs`]: certificates for tests of TLS.
@@ -10,4 +11,5 @@ pub mod bench;
 pub mod certs;
 pub mod client;
 pub mod http;
+pub mod raw_http;
 pub mod transcript;
