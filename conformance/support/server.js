@@ -45,7 +45,14 @@ export async function startServer (settings = {}) {
   const folder = temporaryFolder()
   mkdirSync(join(folder.path, 'public'))
   for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder.path, 'public', name), content)
-  const all = { 'servers.socket.bind': '127.0.0.1', 'servers.socket.port': 0, 'admin.enabled': false, ...settings }
+  const all = {
+    'servers.socket.bind': '127.0.0.1',
+    'servers.socket.port': 0,
+    'servers.web.bind': '127.0.0.1',
+    'servers.web.port': 0,
+    'admin.enabled': false,
+    ...settings
+  }
   const words = Object.entries(all).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const server = launch(['serve', ...words], folder.path)
   let host, port

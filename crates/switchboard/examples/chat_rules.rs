@@ -68,6 +68,7 @@ const ROOM: &str = "members";
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
+    config.servers.web.enabled = false;
     let server = start(config).await?;
     println!("{}", server.ready_line());
     tokio::signal::ctrl_c().await?;

@@ -52,6 +52,7 @@ use switchboard::{Config, Server};
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
+    config.servers.web.enabled = false;
     let server = start(config).await?;
     println!("{}", server.ready_line());
     tokio::signal::ctrl_c().await?;

@@ -1,36 +1,34 @@
 //! A whole server: workers, node and listeners, from start to planned stop.
 
+mod listeners;
 mod settings;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
-use switchboard_proto::peer::PeerKind;
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 use crate::action::{Action, ActionExists, Actions, Middleware, builtin, remote};
 use crate::admin;
 use crate::backend::Pattern;
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
-use crate::config::{self, Config, ConfigError, HttpUrl};
+use crate::config::{Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
-use crate::net::listen::{Bound, ListenAddress, bind, bind_admin};
-use crate::net::tls::{Certificates, TlsError, TlsListener, server_config};
+use crate::net::certificates::CertificateError;
+use crate::net::listen::{ListenAddress, bind_admin};
 use crate::node::{Node, Parts};
 use crate::op::catch;
 use crate::webhook::{AuthoritiesError, Webhooks};
-use crate::worker::{self, AcceptRate, Listener, WAKE, Worker};
+use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
-use settings::{face_settings, off_is_max, worker_settings};
+use listeners::{Listeners, Shared};
+use settings::{face_settings, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -48,7 +46,7 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
         /// What can be done about it.
-        remedy: &'static str,
+        remedy: String,
     },
     /// The configuration is not valid.
     #[error(transparent)]
@@ -68,8 +66,8 @@ pub enum StartError {
     #[error("a worker could not be started: {0}")]
     Worker(#[from] io::Error),
     /// TLS could not be set up.
-    #[error("servers.socket.{0}")]
-    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Tls(#[from] CertificateError),
 }
 
 /// A server before it runs.
@@ -123,12 +121,6 @@ impl ServerBuilder {
         }
         config.validate()?;
         let runtime = tokio::runtime::Handle::current();
-        let socket = &config.servers.socket;
-        let certificates = match socket.secure {
-            true => Some(Arc::new(Certificates::new(server_config(&socket.tls)?))),
-            false => None,
-        };
-
         let count = match config.node.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => usize::from(workers),
@@ -166,60 +158,30 @@ impl ServerBuilder {
         make_rooms(&node, &config).await?;
         setup.into_iter().for_each(|setup| setup(&node));
 
-        let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-        let settings = worker_settings(&config);
-        let accept_rate = Arc::new(AcceptRate::new(config.limits.accepts_per_address));
-        let started = Instant::now();
+        let shared = Shared {
+            node: node.clone(),
+            workers: mailboxes.clone(),
+            loads: Arc::new(Loads::new(count)),
+            accept_rate: Arc::new(AcceptRate::new(config.limits.accepts_per_address)),
+            settings: worker_settings(&config),
+            started: Instant::now(),
+        };
+        let (listeners, mut for_workers) = Listeners::bind(&config, &shared, &runtime)?;
         let mut server = Server {
-            addresses: Addresses::default(),
-            socket_file: None,
+            listeners,
             node: node.clone(),
             threads: Vec::with_capacity(count),
-            acceptors: Vec::new(),
-            certificates: certificates.clone(),
-            tls: socket.tls.clone(),
             drain_timeout: config.node.drain_timeout,
             admin: None,
             failures: mpsc::channel(1).1,
         };
-        let mut listeners = Vec::new();
-        if socket.enabled {
-            let (bound, address) = bind(socket).map_err(|error| bind_error(&config, error))?;
-            if let ListenAddress::Unix(path) = &address {
-                server.socket_file = Some(path.clone());
-            }
-            server.addresses.socket = Some(address);
-            match (bound, certificates) {
-                (Bound::Tcp(listener), None) => listeners.push(Listener::tcp(listener, PeerKind::Socket)),
-                (Bound::Unix(listener), None) => listeners.push(Listener::unix(listener, PeerKind::Socket)),
-                (bound, Some(certificates)) => {
-                    let listener = TlsListener {
-                        certificates,
-                        kind: PeerKind::Socket,
-                        handshake_timeout: config.limits.tls_handshake_timeout,
-                        handshakes_max: off_is_max(config.limits.tls_handshakes_max),
-                        max_connections: settings.max_connections,
-                        accept_rate: Arc::clone(&accept_rate),
-                        started,
-                        workers: mailboxes.clone(),
-                        loads: Arc::clone(&loads),
-                    };
-                    let running = async move {
-                        if let Err(error) = listener.run(bound).await {
-                            tracing::error!(%error, "the TLS listener ended");
-                        }
-                    };
-                    server.acceptors.push(runtime.spawn(running).abort_handle());
-                }
-            }
-        }
 
         if config.admin.enabled {
             let (listener, address) = bind_admin(&config.admin).map_err(|error| admin_bind_error(&config, error))?;
             if !address.ip().to_canonical().is_loopback() {
                 tracing::warn!(%address, "the admin API can be reached from other machines and is not encrypted");
             }
-            server.addresses.admin = Some(address);
+            server.listeners.addresses.admin = Some(address);
             server.admin = Some(admin::start(listener, &config, node.clone())?);
         }
 
@@ -231,13 +193,13 @@ impl ServerBuilder {
                 poll,
                 inbox,
                 mailboxes: mailboxes.clone(),
-                loads: Arc::clone(&loads),
+                loads: Arc::clone(&shared.loads),
                 calls: Arc::new(node.clone()),
                 faces: Arc::clone(&faces),
-                settings,
-                listeners: std::mem::take(&mut listeners),
-                accept_rate: Arc::clone(&accept_rate),
-                started,
+                settings: shared.settings,
+                listeners: std::mem::take(&mut for_workers),
+                accept_rate: Arc::clone(&shared.accept_rate),
+                started: shared.started,
             };
             server.threads.push(spawn_worker(parts, runtime.clone(), failed.clone())?);
         }
@@ -270,6 +232,8 @@ fn spawn_worker(
 pub struct Addresses {
     /// The line protocol.
     pub socket: Option<ListenAddress>,
+    /// HTTP and WebSockets.
+    pub web: Option<ListenAddress>,
     /// The admin API.
     pub admin: Option<SocketAddr>,
 }
@@ -277,14 +241,9 @@ pub struct Addresses {
 /// A running server. Dropping it ends everything at once; [`Server::stop`] ends it as planned.
 #[derive(Debug)]
 pub struct Server {
-    addresses: Addresses,
-    /// Removed when nobody is accepted any more.
-    socket_file: Option<PathBuf>,
+    listeners: Listeners,
     node: Node,
     threads: Vec<JoinHandle<()>>,
-    acceptors: Vec<AbortHandle>,
-    certificates: Option<Arc<Certificates>>,
-    tls: config::Tls,
     drain_timeout: Duration,
     admin: Option<admin::Running>,
     failures: mpsc::Receiver<String>,
@@ -305,36 +264,42 @@ impl Server {
 
     /// Where it listens, with the real ports.
     pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+        &self.listeners.addresses
     }
 
     /// The address of the line protocol, with its real port; `None` on a Unix socket.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        self.addresses.socket.as_ref().and_then(ListenAddress::tcp)
+        self.addresses().socket.as_ref().and_then(ListenAddress::tcp)
+    }
+
+    /// The address of HTTP and WebSockets, with its real port.
+    pub fn web_addr(&self) -> Option<SocketAddr> {
+        self.addresses().web.as_ref().and_then(ListenAddress::tcp)
     }
 
     /// What the program prints once every listener is bound.
     pub fn ready_line(&self) -> String {
         let mut line = "switchboard ready".to_owned();
-        if let Some(socket) = &self.addresses.socket {
-            line.push_str(&format!(" socket={socket}"));
+        let Addresses { socket, web, admin } = self.addresses();
+        for (name, address) in [("socket", socket), ("web", web)] {
+            if let Some(address) = address {
+                line.push_str(&format!(" {name}={address}"));
+            }
         }
-        if let Some(admin) = &self.addresses.admin {
+        if let Some(admin) = admin {
             line.push_str(&format!(" admin={admin}"));
         }
         line
     }
 
-    /// Reads the certificate files again. New handshakes use them; connections stay. Without TLS nothing happens.
+    /// Reads the certificate files of all listeners again. New handshakes use them; connections stay. Without TLS nothing
+    /// happens.
     ///
     /// # Errors
     ///
-    /// When they cannot be used: then nothing has changed.
-    pub fn reload_certificates(&self) -> Result<(), TlsError> {
-        if let Some(certificates) = &self.certificates {
-            certificates.replace(server_config(&self.tls)?);
-        }
-        Ok(())
+    /// When those of a listener cannot be used: then nothing has changed for that one.
+    pub fn reload_certificates(&self) -> Result<(), CertificateError> {
+        self.listeners.reload_certificates()
     }
 
     /// Waits until a worker fails, which is a defect of ours and leaves the server without that worker's connections.
@@ -346,17 +311,18 @@ impl Server {
     }
 
     /// Ends the server as planned: nobody is accepted any more; who has nothing pending is told and closed, the others when
-    /// their pending actions are answered, at the latest after `servers.socket.shutdown_wait`; whatever is left after
-    /// `node.drain_timeout` is closed. The admin API answers until then, and says that the node is not ready.
+    /// their pending actions are answered, over the line protocol at the latest after `servers.socket.shutdown_wait`; whatever
+    /// is left after `node.drain_timeout` is closed. The admin API answers until then, and says that the node is not ready.
     pub async fn stop(mut self) {
         self.node.begin_drain();
-        self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
-        // Now, not at the end: by then the file may be that of a server that has taken over.
-        self.remove_socket_file();
+        self.listeners.begin_stop();
         let deadline = tokio::time::Instant::now() + self.drain_timeout;
         self.node.tell_all(|| Ask::Drain).await;
-        if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, self.node.emptied()).await.is_err()
-        {
+        let emptied = async {
+            self.listeners.emptied().await;
+            self.node.emptied().await;
+        };
+        if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, emptied).await.is_err() {
             tracing::warn!(open = self.node.figures().connections, "not every connection ended in time");
         }
         if let Some(admin) = self.admin.take() {
@@ -371,22 +337,13 @@ impl Server {
             tracing::warn!("not every leave was reported in time");
         }
     }
-
-    fn remove_socket_file(&mut self) {
-        if let Some(path) = self.socket_file.take() {
-            // Somebody may have removed it; then there is nothing to do.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.acceptors.drain(..).for_each(|acceptor| acceptor.abort());
         if !self.threads.is_empty() {
             self.node.stop_now();
         }
-        self.remove_socket_file();
     }
 }
 
@@ -412,22 +369,6 @@ async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn bind_error(config: &Config, error: io::Error) -> StartError {
-    let socket = &config.servers.socket;
-    let address = match &socket.path {
-        Some(path) => path.display().to_string(),
-        None => format!("{} port {}", socket.bind, socket.port),
-    };
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or set servers.socket.port (or path)",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 and foreign folders need more rights",
-        io::ErrorKind::AddrNotAvailable => "; servers.socket.bind is no address of this machine",
-        io::ErrorKind::NotFound => "; the folder of servers.socket.path does not exist",
-        _ => "",
-    };
-    StartError::Bind { listener: "servers.socket", address, error, remedy }
-}
-
 fn admin_bind_error(config: &Config, error: io::Error) -> StartError {
     let address = format!("{} port {}", config.admin.bind, config.admin.port);
     let remedy = match error.kind() {
@@ -438,7 +379,7 @@ fn admin_bind_error(config: &Config, error: io::Error) -> StartError {
         io::ErrorKind::AddrNotAvailable => "; admin.bind is no address of this machine",
         _ => "",
     };
-    StartError::Bind { listener: "admin", address, error, remedy }
+    StartError::Bind { listener: "admin", address, error, remedy: remedy.to_owned() }
 }
 
 /// Raises the limit of open files as far as the system lets this process. For programs; a library leaves it alone.

@@ -25,6 +25,8 @@ fn config() -> Config {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.servers.web.bind = "127.0.0.1".to_owned();
+    config.servers.web.port = 0;
     config.admin.enabled = false;
     config
 }

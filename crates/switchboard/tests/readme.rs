@@ -23,6 +23,8 @@ fn with_server(play: impl FnOnce(&mut Windows)) {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.servers.web.bind = "127.0.0.1".to_owned();
+    config.servers.web.port = 0;
     config.admin.enabled = false;
     let server = runtime.block_on(Server::builder(config).start()).unwrap();
     let address = server.addresses().socket.as_ref().and_then(|address| address.tcp()).unwrap();

@@ -90,10 +90,12 @@ fn scratch() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 9] = [
     "admin.enabled=false",
     "servers.socket.bind=127.0.0.1",
     "servers.socket.port=0",
+    "servers.web.bind=127.0.0.1",
+    "servers.web.port=0",
     "node.workers=1",
     "limits.max_outbox_bytes=4194304",
     "actions.pending_max=64",

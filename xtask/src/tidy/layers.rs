@@ -140,8 +140,10 @@ const MEETING_PLACES: [&str; 4] = [
     "crates/switchboard-proto/src/wire.rs",
 ];
 
-/// What a face shows to everybody: its settings. All else in its folder is its own.
-const SHOWN: [&str; 3] = ["Compat", "SocketSettings", "WebSocketSettings"];
+/// What a face shows to everybody: its settings, and the writer of its answers over HTTP, where no peer stands in between. All
+/// else in its folder is its own.
+const SHOWN: [&str; 6] =
+    ["Compat", "SocketSettings", "WebAnswers", "WebRefusal", "WebSocketSettings", "file_not_found"];
 
 /// The only files with `unsafe`.
 const UNSAFE_FILES: [&str; 1] = ["crates/switchboard-testkit/src/bench/sys.rs"];

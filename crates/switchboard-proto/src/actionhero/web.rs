@@ -11,7 +11,7 @@ use super::errors;
 use super::settings::Compat;
 
 /// Why a request was not made, or brought nothing: what no other wire has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebRefusal {
     /// The body is not an object in JSON, or goes beyond the limits, or names a member twice.
     BadJson,
@@ -19,6 +19,8 @@ pub enum WebRefusal {
     BadParams,
     /// The body is neither JSON nor a form.
     MediaType,
+    /// A hook has not let it in, for this reason.
+    NotLetIn(String),
     /// The server stops.
     Stopping,
     /// The action took longer than `servers.web.request_timeout`.
@@ -29,30 +31,35 @@ pub enum WebRefusal {
     TooManyParams,
     /// The body did not come in time.
     TooSlow,
+    /// Something behind us failed; the log has the cause.
+    Unavailable,
 }
 
 impl WebRefusal {
     /// HTTP's word for it.
-    pub const fn status(self) -> u16 {
+    pub const fn status(&self) -> u16 {
         match self {
             Self::BadJson | Self::BadParams | Self::TooManyParams => 400,
+            Self::NotLetIn(_) => 403,
             Self::TooSlow => 408,
             Self::TooLarge => 413,
             Self::MediaType => 415,
-            Self::Stopping | Self::TimedOut => 503,
+            Self::Stopping | Self::TimedOut | Self::Unavailable => 503,
         }
     }
 
-    const fn text(self) -> &'static str {
+    fn text(&self) -> &str {
         match self {
             Self::BadJson => "the body is not a JSON object within the limits of this server",
             Self::BadParams => "the params are not well-formed",
             Self::MediaType => "the body must be application/json or application/x-www-form-urlencoded",
+            Self::NotLetIn(reason) => reason,
             Self::Stopping => errors::SHUTTING_DOWN,
             Self::TimedOut => "the action took too long",
             Self::TooLarge => "the body is too large",
             Self::TooManyParams => errors::TOO_MANY_PARAMS,
             Self::TooSlow => "the body did not come in time",
+            Self::Unavailable => errors::UNAVAILABLE,
         }
     }
 }
@@ -114,7 +121,7 @@ impl WebAnswers<'_> {
     }
 
     /// Writes the answer to a request that was not made, and returns its status.
-    pub fn refused(&self, out: &mut Vec<u8>, refusal: WebRefusal) -> u16 {
+    pub fn refused(&self, out: &mut Vec<u8>, refusal: &WebRefusal) -> u16 {
         self.error(out, &errors::prefixed(self.compat, refusal.text()), &Reply::new());
         refusal.status()
     }
@@ -152,7 +159,7 @@ impl WebAnswers<'_> {
         write_number(out, self.now_ms);
         member(out, "},\"requesterInformation\":{\"id\":", self.conn.id.text().as_str());
         match self.conn.fingerprint() {
-            Some(fingerprint) => member(out, ",\"fingerprint\":", &fingerprint),
+            Some(fingerprint) => member(out, ",\"fingerprint\":", fingerprint),
             None => out.extend_from_slice(b",\"fingerprint\":null"),
         }
         member(out, ",\"remoteIP\":", &self.conn.remote.to_string());
@@ -178,7 +185,7 @@ pub const fn file_not_found(compat: Compat) -> &'static str {
 mod tests {
     use super::*;
     use crate::call::ConnectionType;
-    use crate::face::{Fingerprint, Remote};
+    use crate::face::Remote;
     use crate::id::ConnId;
     use crate::params::ParamLimits;
     use serde_json::{Value, json};
@@ -189,7 +196,7 @@ mod tests {
             kind: ConnectionType::Web,
             remote: Remote::Ip([127, 0, 0, 1].into(), 1),
             connected_at: 5,
-            fingerprint: Fingerprint::None,
+            fingerprint: None,
         };
         let mut params = Params::default();
         params.set("action", json!("a"), ParamLimits::default()).unwrap();
@@ -245,7 +252,7 @@ mod tests {
             let (_, body) = answer(Compat::Modern, |answers, out| answers.outcome(out, &outcome));
             assert_eq!((&body["error"], body.get("a").is_some()), (&json!(text), text == "no"));
         }
-        let (status, body) = answer(Compat::Auto, |answers, out| answers.refused(out, WebRefusal::Stopping));
+        let (status, body) = answer(Compat::Auto, |answers, out| answers.refused(out, &WebRefusal::Stopping));
         assert_eq!((status, &body["error"]), (503, &json!("Error: the server is shutting down")));
     }
 }

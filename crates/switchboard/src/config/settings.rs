@@ -353,7 +353,7 @@ settings! {
             accepts_per_address: u32 = 0, Whole::any(), reached "the connection is closed at once";
             /// Time that a client has for its TLS handshake.
             tls_handshake_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
-            /// TLS handshakes at the same time.
+            /// TLS handshakes of one listener at the same time.
             tls_handshakes_max: usize = 256, Whole::any(),
                 reached "new connections wait in the kernel until a handshake is over";
         }

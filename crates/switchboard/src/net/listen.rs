@@ -57,13 +57,20 @@ impl ListenAddress {
 pub fn bind(config: &SocketServer) -> io::Result<(Bound, ListenAddress)> {
     match &config.path {
         Some(path) => Ok((Bound::Unix(bind_unix(path, config.backlog)?), ListenAddress::Unix(path.clone()))),
-        None => {
-            let ip: IpAddr = config.bind.parse().map_err(|_| io::Error::other("not an IP address"))?;
-            let listener = bind_tcp(SocketAddr::new(ip, config.port), config.keepalive, config.backlog)?;
-            let address = listener.local_addr()?;
-            Ok((Bound::Tcp(listener), ListenAddress::Tcp(address)))
-        }
+        None => bind_tcp(&config.bind, config.port, config.keepalive, config.backlog),
     }
+}
+
+/// Binds a TCP port; `keepalive` and `backlog` are those of its section.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn bind_tcp(ip: &str, port: u16, keepalive: Duration, backlog: u16) -> io::Result<(Bound, ListenAddress)> {
+    let ip: IpAddr = ip.parse().map_err(|_| io::Error::other("not an IP address"))?;
+    let listener = listen(SocketAddr::new(ip, port), keepalive, backlog)?;
+    let address = listener.local_addr()?;
+    Ok((Bound::Tcp(listener), ListenAddress::Tcp(address)))
 }
 
 /// Binds the admin API's listener, not blocking.
@@ -76,13 +83,13 @@ pub fn bind_admin(config: &Admin) -> io::Result<(TcpListener, SocketAddr)> {
     const KEEPALIVE: Duration = Duration::from_secs(30);
     const BACKLOG: u16 = 128;
     let ip: IpAddr = config.bind.parse().map_err(|_| io::Error::other("not an IP address"))?;
-    let listener = bind_tcp(SocketAddr::new(ip, config.port), KEEPALIVE, BACKLOG)?;
+    let listener = listen(SocketAddr::new(ip, config.port), KEEPALIVE, BACKLOG)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
 /// Options are set on the listener: Linux hands them on to every accepted socket.
-fn bind_tcp(address: SocketAddr, keepalive: Duration, backlog: u16) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, keepalive: Duration, backlog: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

@@ -34,9 +34,7 @@ impl Calls for Node {
     }
 
     fn turned_away(&self, caller: &Caller, reason: CloseReason) {
-        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
-        let facts = &caller.facts;
-        tracing::debug!(connection = %facts.id, remote = %facts.remote, reason = reason.as_str(), "connection not let in");
+        self.count_turned_away(&caller.facts, reason);
     }
 
     fn delivered(&self, count: u64) {
@@ -114,6 +112,12 @@ impl Node {
         );
     }
 
+    /// Notes a connection that was never let in.
+    pub(super) fn count_turned_away(&self, facts: &ConnFacts, reason: CloseReason) {
+        self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(connection = %facts.id, remote = %facts.remote, reason = reason.as_str(), "connection not let in");
+    }
+
     /// Takes a connection out again.
     pub(super) fn leave_for_good(&self, facts: &ConnFacts, reason: CloseReason) {
         self.0.registry.remove(facts.id);
@@ -124,7 +128,7 @@ impl Node {
         tracing::debug!(connection = %facts.id, reason = reason.as_str(), "connection closed");
     }
 
-    fn open_file(&self, name: String) -> Op<Outcome> {
+    pub(super) fn open_file(&self, name: String) -> Op<Outcome> {
         let files = self.0.files.clone();
         let opening = self.0.runtime.spawn_blocking(move || files.open(&name).map(|file| (name, file)));
         Op::Wait(Box::pin(async move {

@@ -32,7 +32,6 @@ use tokio::sync::{Mutex, Notify, oneshot};
 pub use chat::{MockConnection, Reauthentication, Speaker};
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError, User};
-pub(crate) use request::WebRequest;
 
 use crate::action::Actions;
 use crate::action::cache::Cache;

@@ -1,11 +1,14 @@
 //! Requests over HTTP: each is a connection for as long as it takes.
 
-use switchboard_proto::call::{ActionCall, Outcome};
+use std::io;
+use std::sync::Arc;
+
+use switchboard_proto::call::{ActionCall, Answer, CallError, Content, Outcome};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::face::ConnFacts;
 
 use crate::hub::mail::Admission;
-use crate::op::Op;
+use crate::op::{BoxFuture, Op};
 
 use super::Node;
 use super::connection::ConnectionHandle;
@@ -20,6 +23,45 @@ pub(crate) struct WebRequest {
 }
 
 impl Node {
+    /// Opens a file of the public folder, if there is one of that name.
+    pub(crate) async fn open_public(&self, name: String) -> Option<Arc<dyn Content>> {
+        match self.open_file(name).await {
+            Ok(Answer::File(content)) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// Reads the next piece of a file, from `offset` on and not beyond `end`.
+    pub(crate) fn read_public(
+        &self,
+        content: Arc<dyn Content>,
+        offset: u64,
+        end: u64,
+    ) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = left.min(self.0.settings.chunk_bytes);
+        let reading = self.runtime().spawn_blocking(move || {
+            let mut piece = vec![0; length];
+            let read = content.read_at(offset, &mut piece)?;
+            piece.truncate(read);
+            Ok(piece)
+        });
+        Box::pin(async move { reading.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+    }
+
+    /// Whether a request may be made, or a WebSocket opened. Who may not is counted.
+    pub(crate) fn let_in(&self, facts: &ConnFacts) -> Op<Result<Admission, CallError>> {
+        match self.admit(facts) {
+            Op::Ready(Ok(admission)) => Op::Ready(Ok(admission)),
+            asking => {
+                let (node, facts) = (self.clone(), facts.clone());
+                asking.map(move |admission| {
+                    admission.inspect_err(|_| node.count_turned_away(&facts, CloseReason::Refused))
+                })
+            }
+        }
+    }
+
     /// Takes a request in that was admitted.
     pub(crate) fn open_request(&self, facts: ConnFacts, admission: Admission) -> WebRequest {
         self.enter(&facts, Place::Request(Box::new(facts.clone())), admission);
@@ -32,11 +74,6 @@ impl WebRequest {
     pub(crate) fn run(&self, call: ActionCall) -> Op<Outcome> {
         let handle = ConnectionHandle { facts: self.facts.clone(), address: None, node: self.node.clone() };
         self.node.0.actions.run(call, handle)
-    }
-
-    /// What was fixed when it came.
-    pub(crate) fn facts(&self) -> &ConnFacts {
-        &self.facts
     }
 }
 

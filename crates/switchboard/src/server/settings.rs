@@ -7,11 +7,13 @@ use switchboard_proto::face::FaceSettings;
 use switchboard_proto::frame::line::Framing;
 use switchboard_proto::frame::ws::WsLimits;
 use switchboard_proto::json::JsonLimits;
+use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
 
 use crate::action::Actions;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
+use crate::net::http::{FrontSettings, WebSocketDoor};
 use crate::worker::WorkerSettings;
 
 /// In settings 0 turns a limit off.
@@ -122,4 +124,28 @@ fn affordable_connections() -> usize {
     const RESERVED: u64 = 64;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1) as usize)
+}
+
+/// What HTTP takes from the configuration.
+pub(super) fn front_settings(config: &Config) -> FrontSettings {
+    let web = &config.servers.web;
+    FrontSettings {
+        allowed_origins: AllowedOrigins::new(web.allowed_origins.iter().map(String::as_str)),
+        compat: compat(web.compat),
+        max_body_bytes: off_is_max(web.max_body_bytes),
+        max_header_bytes: web.max_header_bytes,
+        max_headers: usize::from(web.max_headers),
+        max_connections: off_is_max(web.max_connections),
+        header_timeout: web.header_timeout,
+        body_timeout: web.body_timeout,
+        request_timeout: web.request_timeout,
+        write_timeout: web.write_timeout,
+        idle_timeout: web.idle_timeout,
+        json: json_limits(&config.limits),
+        params: param_limits(&config.limits),
+        websocket: WebSocketDoor {
+            enabled: config.servers.websocket.enabled,
+            compression: config.servers.websocket.compression,
+        },
+    }
 }

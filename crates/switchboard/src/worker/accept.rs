@@ -157,11 +157,10 @@ impl Worker {
             return tracing::debug!(%remote, "too many connections from one address in a second");
         }
         let own = self.load().load(Ordering::Relaxed);
-        let least =
-            self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate().min_by_key(|(_, load)| *load);
-        let Some((worker, _)) = least.filter(|(_, load)| own > load + Self::IMBALANCE) else {
+        let (worker, least) = self.loads.least();
+        if own <= least + Self::IMBALANCE {
             return self.open(transport, Vec::new(), self.new_facts(new_id(), remote, kind, None), kind, None);
-        };
+        }
         let socket = match transport {
             Transport::Tcp(socket) => Socket::Tcp(OwnedFd::from(socket).into()),
             Transport::Unix(socket) => Socket::Unix(OwnedFd::from(socket).into()),
@@ -181,11 +180,11 @@ impl Worker {
         let mail = Mail::Adopt(Box::new(adopted));
         let mailbox = self.mailboxes[worker].clone();
         // Counted where it goes, or all that one turn accepts would go there.
-        self.loads[worker].fetch_add(1, Ordering::Relaxed);
+        self.loads.of(worker).fetch_add(1, Ordering::Relaxed);
         match (mailbox.try_reserve(mail.weight()), mail) {
             (Some(permit), mail) => permit.push(mail),
             (None, Mail::Adopt(adopted)) => {
-                self.loads[worker].fetch_sub(1, Ordering::Relaxed);
+                self.loads.of(worker).fetch_sub(1, Ordering::Relaxed);
                 let facts = self.new_facts(adopted.id, remote, kind, None);
                 self.open(Transport::new(adopted.socket, None), Vec::new(), facts, kind, None);
             }

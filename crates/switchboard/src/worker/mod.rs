@@ -11,6 +11,7 @@ mod accept;
 pub(crate) mod calls;
 mod conversation;
 mod deadlines;
+mod loads;
 mod membership;
 mod rate;
 mod transport;
@@ -18,7 +19,7 @@ mod transport;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -37,6 +38,7 @@ use crate::hub::{Hub, HubLimits};
 pub(crate) use accept::{Listener, new_id};
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
+pub(crate) use loads::Loads;
 use membership::PendingJoins;
 pub(crate) use rate::AcceptRate;
 use transport::Transport;
@@ -72,7 +74,7 @@ pub(crate) struct Parts {
     /// Every worker's, this one's included.
     pub(crate) mailboxes: Vec<Mailbox>,
     /// How many connections each worker has.
-    pub(crate) loads: Arc<[AtomicUsize]>,
+    pub(crate) loads: Arc<Loads>,
     pub(crate) calls: Arc<dyn Calls>,
     pub(crate) faces: Arc<FaceSettings>,
     pub(crate) settings: WorkerSettings,
@@ -87,7 +89,7 @@ pub(crate) struct Worker {
     poll: Poll,
     inbox: Inbox,
     mailboxes: Vec<Mailbox>,
-    loads: Arc<[AtomicUsize]>,
+    loads: Arc<Loads>,
     calls: Arc<dyn Calls>,
     faces: Arc<FaceSettings>,
     settings: WorkerSettings,
@@ -506,12 +508,12 @@ impl Worker {
     }
 
     fn load(&self) -> &AtomicUsize {
-        &self.loads[usize::from(self.index)]
+        self.loads.of(usize::from(self.index))
     }
 
     /// Connections of all workers.
     fn total_load(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+        self.loads.total()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll as TaskPoll, Waker};
 
@@ -110,7 +111,11 @@ impl Setting {
             poll: Poll::new().unwrap(),
             inbox,
             mailboxes: vec![mailbox.clone()],
-            loads: Arc::new([AtomicUsize::new(1)]),
+            loads: {
+                let loads = Loads::new(1);
+                loads.of(0).store(1, Ordering::Relaxed);
+                Arc::new(loads)
+            },
             calls: Arc::clone(&node) as Arc<dyn Calls>,
             faces: Arc::default(),
             settings: WorkerSettings {

@@ -17,7 +17,7 @@ use super::program::Program;
 
 const NOT_FOUND: &str = "Sorry, that file is not found :(";
 /// What stands in every file outside the public folder.
-const SECRET: &str = "outside-and-secret";
+pub(super) const SECRET: &str = "outside-and-secret";
 
 /// A public folder and a server that serves it.
 fn serve(fill: impl FnOnce(&Folder)) -> (Folder, Running) {
@@ -225,7 +225,7 @@ fn a_file_that_grows_on_its_way_is_sent_at_its_first_length() {
 }
 
 /// Builds a folder full of ways out beside a public folder, and returns the names to try.
-fn ways_out(folder: &Folder) -> Vec<Vec<u8>> {
+pub(super) fn ways_out(folder: &Folder) -> Vec<Vec<u8>> {
     folder.write("secret", SECRET);
     folder.write("public-sibling/secret", SECRET);
     folder.write("publicsecret", SECRET);

@@ -39,7 +39,8 @@ fn port_0_is_a_free_port_that_the_ready_line_names() {
     let (one, two) = (Running::start(config()), Running::start(config()));
     assert!(one.address().port() != 0 && one.address() != two.address());
     let ready = one.server.as_ref().unwrap().ready_line();
-    assert_eq!(ready, format!("switchboard ready socket=127.0.0.1:{}", one.address().port()));
+    let (socket, web) = (one.address().port(), one.web().port());
+    assert_eq!(ready, format!("switchboard ready socket=127.0.0.1:{socket} web=127.0.0.1:{web}"));
     let mut peer = one.connect();
     let details = peer.ok("detailsView");
     assert_eq!(details["remoteIP"], "127.0.0.1");
@@ -62,7 +63,8 @@ fn both_families_are_served_and_a_mapped_address_is_shown_as_ipv4() {
     both.servers.socket.bind = "::".to_owned();
     let running = Running::start(both);
     let port = running.address().port();
-    assert_eq!(running.server.as_ref().unwrap().ready_line(), format!("switchboard ready socket=[::]:{port}"));
+    let ready = format!("switchboard ready socket=[::]:{port} web={}", running.web());
+    assert_eq!(running.server.as_ref().unwrap().ready_line(), ready);
     for (host, shown) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
         let mut peer = Peer::over(TcpStream::connect((host, port)).unwrap());
         peer.welcome();
@@ -98,7 +100,7 @@ fn a_unix_socket_serves_the_same_conversation() {
     assert_eq!(running.server.as_ref().unwrap().addresses().socket, Some(ListenAddress::Unix(path.clone())));
     assert_eq!(
         running.server.as_ref().unwrap().ready_line(),
-        format!("switchboard ready socket=unix:{}", path.display())
+        format!("switchboard ready socket=unix:{} web={}", path.display(), running.web())
     );
     let mut one = connect_unix(&path);
     let mut two = connect_unix(&path);

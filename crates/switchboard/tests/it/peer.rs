@@ -45,11 +45,13 @@ pub(crate) fn within(time: Duration, mut condition: impl FnMut() -> bool) -> boo
     }
 }
 
-/// A configuration for tests: a free port of the loopback, two workers.
+/// A configuration for tests: free ports of the loopback, two workers.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.servers.web.bind = "127.0.0.1".to_owned();
+    config.servers.web.port = 0;
     config.admin.enabled = false;
     config.node.workers = 2;
     config
@@ -83,6 +85,11 @@ impl Running {
             Some(ListenAddress::Tcp(address)) => *address,
             other => panic!("no TCP listener but {other:?}"),
         }
+    }
+
+    /// Where it speaks HTTP.
+    pub(crate) fn web(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().web_addr().unwrap()
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

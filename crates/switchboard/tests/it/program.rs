@@ -17,15 +17,27 @@ use switchboard_testkit::certs::Authority;
 use super::peer::{DEADLINE, Folder, Peer, eventually, within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
-const LOOPBACK: [&str; 6] =
-    ["--set", "servers.socket.bind=127.0.0.1", "--set", "servers.socket.port=0", "--set", "admin.enabled=false"];
+/// Free ports of the loopback.
+const LOOPBACK: [&str; 10] = [
+    "--set",
+    "servers.socket.bind=127.0.0.1",
+    "--set",
+    "servers.socket.port=0",
+    "--set",
+    "servers.web.bind=127.0.0.1",
+    "--set",
+    "servers.web.port=0",
+    "--set",
+    "admin.enabled=false",
+];
 
 /// The program, serving in a process of its own; killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    /// What is behind `socket=` in the ready line.
+    /// What is behind `socket=` and `web=` in the ready line.
     socket: String,
+    web: String,
     /// What is behind `admin=`.
     admin: Option<String>,
     /// Standard error, and the folder that it runs in.
@@ -64,15 +76,17 @@ impl Program {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let Some(addresses) = line.trim_end().strip_prefix("switchboard ready socket=") else {
+        let addresses = line.trim_end().strip_prefix("switchboard ready socket=");
+        let Some((socket, web)) = addresses.and_then(|addresses| addresses.split_once(" web=")) else {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             panic!("instead of the ready line: {line:?}; the log: {log}");
         };
-        let (socket, admin) = match addresses.split_once(" admin=") {
-            Some((socket, admin)) => (socket.to_owned(), Some(admin.to_owned())),
-            None => (addresses.to_owned(), None),
+        let (web, admin) = match web.split_once(" admin=") {
+            Some((web, admin)) => (web, Some(admin.to_owned())),
+            None => (web, None),
         };
-        Self { child, stdout, socket, admin, folder }
+        let (socket, web) = (socket.to_owned(), web.to_owned());
+        Self { child, stdout, socket, web, admin, folder }
     }
 
     /// Where the admin API listens.
@@ -88,6 +102,11 @@ impl Program {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it speaks HTTP.
+    pub(crate) fn web(&self) -> &str {
+        &self.web
     }
 
     pub(crate) fn connect_raw(&self) -> Peer<TcpStream> {
@@ -139,7 +158,9 @@ pub(crate) fn output(folder: &Path, arguments: &[&str], environment: &[(&str, &s
 #[test]
 fn the_ready_line_names_the_real_port_and_is_all_of_standard_output() {
     let mut program = Program::start(&[]);
-    assert!(program.socket.starts_with("127.0.0.1:") && !program.socket.ends_with(":0"), "{}", program.socket);
+    for address in [&program.socket, &program.web] {
+        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{address}");
+    }
     program.connect().ok("paramsView");
     program.signal(Signal::TERM);
     assert_eq!(program.ended().code(), Some(0));
@@ -291,8 +312,7 @@ fn a_port_in_use_is_told_with_its_remedy() {
     let program = Program::start(&[]);
     let port = program.socket.rsplit(':').next().unwrap();
     let set = format!("servers.socket.port={port}");
-    let (code, stdout, stderr) =
-        output(program.folder.path(), &["--set", "servers.socket.bind=127.0.0.1", "--set", &set], &[]);
+    let (code, stdout, stderr) = output(program.folder.path(), &[&LOOPBACK[..], &["--set", &set]].concat(), &[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(
         stderr.starts_with(&format!("switchboard: servers.socket cannot listen on 127.0.0.1 port {port}: ")),
@@ -308,9 +328,7 @@ fn a_unix_socket_is_named_in_the_ready_line_and_removed_at_the_end() {
     let folder = Folder::new();
     let path = folder.join("s.sock");
     let mut command = Command::new(PROGRAM);
-    command
-        .args(["serve", "--set", "admin.enabled=false", "--set"])
-        .arg(format!("servers.socket.path={}", path.display()));
+    command.arg("serve").args(&LOOPBACK[4..]).arg("--set").arg(format!("servers.socket.path={}", path.display()));
     let mut program = Program::run(command);
     assert_eq!(program.socket, format!("unix:{}", path.display()));
     let mut peer = Peer::over_unix(UnixStream::connect(&path).unwrap());
@@ -371,7 +389,8 @@ fn fault_row_57_a_private_key_is_in_no_log_and_no_answer() {
     let (cert, key) = authority.issue_server().unwrap().write(folder.path()).unwrap();
     let set = |name: &str, path: &Path| format!("servers.socket.tls.{name}={}", path.display());
     let (cert, key_setting) = (set("cert", &cert), set("key", &key));
-    let arguments = ["--set", "servers.socket.secure=true", "--set", &cert, "--set", &key_setting];
+    let arguments =
+        [&LOOPBACK[..], &["--set", "servers.socket.secure=true", "--set", &cert, "--set", &key_setting]].concat();
     let secret: Vec<String> = std::fs::read_to_string(&key).unwrap().lines().map(str::to_owned).collect();
     assert!(secret.len() > 3);
 
@@ -464,7 +483,7 @@ fn a_closed_standard_output_is_no_reason_to_end() {
     let path = folder.join("s.sock");
     let mut command = Command::new("sh");
     command.arg("-c").arg("exec \"$0\" \"$@\" >&-").arg(PROGRAM);
-    command.args(["--set", "admin.enabled=false", "--set"]).arg(format!("servers.socket.path={}", path.display()));
+    command.args(&LOOPBACK[4..]).arg("--set").arg(format!("servers.socket.path={}", path.display()));
     let mut child = command.current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
     let served = within(DEADLINE, || UnixStream::connect(&path).is_ok());
     let _ = child.kill();

@@ -131,6 +131,8 @@ pub(crate) fn config(settings: &[&str]) -> Config {
         "node.workers=2".to_owned(),
         "servers.socket.bind=127.0.0.1".to_owned(),
         "servers.socket.port=0".to_owned(),
+        "servers.web.bind=127.0.0.1".to_owned(),
+        "servers.web.port=0".to_owned(),
         "admin.enabled=false".to_owned(),
         format!("files.root={}", public_folder().display()),
     ];

@@ -1,0 +1,200 @@
+//! Actions over HTTP.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::Value;
+use switchboard_proto::actionhero::{WebAnswers, WebRefusal};
+use switchboard_proto::call::{ActionCall, CallError, ConnectionType, Outcome};
+use switchboard_proto::face::ConnFacts;
+use switchboard_proto::json;
+use switchboard_proto::params::Params;
+
+use crate::clock;
+use crate::worker::new_id;
+
+use super::answer::{Answer, JSON, POWERED_BY, last, respond, text};
+use super::guard::is_late;
+use super::params::{add_pairs, decode};
+use super::session::Session;
+use super::visit::{Page, Visit};
+use super::{Front, FrontSettings};
+
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+
+impl Visit {
+    /// Answers a request for an action.
+    pub(super) async fn api(self: Arc<Self>, request: Request<Incoming>, page: Page) -> Response<Answer> {
+        let begun = Instant::now();
+        let settings = &self.front.settings;
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => {}
+            Method::OPTIONS => return self.options(METHODS, &page),
+            _ => return self.not_allowed(METHODS),
+        }
+        let session = Session::of(request.headers());
+        let facts = ConnFacts {
+            id: new_id(),
+            kind: ConnectionType::Web,
+            remote: self.remote,
+            connected_at: clock::unix_ms(),
+            fingerprint: Some((&*session.fingerprint).into()),
+        };
+        let mut params = Params::default();
+        let collected = match collect(settings, request, &mut params).await {
+            _ if self.stopping.has_begun() => Err(WebRefusal::Stopping),
+            Ok(()) => Ok(()),
+            Err(Refused::Told(refusal)) => Err(refusal),
+            Err(Refused::Unsound) => {
+                return last(text(StatusCode::BAD_REQUEST, "the body is not well-formed\n"));
+            }
+        };
+        let params = Arc::new(params);
+        let outcome = match collected {
+            Ok(()) => self.run(&facts, WebAnswers::call(settings.compat, Arc::clone(&params))).await,
+            Err(refusal) => Err(refusal),
+        };
+
+        let answers = WebAnswers {
+            compat: settings.compat,
+            server_name: Front::NAME,
+            version: env!("CARGO_PKG_VERSION"),
+            conn: &facts,
+            params: &params,
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            now_ms: clock::unix_ms(),
+        };
+        let mut response = write(&answers, &outcome);
+        let headers = response.headers_mut();
+        session.keep(headers, self.secure);
+        self.allow_origin(&mut response, &page);
+        response
+    }
+
+    /// Runs an action, if whoever asks is let in. He is a connection meanwhile.
+    async fn run(&self, facts: &ConnFacts, call: ActionCall) -> Result<Outcome, WebRefusal> {
+        let node = &self.front.node;
+        let admission = match node.let_in(facts).await {
+            Ok(admission) => admission,
+            Err(CallError::Refused(reason)) => return Err(WebRefusal::NotLetIn(reason)),
+            Err(_) => return Err(WebRefusal::Unavailable),
+        };
+        let opened = node.open_request(facts.clone(), admission);
+        let running = opened.run(call);
+        match self.front.settings.request_timeout {
+            time if time.is_zero() => Ok(running.await),
+            time => tokio::time::timeout(time, running.into_future()).await.map_err(|_| WebRefusal::TimedOut),
+        }
+    }
+}
+
+/// The response that an outcome makes.
+fn write(answers: &WebAnswers<'_>, outcome: &Result<Outcome, WebRefusal>) -> Response<Answer> {
+    let mut body = Vec::with_capacity(512);
+    let status = match outcome {
+        Ok(outcome) => answers.outcome(&mut body, outcome),
+        Err(refusal) => answers.refused(&mut body, refusal),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = respond(status, JSON, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(POWERED_BY, HeaderValue::from_static(Front::NAME));
+    match outcome {
+        Err(WebRefusal::Stopping) => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+        // The rest of the body may never come.
+        Err(WebRefusal::TooLarge | WebRefusal::TooSlow | WebRefusal::MediaType) => return last(response),
+        _ => {}
+    }
+    response
+}
+
+/// Why there are no params.
+enum Refused {
+    /// For a reason that the answer tells.
+    Told(WebRefusal),
+    /// The body cannot be read to its end.
+    Unsound,
+}
+
+impl From<WebRefusal> for Refused {
+    fn from(refusal: WebRefusal) -> Self {
+        Self::Told(refusal)
+    }
+}
+
+/// Takes the params from the query, then the body, then the path; later ones win.
+async fn collect(settings: &FrontSettings, request: Request<Incoming>, params: &mut Params) -> Result<(), Refused> {
+    if let Some(query) = request.uri().query() {
+        add_pairs(params, query, settings.params)?;
+    }
+    let (head, body) = request.into_parts();
+    if !body.is_end_stream() {
+        add_body(settings, &head.headers, body, params).await?;
+    }
+    let name = head.uri.path().strip_prefix("/api/").map(|name| name.strip_suffix('/').unwrap_or(name));
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let name = decode(name, false).ok_or(WebRefusal::BadParams)?;
+        params.set("action", Value::String(name), settings.params).map_err(|_| WebRefusal::TooManyParams)?;
+    }
+    Ok(())
+}
+
+async fn add_body(
+    settings: &FrontSettings,
+    headers: &HeaderMap,
+    body: Incoming,
+    params: &mut Params,
+) -> Result<(), Refused> {
+    #[derive(PartialEq)]
+    enum Kind {
+        Form,
+        Json,
+    }
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let kind = if media_type.eq_ignore_ascii_case(b"application/json") {
+        Kind::Json
+    } else if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+        Kind::Form
+    } else {
+        return Err(WebRefusal::MediaType.into());
+    };
+    let bytes = read(body, settings.max_body_bytes).await?;
+    let broken = || if kind == Kind::Json { WebRefusal::BadJson } else { WebRefusal::BadParams };
+    let body = std::str::from_utf8(&bytes).map_err(|_| broken())?;
+    if kind == Kind::Form {
+        return Ok(add_pairs(params, body, settings.params)?);
+    }
+    let Ok(Value::Object(members)) = json::parse(body, settings.json) else { return Err(broken().into()) };
+    for (name, value) in members {
+        params.set(&name, value, settings.params).map_err(|_| WebRefusal::TooManyParams)?;
+    }
+    Ok(())
+}
+
+/// Reads a body of at most `most_bytes`.
+async fn read(mut body: Incoming, most_bytes: usize) -> Result<Vec<u8>, Refused> {
+    // Refused before the client is told to go on with it.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > most_bytes {
+        return Err(WebRefusal::TooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
+    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| match is_late(&error) {
+            true => Refused::Told(WebRefusal::TooSlow),
+            false => Refused::Unsound,
+        })?;
+        let Ok(frame) = frame.into_data() else { continue };
+        if frame.len() > most_bytes - bytes.len() {
+            return Err(WebRefusal::TooLarge.into());
+        }
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
+}

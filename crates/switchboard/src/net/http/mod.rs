@@ -1,0 +1,161 @@
+//! HTTP on one port: actions below `/api`, WebSockets below their paths, and the public folder for everything else.
+//!
+//! hyper speaks HTTP/1; [`framing`] lets only requests through that cannot be read in two ways, and [`guard`] puts every wait
+//! for a client under a deadline. A request for a WebSocket is answered here; then the socket leaves hyper and the runtime and
+//! belongs to a worker.
+
+mod answer;
+mod api;
+mod assets;
+mod conditions;
+mod files;
+mod framing;
+mod guard;
+mod params;
+mod session;
+mod upgrade;
+mod visit;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use switchboard_proto::actionhero::Compat;
+use switchboard_proto::face::Remote;
+use switchboard_proto::json::JsonLimits;
+use switchboard_proto::origin::AllowedOrigins;
+use switchboard_proto::params::ParamLimits;
+
+use crate::node::Node;
+
+use super::accept::{Seat, Stopping, linger};
+use super::hand_over::{HandOver, Stream};
+use guard::{Deadlines, Guarded, is_late};
+use visit::{Service, Visit};
+
+/// What a client is told that comes when there is no room.
+pub(crate) const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    retry-after: 5\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 38\r\nconnection: close\r\n\r\n\
+    too many connections, try again later\n";
+
+/// What the front takes from the configuration. Where 0 turned a limit off, it is the largest number here.
+#[derive(Clone, Debug)]
+pub(crate) struct FrontSettings {
+    pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) compat: Compat,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_connections: usize,
+    /// Zero for none, as are the other times.
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) json: JsonLimits,
+    pub(crate) params: ParamLimits,
+    pub(crate) websocket: WebSocketDoor,
+}
+
+/// What has to be known of WebSockets to let one in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WebSocketDoor {
+    /// `servers.websocket.enabled`.
+    pub(crate) enabled: bool,
+    /// `servers.websocket.compression`.
+    pub(crate) compression: bool,
+}
+
+/// The part of HTTP that all connections share.
+pub(crate) struct Front {
+    settings: FrontSettings,
+    node: Node,
+    hand_over: HandOver,
+    http: http1::Builder,
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Front {
+    /// What answers call this program.
+    const NAME: &'static str = "Switchboard";
+    /// How long a client is given to close its side when the server has closed its own.
+    const LINGER: Duration = Duration::from_secs(1);
+    /// hyper's buffer of a connection is at least that large.
+    const SMALLEST_BUFFER: usize = 8 * 1024;
+
+    pub(crate) fn new(settings: FrontSettings, node: Node, hand_over: HandOver) -> Self {
+        let mut http = http1::Builder::new();
+        // A client that closes its side behind its request still gets the answer, and an action that runs is not dropped
+        // because the page that asked was left.
+        http.half_close(true)
+            .max_headers(settings.max_headers)
+            .max_header_size(settings.max_header_bytes)
+            .max_buf_size(settings.max_header_bytes.max(Self::SMALLEST_BUFFER));
+        Self { settings, node, hand_over, http }
+    }
+
+    /// How many connections may speak HTTP at the same time.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.settings.max_connections
+    }
+
+    /// Speaks HTTP until the connection ends, or becomes a WebSocket and is handed over.
+    pub(super) async fn serve<S: Stream>(
+        self: &Arc<Self>,
+        stream: S,
+        remote: Remote,
+        secure: bool,
+        mut stopping: Stopping,
+        seat: Seat,
+    ) {
+        let visit = Visit::new(Arc::clone(self), remote, secure, stopping.clone());
+        let deadlines = Deadlines {
+            head: self.settings.header_timeout,
+            body: self.settings.body_timeout,
+            idle: self.settings.idle_timeout,
+            write: self.settings.write_timeout,
+        };
+        let io = TokioIo::new(Guarded::new(stream, deadlines));
+        let mut connection = self.http.serve_connection(io, Service(Arc::new(visit)));
+        let ended = tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+            () = stopping.begins() => {
+                // What is under way comes to its end.
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        if let Err(error) = &ended {
+            tracing::debug!(%remote, %error, "an HTTP connection failed");
+        }
+        let parts = connection.into_parts();
+        let guarded = parts.io.into_inner();
+        let is_blocked = guarded.is_blocked();
+        let mut stream = guarded.into_inner();
+        // With hyper's part gone nobody else has it.
+        match Arc::into_inner(parts.service.0).and_then(Visit::into_upgrade) {
+            // Behind an answer that nobody reads, the 101 would be lost with hyper.
+            Some(upgrade) if ended.is_ok() && !is_blocked => match stream.take_apart() {
+                Ok((socket, tls)) => {
+                    let adopted = upgrade.adopted(socket, tls, parts.read_buf.into(), remote);
+                    self.hand_over.give(adopted).await;
+                }
+                Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+            },
+            // Nothing was said to it that it should have time to read.
+            _ if ended.as_ref().is_err_and(is_late) => {}
+            _ => drop(tokio::time::timeout(Self::LINGER, linger(&mut stream)).await),
+        }
+        // Until now, so that it is counted on one side at least.
+        drop(seat);
+    }
+}

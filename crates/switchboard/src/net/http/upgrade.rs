@@ -1,0 +1,166 @@
+//! From a request to a WebSocket.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use rustls::ServerConnection;
+use switchboard_proto::call::CallError;
+use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
+use switchboard_proto::frame::ws::handshake::{self, Accepted, DeflateParams, HandshakeError};
+use switchboard_proto::id::ConnId;
+use switchboard_proto::peer::PeerKind;
+
+use crate::clock;
+use crate::hub::mail::{Admission, Adopted, Socket};
+use crate::op::Op;
+use crate::worker::new_id;
+
+use super::answer::{Answer, JSON, TEXT, empty, insert, last, respond, text};
+use super::session;
+use super::visit::{Answering, Page, Visit};
+
+/// Whatever begins like this is for ActionHero's browser protocol.
+pub(super) const PATH: &str = "/primus";
+
+/// What ActionHero's transport tells about itself, as far as anybody asks.
+const SPEC: &str = concat!(
+    r#"{"version":"switchboard-"#,
+    env!("CARGO_PKG_VERSION"),
+    r#"","pathname":"/primus","timeout":35000,"pingInterval":30000,"parser":"json","transformer":"websockets"}"#
+);
+
+/// What a connection becomes behind the 101.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    kind: PeerKind,
+    id: ConnId,
+    fingerprint: Option<Fingerprint>,
+    admission: Admission,
+}
+
+/// What was agreed with the client, before anybody was asked whether it may come.
+struct Agreed {
+    accept: String,
+    deflate: Option<DeflateParams>,
+}
+
+impl Upgrade {
+    /// The connection as its worker gets it. `received` is what the client sent behind its request: frames, and nothing else.
+    pub(super) fn adopted(
+        self,
+        socket: Socket,
+        tls: Option<Box<ServerConnection>>,
+        received: Vec<u8>,
+        remote: Remote,
+    ) -> Adopted {
+        let Self { kind, id, fingerprint, admission } = self;
+        Adopted { socket, tls, received, kind, id, fingerprint, remote, admission: Some(admission) }
+    }
+}
+
+impl Visit {
+    /// Answers a request below `/primus`.
+    pub(super) fn websocket(self: &Arc<Self>, request: &Request<Incoming>, page: &Page) -> Answering {
+        let asks = request.headers().contains_key(header::UPGRADE);
+        if !asks && matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = match request.uri().path() {
+                "/primus/spec" => respond(StatusCode::OK, JSON, SPEC),
+                "/primus/primus.js" => {
+                    text(StatusCode::NOT_FOUND, "no such script here: see /javascript/switchboard.js\n")
+                }
+                _ => not_upgraded(HandshakeError::NoUpgrade),
+            };
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            self.allow_origin(&mut response, page);
+            return Answering::Now(Some(response));
+        }
+        if request.method() == Method::OPTIONS {
+            return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", page)));
+        }
+        let agreed = match self.agree(request) {
+            Ok(agreed) => agreed,
+            Err(refusal) => return Answering::Now(Some(last(*refusal))),
+        };
+        let kind = PeerKind::WebSocket { deflate: agreed.deflate.is_some() };
+        let facts = ConnFacts {
+            id: new_id(),
+            kind: kind.connection_type(),
+            remote: self.remote,
+            connected_at: clock::unix_ms(),
+            fingerprint: session::presented(request.headers()).map(Fingerprint::from),
+        };
+        // Asked before the client is told that it may come.
+        match self.front.node.let_in(&facts) {
+            Op::Ready(admission) => Answering::Now(Some(self.decided(kind, facts, &agreed, admission))),
+            Op::Wait(asking) => {
+                let this = Arc::clone(self);
+                let decided = async move { this.decided(kind, facts, &agreed, asking.await) };
+                Answering::Later(Box::pin(decided), true)
+            }
+        }
+    }
+
+    /// Looks at all that can be decided by the request alone.
+    fn agree(&self, request: &Request<Incoming>) -> Result<Agreed, Box<Response<Answer>>> {
+        let websocket = &self.front.settings.websocket;
+        let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
+        let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let Accepted { accept, deflate } =
+            handshake::accept(request.method().as_str(), version, headers, websocket.compression)
+                .map_err(|error| Box::new(not_upgraded(error)))?;
+        if !request.body().is_end_stream() {
+            // Nobody could tell where the frames begin.
+            return Err(Box::new(text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")));
+        }
+        if !websocket.enabled {
+            return Err(Box::new(text(StatusCode::NOT_FOUND, "no WebSocket here\n")));
+        }
+        if self.stopping.has_begun() {
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            return Err(Box::new(response));
+        }
+        Ok(Agreed { accept, deflate })
+    }
+
+    /// The 101, or why there is none.
+    fn decided(
+        &self,
+        kind: PeerKind,
+        facts: ConnFacts,
+        agreed: &Agreed,
+        admission: Result<Admission, CallError>,
+    ) -> Response<Answer> {
+        let admission = match admission {
+            Ok(admission) => admission,
+            Err(CallError::Refused(reason)) => return last(respond(StatusCode::FORBIDDEN, TEXT, reason)),
+            Err(_) => return last(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n")),
+        };
+        self.set_upgrade(Upgrade { kind, id: facts.id, fingerprint: facts.fingerprint, admission });
+        let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        insert(headers, header::SEC_WEBSOCKET_ACCEPT, agreed.accept.clone());
+        if let Some(deflate) = agreed.deflate {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate.header()));
+        }
+        response
+    }
+}
+
+fn not_upgraded(error: HandshakeError) -> Response<Answer> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    // As ActionHero says it.
+    let words = if error == HandshakeError::NoUpgrade { "Upgrade Required".to_owned() } else { format!("{error}\n") };
+    let mut response = respond(status, TEXT, Bytes::from(words));
+    for (name, value) in error.headers() {
+        if let Ok(name) = HeaderName::try_from(*name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}

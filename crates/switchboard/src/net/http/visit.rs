@@ -1,0 +1,191 @@
+//! One connection's requests, and where each of them leads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use switchboard_proto::face::Remote;
+use switchboard_proto::origin::Verdict;
+
+use crate::net::accept::Stopping;
+use crate::op::BoxFuture;
+
+use super::Front;
+use super::answer::{Answer, Answered, empty, last, single, text};
+use super::upgrade::Upgrade;
+
+/// A connection that speaks HTTP.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) front: Arc<Front>,
+    pub(super) remote: Remote,
+    /// Whether it is inside TLS.
+    pub(super) secure: bool,
+    pub(super) stopping: Stopping,
+    /// What it becomes behind the 101.
+    upgrade: OnceLock<Upgrade>,
+}
+
+/// The page that asks: its `Origin`, if that is a listed one.
+#[derive(Clone, Debug)]
+pub(super) struct Page(Option<HeaderValue>);
+
+/// What a request is refused with, whatever it asks for.
+struct Refused(StatusCode, &'static str);
+
+/// Where a request leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Api,
+    File,
+    WebSocket,
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        match path.strip_prefix("/api") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Api,
+            // As on the real servers, whatever begins so.
+            _ if path.starts_with(super::upgrade::PATH) => Self::WebSocket,
+            _ => Self::File,
+        }
+    }
+}
+
+impl Visit {
+    pub(super) fn new(front: Arc<Front>, remote: Remote, secure: bool, stopping: Stopping) -> Self {
+        Self { front, remote, secure, stopping, upgrade: OnceLock::new() }
+    }
+
+    /// What the connection becomes, if its last request was for that.
+    pub(super) fn into_upgrade(self) -> Option<Upgrade> {
+        self.upgrade.into_inner()
+    }
+
+    /// To be called once: behind this the connection speaks no HTTP.
+    pub(super) fn set_upgrade(&self, upgrade: Upgrade) {
+        debug_assert!(self.upgrade.get().is_none());
+        let _ = self.upgrade.set(upgrade);
+    }
+
+    fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
+        let page = match self.judge(&request) {
+            Ok(page) => page,
+            Err(Refused(status, reason)) => return Answering::Now(Some(last(text(status, reason)))),
+        };
+        // What follows a request for another protocol is not looked at: the connection ends with it, one way or the other.
+        let is_last = request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+        let answering = match Route::of(request.uri().path()) {
+            Route::WebSocket => self.websocket(&request, &page),
+            Route::Api => Answering::Later(Box::pin(Arc::clone(self).api(request, page)), is_last),
+            Route::File => Answering::Later(Box::pin(Arc::clone(self).file(request, page)), is_last),
+        };
+        match answering {
+            Answering::Now(Some(response)) if is_last => Answering::Now(Some(last_http(response))),
+            answering => answering,
+        }
+    }
+
+    /// What every request has to stand, whatever it asks for: it names one host, and at most one page that it comes from.
+    fn judge(&self, request: &Request<Incoming>) -> Result<Page, Refused> {
+        let bad = |reason| Refused(StatusCode::BAD_REQUEST, reason);
+        let headers = request.headers();
+        let host = single(headers, &header::HOST).map_err(|()| bad("Host is there twice\n"))?;
+        if host.is_none() && request.version() == Version::HTTP_11 {
+            return Err(bad("Host is missing\n"));
+        }
+        let host = host.unwrap_or_default();
+        if request.uri().authority().is_some_and(|named| !named.as_str().as_bytes().eq_ignore_ascii_case(host)) {
+            return Err(bad("Host and the address are not the same\n"));
+        }
+        let foreign = || Refused(StatusCode::FORBIDDEN, "this page may not ask here\n");
+        let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
+        let verdict = self.front.settings.allowed_origins.judge(origin, host, self.secure);
+        // Whoever may read files may read them for any page, which cannot look inside.
+        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+        let changes_nothing = is_reading && Route::of(request.uri().path()) == Route::File;
+        if !verdict.is_allowed() && !changes_nothing {
+            tracing::debug!(remote = %self.remote, "a page of another host asked");
+            return Err(foreign());
+        }
+        Ok(Page(headers.get(header::ORIGIN).filter(|_| verdict == Verdict::Listed).cloned()))
+    }
+
+    /// The headers that pages of listed origins need to read a response. Whoever stores it must know that they depend on the
+    /// page.
+    pub(super) fn allow_origin(&self, response: &mut Response<Answer>, page: &Page) {
+        if self.front.settings.allowed_origins.is_empty() {
+            return;
+        }
+        let headers = response.headers_mut();
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = &page.0 {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        }
+    }
+
+    /// The answer to OPTIONS: what may be asked, and for pages of listed origins that they may.
+    pub(super) fn options(&self, methods: &'static str, page: &Page) -> Response<Answer> {
+        let mut response = empty(StatusCode::NO_CONTENT);
+        let headers = response.headers_mut();
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        if page.0.is_some() {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+        self.allow_origin(&mut response, page);
+        response
+    }
+
+    /// A method that means nothing here.
+    pub(super) fn not_allowed(&self, methods: &'static str) -> Response<Answer> {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        response
+    }
+}
+
+/// hyper's way to a [`Visit`].
+pub(super) struct Service(pub(super) Arc<Visit>);
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Answer>;
+    type Error = std::convert::Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        self.0.answer(request)
+    }
+}
+
+/// The connection ends behind this response, or is another one from there on.
+fn last_http(response: Response<Answer>) -> Response<Answer> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS { response } else { last(response) }
+}
+
+/// A response, at once or later. Small, because hyper keeps room for one in every connection.
+pub(super) enum Answering {
+    Now(Option<Response<Answer>>),
+    /// Whether the connection ends behind it.
+    Later(BoxFuture<'static, Response<Answer>>, bool),
+}
+
+impl Future for Answering {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        match self.get_mut() {
+            // Taken once: hyper does not poll what is ready again.
+            Self::Now(response) => response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            Self::Later(response, is_last) => {
+                let is_last = *is_last;
+                response.as_mut().poll(cx).map(|response| Ok(if is_last { last_http(response) } else { response }))
+            }
+        }
+    }
+}

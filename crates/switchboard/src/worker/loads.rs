@@ -1,0 +1,38 @@
+//! How many connections there are, and with whom.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts of connections: one for each worker, and one for those that no worker has yet because they still speak HTTP.
+#[derive(Debug)]
+pub(crate) struct Loads {
+    workers: Box<[AtomicUsize]>,
+    http: AtomicUsize,
+}
+
+impl Loads {
+    /// Nobody is there yet.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(), http: AtomicUsize::new(0) }
+    }
+
+    /// A worker's count.
+    pub(crate) fn of(&self, worker: usize) -> &AtomicUsize {
+        &self.workers[worker]
+    }
+
+    /// The count of those that speak HTTP.
+    pub(crate) fn http(&self) -> &AtomicUsize {
+        &self.http
+    }
+
+    /// All of them (`limits.max_connections`).
+    pub(crate) fn total(&self) -> usize {
+        self.workers.iter().chain([&self.http]).map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The worker that has the fewest, and how many that is.
+    pub(crate) fn least(&self) -> (usize, usize) {
+        let loads = self.workers.iter().map(|load| load.load(Ordering::Relaxed)).enumerate();
+        loads.min_by_key(|(_, load)| *load).unwrap_or_default()
+    }
+}

@@ -1,0 +1,104 @@
+//! Who may ask: pages of other hosts may not, over any protocol. All forms of origins are in `switchboard_proto::origin`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use switchboard_testkit::raw_http::RawAnswer;
+
+use super::http::{JSON, connect};
+use super::peer::{Folder, Running, config};
+
+const LISTED: &str = "https://app.example.org";
+
+fn serving(folder: &Folder, allowed: &[&str]) -> Running {
+    folder.write("public/a.txt", "a");
+    let mut config = config();
+    config.files.root = folder.join("public");
+    config.servers.web.allowed_origins = allowed.iter().map(|&origin| origin.to_owned()).collect();
+    Running::start(config)
+}
+
+fn vary(answer: &RawAnswer) -> Option<&str> {
+    answer.header("vary")
+}
+
+#[test]
+fn fault_row_14_pages_of_other_hosts_call_no_action_and_open_no_websocket() {
+    let folder = Folder::new();
+    let running = serving(&folder, &[]);
+    let host = running.web().to_string();
+    let own = format!("Origin: http://{host}");
+    let port = running.web().port();
+    for (origin, allowed) in [
+        (own.as_str(), true),
+        ("X-Nothing: here", true),
+        ("Origin: http://evil.example.org", false),
+        ("Origin: null", false),
+        ("Origin: file://", false),
+        ("Origin:", false),
+        (&format!("Origin: http://127.0.0.1:{}", port.wrapping_add(1).max(1)), false),
+        (&format!("Origin: http://127.0.0.1.evil.net:{port}"), false),
+        (&format!("Origin: http://user@{host}"), false),
+        (&format!("{own}\r\n{own}"), false),
+        (&format!("{own}\r\nOrigin: http://evil.example.org"), false),
+        (&format!("{own}, http://evil.example.org"), false),
+    ] {
+        let cookie = "Cookie: sessionID=abc";
+        for (method, target) in
+            [("GET", "/api/status"), ("POST", "/api/status"), ("DELETE", "/a.txt"), ("GET", "/primus/spec")]
+        {
+            let answer = connect(&running).request(method, target, &[origin, cookie, JSON], b"{}");
+            assert_eq!(answer.status != 403, allowed, "{method} {target} with {origin:?}: {}", answer.status);
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+        let upgraded = connect(&running).upgrade("/primus", &[origin, cookie]);
+        assert_eq!(upgraded.status, if allowed { 101 } else { 403 }, "{origin:?}");
+        // Whoever may read files may read them for any page; that page cannot look inside.
+        if !origin.contains("\r\n") {
+            let answer = connect(&running).request("GET", "/a.txt", &[origin], b"");
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
+        }
+    }
+}
+
+#[test]
+fn fault_row_14_listed_pages_may_ask_and_read() {
+    let folder = Folder::new();
+    let running = serving(&folder, &[LISTED, "http://localhost:3000"]);
+    let origin = format!("Origin: {LISTED}");
+    let mut client = connect(&running);
+    for target in ["/api/status", "/api/nope", "/a.txt", "/missing", "/primus/spec", "/javascript/switchboard.js"] {
+        let answer = client.request("GET", target, &[&origin], b"");
+        assert_eq!(answer.header("access-control-allow-origin"), Some(LISTED), "{target}");
+        assert_eq!(vary(&answer), Some("Origin"), "{target}");
+        // A store must not give this to somebody who asks from there.
+        let answer = client.get(target);
+        assert_eq!((answer.header("access-control-allow-origin"), vary(&answer)), (None, Some("Origin")), "{target}");
+    }
+    assert_eq!(connect(&running).upgrade("/primus", &[&origin]).status, 101);
+    let preflight = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"];
+    let answer = client.request("OPTIONS", "/api/status", &[&preflight[..], &[&origin]].concat(), b"");
+    assert_eq!(answer.status, 204);
+    for (name, value) in [
+        ("access-control-allow-origin", LISTED),
+        ("access-control-allow-methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("access-control-allow-headers", "Content-Type"),
+        ("access-control-max-age", "600"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let foreign = [&preflight[..], &["Origin: https://evil.example.org"]].concat();
+    let answer = connect(&running).request("OPTIONS", "/api/status", &foreign, b"");
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+}
+
+#[test]
+fn fault_row_14_a_star_must_be_asked_for() {
+    let folder = Folder::new();
+    let running = serving(&folder, &["*"]);
+    let origin = "https://anything.example.net";
+    let answer = connect(&running).request("GET", "/api/status", &[&format!("Origin: {origin}")], b"");
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin)));
+    assert_eq!(connect(&running).request("GET", "/api/status", &["Origin: null"], b"").status, 403);
+}
