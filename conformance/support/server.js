@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 import { within } from './deadline.js'
 
-const READY = /^switchboard ready(?: .*)? socket=(\S+):(\d+)/m
+const READY = /^switchboard ready (.*)/m
 
 /** Files that clients may ask for, by name. */
 export const FILES = {
@@ -21,6 +21,16 @@ export const FILES = {
 export function temporaryFolder () {
   const path = mkdtempSync(join(tmpdir(), 'switchboard-conformance-'))
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
+}
+
+/** Every listener that clients use is on a free port of the loopback address, and a planned stop closes all WebSockets at once. */
+const DEFAULTS = {
+  'node.drain_spread': '0s',
+  'servers.socket.bind': '127.0.0.1',
+  'servers.socket.port': 0,
+  'servers.web.bind': '127.0.0.1',
+  'servers.web.port': 0,
+  'admin.enabled': false
 }
 
 /** Runs the program to its end, for starts that must fail. */
@@ -38,36 +48,29 @@ export async function run (words) {
 /**
  * Starts a server with these settings and waits for its ready line.
  *
- * It listens on a free port of the loopback address, without admin API, unless the settings say otherwise, and its working directory is an
- * empty folder, so no configuration file of the caller reaches it.
+ * Its working directory is an empty folder, so no configuration file of the caller reaches it.
  */
 export async function startServer (settings = {}) {
   const folder = temporaryFolder()
   mkdirSync(join(folder.path, 'public'))
   for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder.path, 'public', name), content)
-  const all = {
-    'servers.socket.bind': '127.0.0.1',
-    'servers.socket.port': 0,
-    'servers.web.bind': '127.0.0.1',
-    'servers.web.port': 0,
-    'admin.enabled': false,
-    ...settings
-  }
+  const all = { ...DEFAULTS, ...settings }
   const words = Object.entries(all).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const server = launch(['serve', ...words], folder.path)
-  let host, port
+  let socket, web, admin
   try {
-    ;[, host, port] = await within('the ready line', server.ready)
+    ;({ socket, web, admin } = await within('the ready line', server.ready))
   } catch (error) {
     server.child.kill('SIGKILL')
     folder.remove()
     throw new Error(`${error.message}\n${server.stdout}${server.stderr}`)
   }
   return {
-    host,
-    port: Number(port),
+    ...socket,
+    /** Where pages and WebSockets are. */
+    web: { ...web, origin: `http://${web.host}:${web.port}`, socket: `ws://${web.host}:${web.port}/primus` },
     /** Where the admin API listens, if it does. */
-    admin: / admin=(\S+)/.exec(server.stdout)?.[1],
+    admin: admin && `${admin.host}:${admin.port}`,
     /** Waits until it has logged this. */
     logged: (pattern) => within(`${pattern} in the log`, new Promise((resolve) => {
       const look = () => pattern.test(server.stderr) && resolve()
@@ -78,6 +81,8 @@ export async function startServer (settings = {}) {
     hangUp: () => server.child.kill('SIGHUP'),
     /** Asks it to end. */
     terminate: () => server.child.kill('SIGTERM'),
+    /** Ends it at once, for tests that fail: what still runs would keep their process from ending. */
+    kill: () => server.child.kill('SIGKILL'),
     /** Ends it as planned: the exit code must be 0 and the log free of errors, but for expected ones. */
     async stop ({ errors = /^$/ } = {}) {
       try {
@@ -94,6 +99,13 @@ export async function startServer (settings = {}) {
   }
 }
 
+/** The addresses of a ready line, by the name of the listener: `socket=127.0.0.1:5000 web=127.0.0.1:8080`. */
+function addresses (line) {
+  return Object.fromEntries([...line.matchAll(/(\w+)=(\S+):(\d+)/g)].map(([, name, host, port]) => {
+    return [name, { host, port: Number(port) }]
+  }))
+}
+
 function launch (words, cwd) {
   const binary = process.env.SWITCHBOARD_BIN
   assert.ok(binary, 'SWITCHBOARD_BIN must name the switchboard program; `cargo xtask test --only conformance` sets it')
@@ -104,7 +116,7 @@ function launch (words, cwd) {
     child.stdout.setEncoding('utf8').on('data', (text) => {
       server.stdout += text
       const ready = READY.exec(server.stdout)
-      if (ready && server.stdout.includes('\n')) resolve(ready)
+      if (ready && server.stdout.includes('\n')) resolve(addresses(ready[1]))
     })
     child.on('error', reject)
     child.on('exit', (code, signal) => reject(new Error(`the server ended with ${code ?? signal} before it was ready`)))

@@ -79,7 +79,8 @@ fn conformance() -> Outcome {
     }
     let server = target().join("debug/switchboard");
     Program::new("node")
-        .words(&["--test", "--test-reporter=spec"])
+        // One of the files waits most of the time.
+        .words(&["--test", "--test-concurrency=4", "--test-reporter=spec"])
         .folder(repository().join("conformance"))
         .variable("SWITCHBOARD_BIN", server)
         .run()

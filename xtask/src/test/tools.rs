@@ -21,7 +21,7 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
             return Err(format!("`cargo {subcommand}` is missing: rustup component add {component}"));
         }
     }
-    provide_commands(steps)?;
+    provide_packages(steps)?;
     if steps.contains(&Step::Conformance) {
         check_node()?;
         provide_clients()?;
@@ -29,23 +29,25 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
     Ok(())
 }
 
-/// Commands, the Debian packages that bring them, and the step that needs them.
-const COMMANDS: [(&str, &str, Step); 5] = [
+/// Commands, or files by their paths; the Debian packages that bring them; and the step that needs them.
+const NEEDED: [(&str, &str, Step); 7] = [
+    ("chromium", "chromium", Step::Conformance),
     ("curl", "curl", Step::Test),
     ("node", "nodejs", Step::Conformance),
     ("npm", "npm", Step::Conformance),
     ("openssl", "openssl", Step::Conformance),
     ("python3", "python3", Step::Test),
+    ("/usr/lib/python3/dist-packages/websockets", "python3-websockets", Step::Conformance),
 ];
 
-fn provide_commands(steps: &[Step]) -> Result<(), String> {
-    let missing = missing_packages(steps, |command| !is_command(command));
+fn provide_packages(steps: &[Step]) -> Result<(), String> {
+    let missing = missing_packages(steps, |what| !is_there(what));
     if missing.is_empty() {
         return Ok(());
     }
     let command = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     let please = format!("these packages are missing: {}", missing.join(" "));
-    if !is_command("apt-get") {
+    if !is_there("apt-get") {
         return Err(format!("{please}; there is no apt-get here, so install them in your system's way"));
     }
     let rights: &[&str] = match fs::metadata("/proc/self") {
@@ -61,20 +63,23 @@ fn provide_commands(steps: &[Step]) -> Result<(), String> {
             return Err(format!("{}{reason}; {please}", outcome.output));
         }
     }
-    match missing_packages(steps, |command| !is_command(command)) {
+    match missing_packages(steps, |what| !is_there(what)) {
         missing if missing.is_empty() => Ok(()),
         missing => Err(format!("{} did not bring what it should have", missing.join(" and "))),
     }
 }
 
 fn missing_packages(steps: &[Step], is_missing: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let needed = COMMANDS.into_iter().filter(|(command, _, step)| steps.contains(step) && is_missing(command));
+    let needed = NEEDED.into_iter().filter(|(what, _, step)| steps.contains(step) && is_missing(what));
     needed.map(|(_, package, _)| package).collect()
 }
 
-fn is_command(name: &str) -> bool {
+fn is_there(what: &str) -> bool {
+    if what.starts_with('/') {
+        return Path::new(what).exists();
+    }
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|folder| is_program(&folder.join(name)))
+    std::env::split_paths(&paths).any(|folder| is_program(&folder.join(what)))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -124,12 +129,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packages_are_named_for_the_commands_that_are_missing() {
+    fn packages_are_named_for_what_is_missing() {
         assert_eq!(missing_packages(&Step::ALL, |_| false), [""; 0]);
-        assert_eq!(missing_packages(&Step::ALL, |command| command == "node"), ["nodejs"]);
-        assert_eq!(missing_packages(&Step::ALL, |_| true), ["curl", "nodejs", "npm", "openssl", "python3"]);
+        assert_eq!(missing_packages(&Step::ALL, |what| what == "node"), ["nodejs"]);
+        assert_eq!(
+            missing_packages(&Step::ALL, |_| true),
+            ["chromium", "curl", "nodejs", "npm", "openssl", "python3", "python3-websockets"]
+        );
         assert_eq!(missing_packages(&[Step::Test], |_| true), ["curl", "python3"]);
-        assert!(is_command("sh") && !is_command("no-such-command"));
+        assert!(is_there("sh") && !is_there("no-such-command"));
+        assert!(is_there("/proc/self") && !is_there("/proc/no-such-file"));
     }
 
     #[test]

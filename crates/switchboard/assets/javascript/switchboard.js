@@ -171,10 +171,13 @@ export class Switchboard {
   async #begin () {
     const socket = this.#socket
     const wanted = this.rooms
+    let details, refused
     try {
       // Requests of a connection are carried out in order, so the last answer shows what became of the others.
       for (const room of wanted) socket.send(JSON.stringify({ event: 'roomAdd', room, messageId: ++this.#lastId }))
-      this.#details = (await this.#ask('detailsView')).data
+      details = (await this.#ask('detailsView')).data
+      const inside = [...details.rooms]
+      refused = wanted.filter((room) => !inside.includes(room))
     } catch (error) {
       if (socket === this.#socket) this.#drop(error.message)
       return
@@ -182,10 +185,9 @@ export class Switchboard {
     if (socket !== this.#socket) return
     clearTimeout(this.#watch)
     this.#state = 'connected'
+    this.#details = details
     this.#connectedAt = this.#heardAt = Date.now()
     this.#listen()
-    const details = this.#details
-    const refused = wanted.filter((room) => !details.rooms.includes(room))
     for (const room of refused) this.#rooms.delete(room)
     this.#opening?.resolve(details)
     this.#opening = null

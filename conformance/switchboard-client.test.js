@@ -1,0 +1,361 @@
+// Our own client for web pages: what it promises, on the real server where that can be had, else on one that follows a script.
+
+import assert from 'node:assert/strict'
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+
+import WebSocket from 'ws'
+
+import { ScriptedServer } from './support/scripted-server.js'
+import { within } from './support/deadline.js'
+import { RawClient } from './support/raw.js'
+import { FILES, startServer } from './support/server.js'
+import { Switchboard, SwitchboardError } from './support/switchboard.js'
+
+const ROOM = 'defaultRoom'
+const QUICK = { WebSocket, reconnect: { min: 1, max: 20 } }
+
+/** The next event of this name. */
+function next (client, name) {
+  return within(`event "${name}"`, new Promise((resolve) => {
+    const stop = client.on(name, (value) => {
+      stop()
+      resolve(value)
+    })
+  }))
+}
+
+/** What a promise is rejected with, as code and message; any other error fails the test. */
+async function failure (promise) {
+  const error = await within('a failure', promise.then((value) => assert.fail(`it gave ${JSON.stringify(value)}`), (error) => error))
+  assert.ok(error instanceof SwitchboardError, error.stack)
+  return [error.code, error.message]
+}
+
+describe('the client on the real server', () => {
+  let server
+  let client
+
+  before(async () => {
+    server = await startServer()
+    client = new Switchboard(server.web.socket, QUICK)
+  })
+
+  after(async () => {
+    client.disconnect()
+    await server.stop()
+  })
+
+  it('is welcomed, and learns who it is', async () => {
+    const welcome = next(client, 'welcome')
+    const connected = next(client, 'connected')
+    const details = await client.connect()
+    assert.equal((await welcome).welcome, 'Hello! Welcome to the actionhero api')
+    assert.deepEqual(await connected, details)
+    assert.deepEqual([client.state, client.id, client.rooms], ['connected', details.id, []])
+    assert.deepEqual((await client.details()).id, details.id)
+    assert.deepEqual(await client.connect(), details)
+  })
+
+  it('runs actions', async () => {
+    const { randomNumber } = await client.action('randomNumber')
+    assert.ok(randomNumber < 1)
+    const { cacheTestResults } = await client.action('cacheTest', { key: 'mykey', value: 'vvv' })
+    assert.equal(cacheTestResults.loadResp.value, 'vvv')
+    const naps = [60, 20].map((sleepDuration) => client.action('sleepTest', { sleepDuration }))
+    assert.deepEqual((await Promise.all(naps)).map((nap) => nap.sleepDuration), [60, 20])
+  })
+
+  it('rejects with the answer when an action fails', async () => {
+    const error = await client.action('cacheTest', { value: 'vvv' }).catch((error) => error)
+    assert.ok(error instanceof SwitchboardError)
+    assert.deepEqual([error.code, error.message], ['refused', 'Error: key is a required parameter for this action'])
+    assert.equal(error.answer.error, error.message)
+  })
+
+  it('joins, views, speaks in and leaves rooms', async () => {
+    assert.deepEqual(await failure(client.room(ROOM)), ['refused', `not member of room ${ROOM}`])
+    await client.join(ROOM)
+    // To be there already is as good.
+    await client.join(ROOM)
+    assert.deepEqual(client.rooms, [ROOM])
+    assert.deepEqual(Object.keys((await client.room(ROOM)).members), [client.id])
+    const raw = await RawClient.connect(server)
+    await raw.ask(`roomAdd ${ROOM}`)
+    assert.equal(await client.say(ROOM, 'two  words, привет 🦀'), null)
+    const { message, from } = await raw.hear()
+    assert.deepEqual([message, from], ['two  words, привет 🦀', client.id])
+    const said = next(client, 'say')
+    await raw.ask(`say ${ROOM} <b>hello</b>`)
+    const heard = await said
+    assert.deepEqual([heard.message, heard.room, heard.from], ['<b>hello</b>', ROOM, await raw.id()])
+    await raw.quit()
+    await client.leave(ROOM)
+    await client.leave(ROOM)
+    assert.deepEqual(client.rooms, [])
+    assert.deepEqual(await failure(client.say(ROOM, 'hello')), ['refused', 'connection not in this room'])
+    assert.deepEqual(await failure(client.join('noSuchRoom')), ['refused', 'room does not exist'])
+    assert.deepEqual(client.rooms, [])
+  })
+
+  it('reads files and the documentation', async () => {
+    const file = await client.file('simple.html')
+    assert.deepEqual([file.content, file.mime], [FILES['simple.html'], 'text/html'])
+    assert.deepEqual(await failure(client.file('missing.html')), ['refused', 'Sorry, that file is not found :('])
+    assert.equal((await client.documentation()).randomNumber[1].name, 'randomNumber')
+  })
+
+  it('is in its rooms again before it says that it is back', async (test) => {
+    const first = await startServer()
+    test.after(() => first.kill())
+    const away = new Switchboard(first.web.socket, QUICK)
+    test.after(() => away.disconnect())
+    const before = await away.connect()
+    await away.join(ROOM)
+    const lost = next(away, 'disconnected')
+    const back = next(away, 'connected')
+    await first.stop()
+    assert.deepEqual(await lost, { code: 1012, reason: '', reconnect: true })
+    assert.deepEqual(await failure(away.say(ROOM, 'anybody?')), ['disconnected', 'there is no connection'])
+    const second = await startServer({ 'servers.web.port': first.web.port })
+    test.after(() => second.kill())
+    const details = await back
+    assert.deepEqual(details.rooms, [ROOM])
+    assert.notEqual(details.id, before.id)
+    away.disconnect()
+    await second.stop()
+  })
+
+  it('does not come back after it said goodbye', async (test) => {
+    const leaver = new Switchboard(server.web.socket, QUICK)
+    test.after(() => leaver.disconnect())
+    await leaver.connect()
+    const events = []
+    for (const name of ['disconnected', 'reconnecting']) leaver.on(name, (value) => events.push([name, value]))
+    const pending = failure(leaver.details())
+    leaver.disconnect()
+    assert.deepEqual(await pending, ['disconnected', 'disconnect() was called'])
+    assert.deepEqual(events, [['disconnected', { code: 1000, reason: '', reconnect: false }]])
+    assert.deepEqual([leaver.state, leaver.id], ['disconnected', null])
+    // And may come again when it wants to.
+    assert.ok((await leaver.connect()).id)
+  })
+
+  it('is dismissed by a server that says so', async (test) => {
+    const guest = new Switchboard(server.web.socket, QUICK)
+    test.after(() => guest.disconnect())
+    await guest.connect()
+    const gone = next(guest, 'disconnected')
+    const quit = failure(guest.request('quit'))
+    assert.equal((await gone).reconnect, false)
+    assert.equal((await quit)[0], 'disconnected')
+    assert.equal(guest.state, 'disconnected')
+  })
+})
+
+describe('the client on a server that follows a script', () => {
+  let server
+  let client
+
+  beforeEach(async () => { server = await ScriptedServer.start() })
+
+  afterEach(() => {
+    client.disconnect()
+    server.stop()
+  })
+
+  /** A client that is connected, and its link. */
+  async function connected (options = {}) {
+    client = new Switchboard(server.url, { ...QUICK, ...options })
+    const details = client.connect()
+    const link = await server.link(0)
+    await link.greet()
+    await details
+    return link
+  }
+
+  it('answers pings', async () => {
+    const link = await connected()
+    link.send('primus::ping::1700000000000')
+    assert.equal(await link.request(), 'primus::pong::1700000000000')
+  })
+
+  it('drops a link on which nothing is heard', async () => {
+    const link = await connected({ silence: 50 })
+    assert.deepEqual(await next(client, 'disconnected'), { code: 1006, reason: 'nothing heard for 50 ms', reconnect: true })
+    await within('the close', link.closed)
+    await (await server.link(1)).greet()
+  })
+
+  it('gives up a server that takes the connection and says nothing', async () => {
+    client = new Switchboard(server.url, { ...QUICK, timeout: 250 })
+    const details = client.connect()
+    await within('the close', (await server.link(0)).closed)
+    await (await server.link(1)).greet([], 'at last')
+    assert.equal((await details).id, 'at last')
+  })
+
+  it('gives up a server that answers nonsense', async () => {
+    client = new Switchboard(server.url, QUICK)
+    const details = client.connect()
+    const first = await server.link(0)
+    first.answer(await first.request(), { status: 'OK', data: 'nonsense' })
+    const second = await server.link(1)
+    second.answer(await second.request(), { status: 'no', data: null })
+    await (await server.link(2)).greet([], 'at last')
+    assert.equal((await details).id, 'at last')
+  })
+
+  it('says nothing about a request whose answer is late, but to who asked', async () => {
+    const link = await connected()
+    const others = []
+    client.on('message', (message) => others.push(message))
+    assert.deepEqual(await failure(client.action('slow', {}, { timeout: 20 })), ['timeout', 'action: no answer within 20 ms'])
+    const request = await link.request()
+    link.answer(request, { late: true })
+    const later = client.action('quick')
+    link.answer(await link.request(), { quick: true })
+    assert.equal((await later).quick, true)
+    assert.deepEqual(others, [])
+  })
+
+  it('has a bound for requests that wait', async () => {
+    const link = await connected({ maxPending: 2 })
+    const first = client.action('one')
+    const second = client.action('two')
+    assert.deepEqual(await failure(client.action('three')), ['busy', '2 requests wait for their answers'])
+    for (const name of ['one', 'two']) {
+      const request = await link.request()
+      assert.equal(request.params.action, name)
+      link.answer(request, { name })
+    }
+    assert.deepEqual([(await first).name, (await second).name], ['one', 'two'])
+  })
+
+  it('takes answers in any order, and a status of an action for what it is', async () => {
+    const link = await connected()
+    const first = client.action('first')
+    const second = client.action('second')
+    const requests = [await link.request(), await link.request()]
+    link.answer(requests[1], { status: 'broken', error: null })
+    link.answer(requests[0], { status: 'fine' })
+    assert.deepEqual([(await first).status, (await second).status], ['fine', 'broken'])
+  })
+
+  it('tells messages apart', async () => {
+    const link = await connected()
+    const seen = []
+    for (const name of ['say', 'gap', 'message', 'error']) client.on(name, (value) => seen.push([name, value.code ?? value]))
+    const sent = [
+      ['say', { context: 'user', room: ROOM, from: 0, message: { any: 'thing' }, sentAt: 1 }],
+      ['gap', { context: 'api', room: ROOM, gap: { first: 5, last: 7 } }],
+      ['message', { hello: 'you' }],
+      ['message', { hello: 'you', context: 'response', messageCount: 7 }],
+      ['message', { context: 'command', key: 'k' }],
+      ['message', 'text']
+    ]
+    for (const [, message] of sent) link.send(message)
+    link.socket.send('not JSON')
+    link.send('primus::nothing::known')
+    const pending = client.details()
+    link.answer(await link.request(), { status: 'OK', data: { id: 'x' } })
+    await pending
+    assert.deepEqual(seen, [...sent, ['error', 'protocol']])
+  })
+
+  it('joins again what it had joined, and tells which room is gone', async () => {
+    const first = await connected()
+    for (const room of ['kept', 'gone', 'left']) {
+      const joined = client.join(room)
+      first.answer(await first.request(), { status: 'OK', data: true })
+      await joined
+    }
+    const left = client.leave('left')
+    first.answer(await first.request(), { status: 'OK', data: true })
+    await left
+    first.socket.close(1013)
+    const events = []
+    for (const name of ['connected', 'error']) client.on(name, (value) => events.push([name, value.message ?? value.rooms]))
+    const back = next(client, 'connected')
+    const requests = await (await server.link(1)).greet(['kept'])
+    assert.deepEqual(requests.map(({ event, room }) => [event, room]), [['roomAdd', 'kept'], ['roomAdd', 'gone'], ['detailsView', undefined]])
+    await back
+    assert.deepEqual(events, [['connected', ['kept']], ['error', 'the server did not let this client into gone again']])
+    assert.deepEqual(client.rooms, ['kept'])
+  })
+
+  it('comes back after every close but a goodbye', async () => {
+    await connected()
+    for (const [number, code] of [1000, 1001, 1008, 1009, 1011, 1012, 1013].entries()) {
+      const lost = next(client, 'disconnected')
+      const back = next(client, 'connected')
+      const pending = failure(client.action('never answered'))
+      server.links[number].socket.close(code)
+      assert.deepEqual(await lost, { code, reason: '', reconnect: true })
+      assert.deepEqual(await pending, ['disconnected', `the connection was lost (${code})`])
+      await (await server.link(number + 1)).greet()
+      await back
+    }
+    const lost = next(client, 'disconnected')
+    server.links.at(-1).send('primus::server::close')
+    server.links.at(-1).socket.close(1000)
+    assert.deepEqual(await lost, { code: 1000, reason: '', reconnect: false })
+    assert.equal(client.state, 'disconnected')
+  })
+
+  it('waits longer each time, up to a bound, and never at the same moment as others', async () => {
+    client = new Switchboard('ws://127.0.0.1:9', { WebSocket: Unreachable, reconnect: { min: 10, max: 60, factor: 2 } })
+    const bounds = [10, 20, 40, 60, 60, 60]
+    const delays = []
+    const enough = new Promise((resolve) => client.on('reconnecting', ({ attempt, delay }) => {
+      assert.equal(attempt, delays.length + 1)
+      assert.ok(delay >= 0 && delay <= bounds[delays.length], `${delay} ms before attempt ${attempt}`)
+      if (delays.push(delay) === bounds.length) resolve()
+    }))
+    const hope = failure(client.connect())
+    await within('six attempts', enough)
+    assert.ok(new Set(delays).size > 1, `${delays}`)
+    client.disconnect()
+    assert.deepEqual(await hope, ['disconnected', 'disconnect() was called'])
+  })
+
+  it('fails at once when it is not to reconnect', async () => {
+    client = new Switchboard('ws://127.0.0.1:9', { WebSocket: Unreachable, reconnect: false })
+    assert.deepEqual(await failure(client.connect()), ['disconnected', 'the connection was lost (1006)'])
+    assert.equal(client.state, 'disconnected')
+  })
+
+  it('goes on when a listener of the page throws', async (test) => {
+    const link = await connected()
+    const thrown = new Promise((resolve) => {
+      test.mock.method(globalThis, 'queueMicrotask', (report) => {
+        try { report() } catch (error) { resolve(error.message) }
+      })
+    })
+    client.on('say', () => { throw new Error('mistake of the page') })
+    const heard = next(client, 'say')
+    link.send({ context: 'user', room: ROOM, from: 0, message: 'hello', sentAt: 1 })
+    assert.equal((await heard).message, 'hello')
+    assert.equal(await within('the report', thrown), 'mistake of the page')
+  })
+
+  it('makes the address of the WebSocket from that of the server', () => {
+    for (const [given, url] of [
+      ['http://chat.example', 'ws://chat.example/primus'],
+      ['https://chat.example:8443/', 'wss://chat.example:8443/primus'],
+      ['ws://127.0.0.1:8080/primus', 'ws://127.0.0.1:8080/primus'],
+      ['https://chat.example/under/here?a=b#c', 'wss://chat.example/under/here?a=b']
+    ]) {
+      client = new Switchboard(given, QUICK)
+      assert.equal(client.url, url)
+    }
+  })
+})
+
+/** A WebSocket to a server that is not there. */
+class Unreachable {
+  constructor () {
+    setImmediate(() => this.onclose({ code: 1006, reason: '' }))
+  }
+
+  close () {}
+}
