@@ -58,6 +58,11 @@ impl TestServer {
         self.server().addresses().socket.as_ref().and_then(|address| address.tcp()).expect("it listens on TCP")
     }
 
+    /// Where browsers connect.
+    pub(crate) fn web_address(&self) -> SocketAddr {
+        self.server().addresses().web.as_ref().and_then(|address| address.tcp()).expect("it listens on TCP")
+    }
+
     /// Waits for a future, not for ever.
     #[track_caller]
     pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {

@@ -29,6 +29,8 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    a_browser_and_telnet_share_a_room,
+    a_browser_that_names_its_requests_finds_the_names_in_the_answers,
     a_delimiter_of_its_own_ends_lines,
     a_destroyed_room_is_gone_for_everybody,
     a_fast_action_overtakes_a_slow_one,
@@ -53,15 +55,19 @@ transcripts! {
     modern_names_every_request,
     modern_refuses_long_lines_in_its_own_words,
     modern_words_answers_as_generation_29,
+    modern_words_browser_answers_as_generation_29,
     param_add_without_words_stores_nothing,
     params_are_limited_in_number_and_size,
     params_are_scrubbed_where_the_operator_wants_it,
     params_stick_until_deleted,
     pipelined_verbs_are_done_in_order_and_have_their_own_numbers,
     rooms_are_joined_viewed_and_left,
+    the_browser_transport_is_answered,
     the_server_adds_removes_and_speaks,
+    the_server_ends_a_browsers_connection,
     the_socket_documents_commands_work_as_typed,
     the_welcome_and_the_goodbye_can_be_reworded,
+    websocket_requests_are_answered_as_on_the_line,
     welcome_is_all_that_comes_unasked,
     what_is_said_reaches_the_other_members,
 }
@@ -101,6 +107,10 @@ type Recorded = Arc<Mutex<Vec<String>>>;
 impl Stage for ServerStage {
     fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    fn web_address(&self) -> SocketAddr {
+        self.server.web_address()
     }
 
     fn connection_id(&mut self, client: SocketAddr) -> Option<String> {
