@@ -69,7 +69,7 @@ impl Entrance {
         let Ok(_permit) = self.refusals.try_acquire() else { return };
         let told = async {
             stream.write_all(why).await?;
-            linger(&mut stream).await
+            Box::pin(linger(&mut stream)).await
         };
         // Whoever floods us is not waited for.
         let _ = tokio::time::timeout(Self::REFUSAL_TIME, told).await;
@@ -297,7 +297,7 @@ impl Acceptor {
 }
 
 /// `None` when it took longer than `time`; zero is no limit.
-async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     if time.is_zero() { Some(future.await) } else { tokio::time::timeout(time, future).await.ok() }
 }
 

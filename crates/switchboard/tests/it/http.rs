@@ -418,6 +418,51 @@ fn what_is_no_request_for_a_websocket_is_told_so() {
     assert_eq!(connect(&Running::start(config)).upgrade("/primus", &[]).status, 404);
 }
 
+#[test]
+fn a_request_for_a_websocket_is_answered_alike_however_it_comes() {
+    let running = Running::start(config());
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (headers, status) in [
+        (format!("Sec-WebSocket-Version: 13\r\n{key}"), 101),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Cookie: sessionID=mine\r\n"), 101),
+        (format!("Sec-WebSocket-Version: 8\r\n{key}"), 426),
+        ("Sec-WebSocket-Version: 13\r\n".to_owned(), 400),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Origin: http://elsewhere.example\r\n"), 403),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Origin: null\r\nOrigin: null\r\n"), 403),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Host: twice\r\n"), 400),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Bad Name: x\r\n"), 400),
+    ] {
+        // Whole, in two pieces, and behind another request on the same connection.
+        let answers = [0, 1, 2].map(|way| {
+            let mut client = connect(&running);
+            let head = format!(
+                "GET /primus/ HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\r\n",
+                client.host()
+            );
+            match way {
+                0 => client.send(&head),
+                1 => {
+                    client.send(&head[..head.len() - 1]);
+                    // Gives the server time to read the first piece alone; the answer does not depend on it.
+                    assert_eq!(connect(&running).get("/missing").status, 404);
+                    client.send(&head[head.len() - 1..]);
+                }
+                _ => {
+                    assert_eq!(client.get("/missing").status, 404);
+                    client.send(&head);
+                }
+            }
+            let answer = client.answer();
+            let named = |name| answer.header(name).map(str::to_owned);
+            let shown =
+                ["connection", "upgrade", "sec-websocket-accept", "sec-websocket-version", "content-type"].map(named);
+            (answer.status, shown, if status == 101 { String::new() } else { answer.text().to_owned() })
+        });
+        assert_eq!(answers[0].0, status, "{headers}");
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    }
+}
+
 /// With a backend that decides who may connect.
 fn start_with_hook(backend: &Backend, more: &str) -> TestServer {
     let secret = format!("hooks.secret={SECRET}");

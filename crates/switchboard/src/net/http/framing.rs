@@ -90,6 +90,11 @@ impl Framing {
         Ok(())
     }
 
+    /// Whether what came is one whole request for another protocol, and perhaps what follows it.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.state == State::Other
+    }
+
     /// How far the connection is.
     pub(super) fn phase(&self) -> Phase {
         match self.state {

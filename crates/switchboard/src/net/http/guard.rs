@@ -31,6 +31,8 @@ pub(super) struct Deadlines {
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
     stream: S,
+    /// What was read before, and not yet passed on.
+    received: Vec<u8>,
     framing: Framing,
     deadlines: Deadlines,
     reading: Timer,
@@ -61,9 +63,11 @@ enum Remains {
 const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, deadlines: Deadlines) -> Self {
+    /// `received` was read from the stream and has not been judged.
+    pub(super) fn new(stream: S, received: Vec<u8>, deadlines: Deadlines) -> Self {
         Self {
             stream,
+            received,
             framing: Framing::default(),
             deadlines,
             reading: Timer::default(),
@@ -140,7 +144,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             return Poll::Ready(Self::read_remains(remains, buf));
         }
         let before = buf.filled().len();
-        if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
+        if !this.received.is_empty() {
+            let now = this.received.len().min(buf.remaining());
+            buf.put_slice(&this.received[..now]);
+            this.received.drain(..now);
+        } else if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
             return this.wait(cx);
         }
         if let Err(Unsound(sound)) = this.framing.check(&buf.filled()[before..]) {

@@ -8,6 +8,7 @@ mod answer;
 mod api;
 mod assets;
 mod conditions;
+mod early;
 mod files;
 mod framing;
 mod guard;
@@ -21,6 +22,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use switchboard_proto::actionhero::Compat;
@@ -31,10 +33,12 @@ use switchboard_proto::params::ParamLimits;
 
 use crate::node::Node;
 
-use super::accept::{Seat, Stopping, linger};
+use super::accept::{Seat, Stopping, linger, within};
 use super::hand_over::{HandOver, Stream};
+use answer::last;
 use guard::{Deadlines, Guarded, is_late};
-use visit::{Service, Visit};
+use upgrade::Upgrade;
+use visit::{Answering, Service, Visit};
 
 /// What a client is told that comes when there is no room.
 pub(crate) const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -111,21 +115,77 @@ impl Front {
     /// Speaks HTTP until the connection ends, or becomes a WebSocket and is handed over.
     pub(super) async fn serve<S: Stream>(
         self: &Arc<Self>,
-        stream: S,
+        mut stream: S,
         remote: Remote,
         secure: bool,
         mut stopping: Stopping,
         seat: Seat,
     ) {
-        let visit = Visit::new(Arc::clone(self), remote, secure, stopping.clone());
+        let received = tokio::select! {
+            received = within(self.settings.header_timeout, early::first_bytes(&mut stream)) => received,
+            () = stopping.begins() => return,
+        };
+        let Some(Ok(received)) = received else { return };
+        let visit = Arc::new(Visit::new(Arc::clone(self), remote, secure, stopping.clone()));
+        let asked = early::whole_upgrade(&received);
+        match asked.and_then(|(request, end)| Some((visit.answer_early(&request)?, end))) {
+            Some((answering, end)) => self.upgrade(stream, received, end, answering, visit).await,
+            // On the heap, so that a connection that is upgraded has no place for it.
+            None => Box::pin(self.serve_http(stream, received, stopping, visit)).await,
+        }
+        // Until now, so that it is counted on one side at least.
+        drop(seat);
+    }
+
+    /// Answers the request for a WebSocket that ends at `end`, and hands the connection over if it was let in.
+    async fn upgrade<S: Stream>(
+        &self,
+        mut stream: S,
+        mut received: Vec<u8>,
+        end: usize,
+        answering: Answering,
+        visit: Arc<Visit>,
+    ) {
+        let Ok(response) = answering.await;
+        let response = if response.status() == StatusCode::SWITCHING_PROTOCOLS { response } else { last(response) };
+        let sent = within(self.settings.write_timeout, early::send(&mut stream, response)).await;
+        if !matches!(sent, Some(Ok(()))) {
+            return;
+        }
+        let remote = visit.remote;
+        match Arc::into_inner(visit).and_then(Visit::into_upgrade) {
+            Some(upgrade) => {
+                received.drain(..end);
+                self.adopt(stream, upgrade, received, remote).await;
+            }
+            None => drop(tokio::time::timeout(Self::LINGER, Box::pin(linger(&mut stream))).await),
+        }
+    }
+
+    async fn adopt(&self, stream: impl Stream, upgrade: Upgrade, received: Vec<u8>, remote: Remote) {
+        match stream.take_apart() {
+            Ok((socket, tls)) => self.hand_over.give(upgrade.adopted(socket, tls, received, remote)).await,
+            Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+        }
+    }
+
+    /// Speaks HTTP, beginning with what was received.
+    async fn serve_http<S: Stream>(
+        self: &Arc<Self>,
+        stream: S,
+        received: Vec<u8>,
+        mut stopping: Stopping,
+        visit: Arc<Visit>,
+    ) {
+        let remote = visit.remote;
         let deadlines = Deadlines {
             head: self.settings.header_timeout,
             body: self.settings.body_timeout,
             idle: self.settings.idle_timeout,
             write: self.settings.write_timeout,
         };
-        let io = TokioIo::new(Guarded::new(stream, deadlines));
-        let mut connection = self.http.serve_connection(io, Service(Arc::new(visit)));
+        let io = TokioIo::new(Guarded::new(stream, received, deadlines));
+        let mut connection = self.http.serve_connection(io, Service(visit));
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
             () = stopping.begins() => {
@@ -144,18 +204,12 @@ impl Front {
         // With hyper's part gone nobody else has it.
         match Arc::into_inner(parts.service.0).and_then(Visit::into_upgrade) {
             // Behind an answer that nobody reads, the 101 would be lost with hyper.
-            Some(upgrade) if ended.is_ok() && !is_blocked => match stream.take_apart() {
-                Ok((socket, tls)) => {
-                    let adopted = upgrade.adopted(socket, tls, parts.read_buf.into(), remote);
-                    self.hand_over.give(adopted).await;
-                }
-                Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
-            },
+            Some(upgrade) if ended.is_ok() && !is_blocked => {
+                self.adopt(stream, upgrade, parts.read_buf.into(), remote).await;
+            }
             // Nothing was said to it that it should have time to read.
             _ if ended.as_ref().is_err_and(is_late) => {}
             _ => drop(tokio::time::timeout(Self::LINGER, linger(&mut stream)).await),
         }
-        // Until now, so that it is counted on one side at least.
-        drop(seat);
     }
 }

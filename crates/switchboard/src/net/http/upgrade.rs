@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use rustls::ServerConnection;
@@ -63,7 +63,7 @@ impl Upgrade {
 
 impl Visit {
     /// Answers a request below `/primus`.
-    pub(super) fn websocket(self: &Arc<Self>, request: &Request<Incoming>, page: &Page) -> Answering {
+    pub(super) fn websocket<B: Body>(self: &Arc<Self>, request: &Request<B>, page: &Page) -> Answering {
         let asks = request.headers().contains_key(header::UPGRADE);
         if !asks && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = match request.uri().path() {
@@ -104,7 +104,7 @@ impl Visit {
     }
 
     /// Looks at all that can be decided by the request alone.
-    fn agree(&self, request: &Request<Incoming>) -> Result<Agreed, Box<Response<Answer>>> {
+    fn agree<B: Body>(&self, request: &Request<B>) -> Result<Agreed, Box<Response<Answer>>> {
         let websocket = &self.front.settings.websocket;
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -72,6 +74,18 @@ impl Visit {
         let _ = self.upgrade.set(upgrade);
     }
 
+    /// Answers a request for a WebSocket that has come whole, in front of all that speaks HTTP; `None` when it is for anything
+    /// else.
+    pub(super) fn answer_early(self: &Arc<Self>, request: &Request<Empty<Bytes>>) -> Option<Answering> {
+        if Route::of(request.uri().path()) != Route::WebSocket || request.method() != Method::GET {
+            return None;
+        }
+        Some(match self.judge(request) {
+            Ok(page) => self.websocket(request, &page),
+            Err(Refused(status, reason)) => Answering::Now(Some(text(status, reason))),
+        })
+    }
+
     fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
         let page = match self.judge(&request) {
             Ok(page) => page,
@@ -91,7 +105,7 @@ impl Visit {
     }
 
     /// What every request has to stand, whatever it asks for: it names one host, and at most one page that it comes from.
-    fn judge(&self, request: &Request<Incoming>) -> Result<Page, Refused> {
+    fn judge<B>(&self, request: &Request<B>) -> Result<Page, Refused> {
         let bad = |reason| Refused(StatusCode::BAD_REQUEST, reason);
         let headers = request.headers();
         let host = single(headers, &header::HOST).map_err(|()| bad("Host is there twice\n"))?;
