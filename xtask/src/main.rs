@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod npm;
 mod repository;
 mod test;
 mod tidy;

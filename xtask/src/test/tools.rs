@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use crate::repository::repository;
+use crate::npm;
 
 use super::run::{Program, cargo};
 use super::steps::Step;
@@ -24,7 +23,7 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
     provide_packages(steps)?;
     if steps.contains(&Step::Conformance) {
         check_node()?;
-        provide_clients()?;
+        npm::install("conformance")?;
     }
     Ok(())
 }
@@ -103,25 +102,6 @@ fn check_node() -> Result<(), String> {
 fn node_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix('v')?.split('.').map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
-}
-
-/// Installs the pinned clients unless just those of the lock file are there.
-fn provide_clients() -> Result<(), String> {
-    let folder = repository().join("conformance");
-    let (lock, stamp) = (folder.join("package-lock.json"), folder.join("node_modules/.installed-from"));
-    let wanted = fs::read(&lock).map_err(|error| format!("{} cannot be read: {error}", lock.display()))?;
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
-    }
-    println!("== tools: npm ci in conformance/");
-    // Its progress is worth seeing while one waits for the network.
-    let status = Command::new("npm").arg("ci").current_dir(&folder).stdin(Stdio::null()).status();
-    let status = status.map_err(|error| format!("npm could not be run: {error}"))?;
-    if !status.success() {
-        return Err(format!("npm ci ended with {status}: the pinned clients could not be installed"));
-    }
-    // Written last: an installation that broke off has no stamp.
-    fs::write(&stamp, wanted).map_err(|error| format!("{} cannot be written: {error}", stamp.display()))
 }
 
 #[cfg(test)]
