@@ -4,13 +4,13 @@
 //! makes the exit code other than zero.
 //!
 //! - `options`: what was asked for.
-//! - `servers`: how each server is started.
+//! - `servers`: how each server is started and spoken to.
 //! - `report`: medians and the table.
 
 use std::process::{Command, ExitCode};
 
 use switchboard_testkit::bench::floor::{Floor, Mode};
-use switchboard_testkit::bench::load::{self, Measurement};
+use switchboard_testkit::bench::load::{self, Endpoint, Measurement};
 use switchboard_testkit::bench::probe;
 use switchboard_testkit::bench::process::Server;
 use switchboard_testkit::bench::scenario::Scenario;
@@ -19,7 +19,7 @@ use switchboard_testkit::bench::sys;
 use crate::repository::repository;
 
 use self::options::Options;
-use self::servers::Kind;
+use self::servers::{Kind, Tls};
 
 mod options;
 mod report;
@@ -44,9 +44,9 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     if cfg!(debug_assertions) {
         return run_optimised(words);
     }
-    let prepared = build_server(&options).and_then(|()| Cores::divide());
-    let cores = match prepared {
-        Ok(cores) => cores,
+    let prepared = provide_servers(&options).and_then(|tls| Ok((tls, Cores::divide()?)));
+    let (tls, cores) = match prepared {
+        Ok(prepared) => prepared,
         Err(problem) => {
             eprintln!("{problem}");
             return ExitCode::FAILURE;
@@ -54,7 +54,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     };
     let mut failures = 0;
     for scenario in &options.scenarios {
-        failures += measure(scenario, &options, cores);
+        failures += measure(scenario, &options, &tls, cores);
     }
     if failures > 0 {
         eprintln!("{failures} runs failed");
@@ -88,13 +88,13 @@ pub(crate) fn run_floor(words: &[String]) -> ExitCode {
 
 /// Runs one scenario on every server in turn, so that what else the machine does hits all of them alike, prints its
 /// table and returns how many runs failed.
-fn measure(scenario: &Scenario, options: &Options, cores: Cores) -> usize {
+fn measure(scenario: &Scenario, options: &Options, tls: &Tls, cores: Cores) -> usize {
     let mut results: Vec<Vec<Measurement>> = options.servers.iter().map(|_| Vec::new()).collect();
     let mut failures = 0;
     let ticks_before = probe::stolen_and_all_ticks();
     for _ in 0..options.runs {
         for (kind, results) in options.servers.iter().zip(&mut results) {
-            match measure_once(scenario, kind, options, cores) {
+            match measure_once(scenario, kind, options, tls, cores) {
                 Ok(measurement) => results.push(measurement),
                 Err(problem) => {
                     failures += 1;
@@ -118,10 +118,14 @@ fn measure_once(
     scenario: &Scenario,
     kind: &Kind,
     options: &Options,
+    tls: &Tls,
     cores: Cores,
 ) -> Result<Measurement, Box<dyn std::error::Error>> {
-    let server = Server::start(kind.command(scenario)?, cores.server)?;
-    Ok(load::run(&scenario.load, server.address(), &server.probe(), options.plan)?)
+    let protocol = kind.protocol(scenario);
+    let server = Server::start(kind.command(scenario, tls)?, cores.server, servers::listener(protocol))?;
+    let trust = kind.is_secure(scenario).then(|| tls.trust.clone());
+    let endpoint = Endpoint { address: server.address(), protocol, trust };
+    Ok(load::run(&scenario.load, &endpoint, &server.probe(), options.plan)?)
 }
 
 /// Chores are built without optimisation, but the floor is part of this program and must be as fast as it can be.
@@ -135,6 +139,12 @@ fn run_optimised(words: &[String]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Builds and certifies what the options name.
+fn provide_servers(options: &Options) -> Result<Tls, String> {
+    build_server(options)?;
+    Tls::write().map_err(|error| format!("no certificate could be made: {error}"))
 }
 
 fn build_server(options: &Options) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use switchboard_testkit::bench::load::Plan;
 use switchboard_testkit::bench::scenario::{self, Scenario};
 
+use super::report;
 use super::servers::{self, Kind};
 
 /// The words of the command line, understood.
@@ -55,7 +56,7 @@ impl Options {
 pub(super) fn help() -> String {
     let mut help = HELP.to_owned();
     for scenario in &scenario::ALL {
-        help.push_str(&format!("\n  {:8} {}", scenario.name, scenario.what));
+        help.push_str(&format!("\n  {:11} {}{}", scenario.name, scenario.what, report::suffix(scenario.transport)));
     }
     help
 }
@@ -89,7 +90,7 @@ medians. Exits with 0 whatever the figures are, with 1 if a run lost something o
 Options:
   --built              do not build the server, take target/release/switchboard as it is
   --only SERVER,...    only these of floor-each, floor-batch, switchboard
-  --peer NAME=COMMAND  one more server: a shell command that prints \"NAME ready socket=ADDRESS:PORT\"
+  --peer NAME=COMMAND  one more server: a shell command that prints \"NAME ready socket=ADDRESS:PORT\", or web=...
   --quick              one run with a window of one second: to see that it works, not what it costs
   --runs N             runs of each scenario and server (3)
   --secs S             seconds measured in each run, after one of warm-up (3)

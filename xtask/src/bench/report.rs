@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use switchboard_testkit::bench::load::Measurement;
-use switchboard_testkit::bench::scenario::{Load, Scenario, Target, Yardstick};
+use switchboard_testkit::bench::scenario::{Load, Quantity, Scenario, Target, Transport, Yardstick};
 
 /// What was measured of one scenario: a line per server, medians of its runs.
 pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurement>]) -> String {
@@ -19,7 +19,8 @@ pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurem
         Load::Request { .. } => "request",
     };
     let figure = if is_idle(scenario) { "bytes" } else { "µs" };
-    let mut out = format!("{}: {}; server {figure} per {unit}", scenario.name, scenario.what);
+    let suffix = suffix(scenario.transport);
+    let mut out = format!("{}: {}{suffix}; server {figure} per {unit}", scenario.name, scenario.what);
     if !is_idle(scenario) {
         out.push_str(&format!(", × {yardstick_name}"));
     }
@@ -50,7 +51,7 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
         short(of(value)),
         spread(runs, value),
         ratio(value),
-        scenario.p99_target.map(|_| ratio(|run| run.p99_ms)).unwrap_or_default(),
+        if scenario.is_paced() { ratio(|run| run.p99_ms) } else { String::new() },
         rate(of(Measurement::units_per_second)),
         short(of(|run| run.p50_ms)),
         short(of(|run| run.p99_ms)),
@@ -64,13 +65,30 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
 }
 
 fn targets(scenario: &Scenario) -> String {
-    let (sign, unit) = if is_idle(scenario) { ("", " bytes") } else { ("× ", "") };
-    let text = |Target { must, aim }: Target| format!("must {sign}{must}{unit}, aim {sign}{aim}{unit}");
-    let p99 = scenario.p99_target.map(|target| format!("; p99: {}", text(target))).unwrap_or_default();
-    format!("  asked of switchboard: {}{p99}\n", text(scenario.target))
+    let p99 = scenario.p99_target.map(|target| format!("; p99: {}", target_text(target))).unwrap_or_default();
+    format!("  asked of switchboard: {}{p99}\n", target_text(scenario.target))
 }
 
-/// The figure that the targets speak of.
+fn target_text(Target { quantity, must, aim }: Target) -> String {
+    let (sign, unit) = match quantity {
+        Quantity::Bytes => ("", " bytes"),
+        Quantity::Micros => ("", " µs"),
+        Quantity::Ratio => ("× ", ""),
+    };
+    let aim = aim.map(|aim| format!(", aim {sign}{aim}{unit}")).unwrap_or_default();
+    format!("must {sign}{must}{unit}{aim}")
+}
+
+/// What a transport adds to a scenario's words.
+pub(super) fn suffix(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Line => "",
+        Transport::SecureWebSocket => ", over WebSocket and TLS",
+        Transport::WebSocket => ", over WebSocket",
+    }
+}
+
+/// The figure that the table shows first.
 fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
     if is_idle(scenario) { |run| run.bytes_per_connection } else { Measurement::cpu_us_per_unit }
 }
@@ -178,6 +196,17 @@ mod tests {
         assert!(table.contains("server bytes per connection"), "{table}");
         assert!(table.contains("79.0"), "{table}");
         assert!(table.ends_with("must 900 bytes, aim 400 bytes\n"), "{table}");
+    }
+
+    #[test]
+    fn targets_are_printed_in_their_unit() {
+        let last_line = |name: &str| {
+            let table = table(scenario::named(name).unwrap(), &["bun"], &[vec![run(1_000_000, 1.0, 0.0)]]);
+            table.lines().last().unwrap().trim().to_owned()
+        };
+        assert_eq!(last_line("ws-a1"), "asked of switchboard: must × 1.35, aim × 1.1");
+        assert_eq!(last_line("ws-connect"), "asked of switchboard: must 60 µs, aim 19 µs");
+        assert_eq!(last_line("ws-tls-idle"), "asked of switchboard: must 14336 bytes");
     }
 
     #[test]

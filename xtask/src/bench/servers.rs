@@ -1,11 +1,13 @@
-//! How each server is started.
+//! How each server is started and spoken to.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use switchboard_testkit::bench::scenario::{self, Scenario};
+use switchboard_testkit::bench::load::{Protocol, Trust};
+use switchboard_testkit::bench::scenario::{self, Scenario, Transport};
+use switchboard_testkit::certs::Authority;
 
 use crate::repository::target;
 
@@ -32,8 +34,23 @@ impl Kind {
         }
     }
 
+    /// What it speaks in a scenario.
+    pub(super) fn protocol(&self, scenario: &Scenario) -> Protocol {
+        let is_line = scenario.transport == Transport::Line;
+        match self {
+            Self::FloorBatch | Self::FloorEach => Protocol::Line,
+            Self::Peer { .. } | Self::Switchboard if is_line => Protocol::Line,
+            Self::Peer { .. } | Self::Switchboard => Protocol::WebSocket,
+        }
+    }
+
+    /// Whether it speaks TLS in a scenario.
+    pub(super) fn is_secure(&self, scenario: &Scenario) -> bool {
+        scenario.transport == Transport::SecureWebSocket && !matches!(self, Self::FloorBatch | Self::FloorEach)
+    }
+
     /// The command that starts it for a scenario.
-    pub(super) fn command(&self, scenario: &Scenario) -> io::Result<Command> {
+    pub(super) fn command(&self, scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
         let mut command = match self {
             Self::FloorBatch => floor("batch")?,
             Self::FloorEach => floor("each")?,
@@ -43,8 +60,11 @@ impl Kind {
                 command.arg("-c").arg(format!("exec {line}"));
                 command
             }
-            Self::Switchboard => switchboard(scenario)?,
+            Self::Switchboard => switchboard(scenario, tls)?,
         };
+        if self.is_secure(scenario) {
+            command.env("BENCH_TLS_CERT", &tls.certificate).env("BENCH_TLS_KEY", &tls.key);
+        }
         command.stderr(Stdio::from(File::create(self.log_path()?)?));
         Ok(command)
     }
@@ -61,20 +81,58 @@ impl Kind {
     }
 }
 
+/// The word for the listener where a protocol is spoken, in the line with which a server says that it is ready.
+pub(super) fn listener(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Line => "socket",
+        Protocol::SocketIo | Protocol::WebSocket => "web",
+    }
+}
+
+/// A certificate for the servers, and clients that trust it.
+pub(super) struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    pub(super) trust: Trust,
+}
+
+impl Tls {
+    /// Makes an authority, which nobody will need again, and writes what it issues.
+    pub(super) fn write() -> Result<Self, Box<dyn std::error::Error>> {
+        let authority = Authority::new("switchboard-bench")?;
+        let (certificate, key) = authority.issue_server()?.write(&scratch()?)?;
+        Ok(Self { certificate, key, trust: Trust::new(&authority)? })
+    }
+}
+
 fn floor(mode: &str) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([super::FLOOR_CHORE, mode]);
     Ok(command)
 }
 
-/// One worker, as the floor has one thread, and no limit that a scenario would meet.
-fn switchboard(scenario: &Scenario) -> io::Result<Command> {
+/// One worker, as the floor has one thread, one listener, and no limit that a scenario would meet.
+fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     let config = scratch()?.join("switchboard.toml");
     fs::write(&config, rooms_as_toml(scenario))?;
     let mut command = Command::new(target().join("release").join("switchboard"));
     command.arg("serve").arg("--config").arg(config);
     for setting in SETTINGS {
         command.args(["--set", setting]);
+    }
+    let (listener, other) = match scenario.transport {
+        Transport::Line => ("socket", "web"),
+        Transport::SecureWebSocket | Transport::WebSocket => ("web", "socket"),
+    };
+    for setting in ["enabled=true", "bind=127.0.0.1", "port=0"] {
+        command.arg("--set").arg(format!("servers.{listener}.{setting}"));
+    }
+    command.arg("--set").arg(format!("servers.{other}.enabled=false"));
+    if scenario.transport == Transport::SecureWebSocket {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        for setting in ["secure=true".to_owned(), format!("tls.cert={certificate}"), format!("tls.key={key}")] {
+            command.arg("--set").arg(format!("servers.{listener}.{setting}"));
+        }
     }
     Ok(command)
 }
@@ -90,12 +148,8 @@ fn scratch() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 5] = [
     "admin.enabled=false",
-    "servers.socket.bind=127.0.0.1",
-    "servers.socket.port=0",
-    "servers.web.bind=127.0.0.1",
-    "servers.web.port=0",
     "node.workers=1",
     "limits.max_outbox_bytes=4194304",
     "actions.pending_max=64",
@@ -114,5 +168,16 @@ mod tests {
         assert!(toml.starts_with("[[rooms.starting]]\nname = \"bench-0000\"\n\n[[rooms.starting]]\n"));
         assert_eq!(toml.matches("name = ").count(), 1000);
         assert_eq!(rooms_as_toml(scenario::named("e1").unwrap()), "");
+    }
+
+    #[test]
+    fn everybody_speaks_what_is_asked_in_a_scenario() {
+        let of = |scenario: &str| {
+            let scenario = scenario::named(scenario).unwrap();
+            [Kind::FloorEach, Kind::Switchboard].map(|kind| kind.protocol(scenario))
+        };
+        assert_eq!(of("a1"), [Protocol::Line, Protocol::Line]);
+        assert_eq!(of("ws-a1"), [Protocol::Line, Protocol::WebSocket]);
+        assert_eq!(of("ws-tls-idle"), [Protocol::Line, Protocol::WebSocket]);
     }
 }

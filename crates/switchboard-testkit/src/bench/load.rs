@@ -2,26 +2,45 @@
 //!
 //! - [`run`] puts one load on a server and returns the [`Measurement`].
 //! - `swarm`: the connections and how they come in.
-//! - `lines`: cuts what was read into lines, and tells what a line is.
+//! - `stream`: a socket, or TLS over one.
+//! - `reader`: cuts what was read into lines or messages; `frames`: those of WebSocket.
+//! - `protocol`: what is said in each protocol; `payload`: the text of a room message.
 //! - `ledger`: what was said and who has heard it; notices every loss, repetition and wrong order.
 //! - `fan_out`, `requests`: the two kinds of load that go on for a while.
 //! - `window`: warm-up, the measured time, and what was used in it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use self::protocol::Protocol;
+pub use self::stream::Trust;
 use self::swarm::Swarm;
 use super::probe::Probe;
 use super::scenario::{self, Load};
 
 mod fan_out;
+mod frames;
 mod ledger;
-mod lines;
+mod payload;
+mod protocol;
+mod reader;
 mod requests;
+mod stream;
 mod swarm;
 mod window;
+
+/// Where a server listens, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What it speaks there.
+    pub protocol: Protocol,
+    /// Whom to trust, if it speaks that within TLS.
+    pub trust: Option<Trust>,
+}
 
 /// How long a load goes on. Loads that only open connections end by themselves.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +94,7 @@ pub enum LoadError {
     Closed,
     /// A member heard a message twice, or out of order, or its own.
     Disorder(String),
-    /// A system call failed.
+    /// A system call failed, or TLS did.
     Io(io::Error),
     /// Deliveries or answers were still missing long after the last message or request.
     Lost {
@@ -98,7 +117,7 @@ impl fmt::Display for LoadError {
             Self::Disorder(what) => write!(out, "wrong delivery: {what}"),
             Self::Io(error) => write!(out, "the generator failed: {error}"),
             Self::Lost { missing } => write!(out, "{missing} deliveries or answers never came"),
-            Self::Refused(line) => write!(out, "unexpected line: {line}"),
+            Self::Refused(line) => write!(out, "unexpected text: {line}"),
             Self::Stuck { joined } => write!(out, "no connection came in any more after {joined} had joined"),
         }
     }
@@ -112,19 +131,26 @@ impl From<io::Error> for LoadError {
     }
 }
 
-/// Puts a load on the server that listens at `address` and whose process `probe` reads.
-pub fn run(load: &Load, address: SocketAddr, probe: &Probe, plan: Plan) -> Result<Measurement, LoadError> {
+/// Puts a load on the server that listens at `endpoint` and whose process `probe` reads.
+///
+/// # Errors
+///
+/// When it cannot be measured; [`Load::Request`] is a load of the line protocol only.
+pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Result<Measurement, LoadError> {
     let clock = Clock::start();
     let rooms = scenario::rooms(load);
     match *load {
-        Load::Connect { connections, at_once } => open_only(clock, address, probe, (connections, at_once), &rooms),
+        Load::Connect { connections, at_once } => open_only(clock, endpoint, probe, (connections, at_once), &rooms),
         Load::FanOut(shape) => {
-            let swarm = Swarm::open(clock, address, (shape.connections(), AT_ONCE), &rooms)?;
-            fan_out::run(shape, swarm, &rooms, probe, plan)
+            let mut swarm = Swarm::open(clock, endpoint, (shape.connections(), AT_ONCE), &rooms)?;
+            fan_out::run(shape, &mut swarm, &rooms, probe, plan)
         }
-        Load::Idle { connections } => open_only(clock, address, probe, (connections, AT_ONCE), &rooms),
+        Load::Idle { connections } => open_only(clock, endpoint, probe, (connections, AT_ONCE), &rooms),
+        Load::Request { .. } if endpoint.protocol != Protocol::Line => {
+            Err(io::Error::new(ErrorKind::Unsupported, "requests are made in the line protocol only").into())
+        }
         Load::Request { clients, outstanding } => {
-            let swarm = Swarm::open(clock, address, (clients, AT_ONCE), &rooms)?;
+            let swarm = Swarm::open(clock, endpoint, (clients, AT_ONCE), &rooms)?;
             requests::run(outstanding, swarm, probe, plan)
         }
     }
@@ -133,14 +159,14 @@ pub fn run(load: &Load, address: SocketAddr, probe: &Probe, plan: Plan) -> Resul
 /// Opening connections is both the load of `connect` and, with another figure looked at, that of `idle`.
 fn open_only(
     clock: Clock,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     probe: &Probe,
     count: (usize, usize),
     rooms: &[String],
 ) -> Result<Measurement, LoadError> {
     let (bytes, cpu_ns, start_ns) = (probe.resident_bytes()?, probe.cpu_ns()?, clock.now_ns());
-    let swarm = Swarm::open(clock, address, count, rooms)?;
-    let (end_ns, cpu_ns) = (clock.now_ns(), probe.cpu_ns()? - cpu_ns);
+    let swarm = Swarm::open(clock, endpoint, count, rooms)?;
+    let (end_ns, cpu_ns) = (clock.now_ns(), probe.cpu_ns()?.saturating_sub(cpu_ns));
     let grown_bytes = probe.resident_bytes()?.saturating_sub(bytes);
     Ok(Measurement {
         units: count.0 as u64,

@@ -19,7 +19,7 @@ impl Probe {
     ///
     /// The scheduler's own count is precise to a tick for a running thread and exact for a waiting one. Where a kernel
     /// keeps none, the clock ticks of `/proc/PID/stat` (10 ms) must do. Threads that have ended are not counted by the
-    /// first; a server does not end threads while it is measured.
+    /// first, so a later figure may be lower; servers rarely end threads while they are measured.
     pub fn cpu_ns(&self) -> io::Result<u64> {
         match self.scheduled_ns()? {
             0 => self.ticks_ns(),

@@ -19,17 +19,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command`, on `core` if one is named, and waits for the line in which it says that it is ready.
+    /// Starts `command`, on `core` if one is named, and waits for the line in which it says that it is ready and where
+    /// it listens with `listener`: `socket` or `web`.
     ///
     /// Whatever it prints later is read and dropped, so that it never waits for us.
-    pub fn start(mut command: Command, core: Option<usize>) -> Result<Self, StartError> {
+    pub fn start(mut command: Command, core: Option<usize>, listener: &'static str) -> Result<Self, StartError> {
         sys::confine(&mut command, core);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(StartError::Spawn)?;
         let Some(output) = child.stdout.take() else { unreachable!("standard output was just asked to be a pipe") };
         let (ready, is_ready) = mpsc::sync_channel(1);
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if let Some(address) = socket_in_ready_line(&line) {
+                if let Some(address) = address_in_ready_line(&line, listener) {
                     // Nobody listens any more if the server took too long; its output is drained all the same.
                     let _ = ready.try_send(address);
                 }
@@ -44,7 +45,7 @@ impl Server {
         }
     }
 
-    /// Where it listens for the line protocol.
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -75,7 +76,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotReady(status) => write!(out, "the server printed no ready line ({status})"),
+            Self::NotReady(status) => {
+                write!(out, "the server printed no line that it is ready where it was asked for ({status})")
+            }
             Self::Spawn(error) => write!(out, "the server could not be run: {error}"),
         }
     }
@@ -83,13 +86,14 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The address behind `socket=` in a line like `switchboard ready socket=127.0.0.1:5000 web=127.0.0.1:8080`.
+/// The address of a listener, `socket` or `web`, in a line like
+/// `switchboard ready socket=127.0.0.1:5000 web=127.0.0.1:8080`.
 ///
 /// The words are in no particular order, and more may follow in later versions.
-pub fn socket_in_ready_line(line: &str) -> Option<SocketAddr> {
+pub fn address_in_ready_line(line: &str, listener: &str) -> Option<SocketAddr> {
     let mut words = line.split_whitespace();
     words.nth(1).filter(|&word| word == "ready")?;
-    words.find_map(|word| word.strip_prefix("socket="))?.parse().ok()
+    words.find_map(|word| word.strip_prefix(listener)?.strip_prefix('='))?.parse().ok()
 }
 
 /// Generous, as a machine may be busy with other things; a server is ready within milliseconds.
@@ -100,22 +104,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_found_wherever_it_stands_in_a_ready_line() {
+    fn a_listener_is_found_wherever_it_stands_in_a_ready_line() {
         let address = Some("127.0.0.1:5000".parse().unwrap());
-        assert_eq!(socket_in_ready_line("floor ready socket=127.0.0.1:5000"), address);
-        assert_eq!(socket_in_ready_line("switchboard ready web=127.0.0.1:1 socket=127.0.0.1:5000 admin=x"), address);
-        assert_eq!(socket_in_ready_line("a ready socket=[::1]:80\r"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(address_in_ready_line("floor ready socket=127.0.0.1:5000", "socket"), address);
+        let line = "switchboard ready web=127.0.0.1:1 socket=127.0.0.1:5000 admin=x";
+        assert_eq!(address_in_ready_line(line, "socket"), address);
+        assert_eq!(address_in_ready_line(line, "web"), Some("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(address_in_ready_line("a ready socket=[::1]:80\r", "socket"), Some("[::1]:80".parse().unwrap()));
     }
 
     #[test]
     fn other_lines_are_not_taken_for_a_ready_line() {
         for line in ["", "ready", "ready socket=127.0.0.1:1", "a steady socket=127.0.0.1:1", "a ready socket=here"] {
-            assert_eq!(socket_in_ready_line(line), None, "{line:?}");
+            assert_eq!(address_in_ready_line(line, "socket"), None, "{line:?}");
         }
+        assert_eq!(address_in_ready_line("a ready sockets=127.0.0.1:1", "socket"), None);
     }
 
     #[test]
     fn a_program_that_ends_without_a_ready_line_is_an_error() {
-        assert!(matches!(Server::start(Command::new("true"), None), Err(StartError::NotReady(_))));
+        assert!(matches!(Server::start(Command::new("true"), None, "socket"), Err(StartError::NotReady(_))));
     }
 }

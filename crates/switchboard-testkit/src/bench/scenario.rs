@@ -7,14 +7,34 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it does, in a few words.
     pub what: &'static str,
+    /// How servers are reached. The floors speak the line protocol whatever it is.
+    pub transport: Transport,
     /// The load itself.
     pub load: Load,
     /// The floor whose figure the server's is divided by.
     pub yardstick: Yardstick,
-    /// The figures asked for: a ratio to the yardstick, or bytes per connection where the load is [`Load::Idle`].
+    /// The figures asked for.
     pub target: Target,
-    /// The ratio asked for between the 99th percentiles of latency, where the pace makes them comparable.
+    /// The ratio asked for between the 99th percentiles of latency.
     pub p99_target: Option<Target>,
+}
+
+impl Scenario {
+    /// Whether the pace is given, which makes latencies comparable.
+    pub fn is_paced(&self) -> bool {
+        matches!(self.load, Load::FanOut(FanOut { pace: Pace::PerSecond(_), .. }))
+    }
+}
+
+/// How servers are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Lines over TCP.
+    Line,
+    /// WebSocket within TLS.
+    SecureWebSocket,
+    /// WebSocket over TCP.
+    WebSocket,
 }
 
 /// What the generator does to the server.
@@ -84,10 +104,23 @@ pub enum Yardstick {
 /// A figure that a release must reach, and the one that the design aims at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
+    /// What both are.
+    pub quantity: Quantity,
     /// Above this a release fails.
     pub must: f64,
-    /// The goal.
-    pub aim: f64,
+    /// The goal, if it is another one.
+    pub aim: Option<f64>,
+}
+
+/// What a target's figures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// Bytes of resident memory per connection.
+    Bytes,
+    /// Microseconds of CPU time per unit.
+    Micros,
+    /// A ratio to the yardstick.
+    Ratio,
 }
 
 /// More members of a room than this never speak in a scenario: the generator tells speakers apart by one digit and
@@ -99,80 +132,104 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 9] = [
-    Scenario {
-        name: "a",
-        what: "room of 1000, 64 publishes outstanding",
-        load: fan_out(1, 1000, 4, Pace::Outstanding(64)),
-        yardstick: Yardstick::FloorBatch,
-        target: target(3.0, 1.5),
-        p99_target: None,
-    },
-    Scenario {
-        name: "a1",
-        what: "room of 1000, one publish at a time",
-        load: fan_out(1, 1000, 1, Pace::Outstanding(1)),
-        yardstick: Yardstick::FloorEach,
-        target: target(1.25, 1.05),
-        p99_target: None,
-    },
-    Scenario {
-        name: "b",
-        what: "room of 10000, 16 publishes outstanding",
-        load: fan_out(1, 10_000, 4, Pace::Outstanding(16)),
-        yardstick: Yardstick::FloorBatch,
-        target: target(2.0, 1.25),
-        p99_target: None,
-    },
-    Scenario {
-        name: "c",
-        what: "1000 rooms of 10, 256 publishes outstanding",
-        load: fan_out(1000, 10, 1, Pace::Outstanding(256)),
-        yardstick: Yardstick::FloorEach,
-        target: target(1.30, 1.05),
-        p99_target: None,
-    },
-    Scenario {
-        name: "d",
-        what: "room of 1000, 20 publishes a second",
-        load: fan_out(1, 1000, 1, Pace::PerSecond(20)),
-        yardstick: Yardstick::FloorEach,
-        target: target(1.25, 1.05),
-        p99_target: Some(target(1.3, 1.1)),
-    },
-    Scenario {
-        name: "e1",
-        what: "64 clients, one request at a time",
-        load: Load::Request { clients: 64, outstanding: 1 },
-        yardstick: Yardstick::FloorEach,
-        target: target(1.35, 1.12),
-        p99_target: None,
-    },
+pub const ALL: [Scenario; 17] = [
+    A,
+    A1,
+    B,
+    C,
+    D,
+    E1,
     Scenario {
         name: "e16",
         what: "64 clients, 16 requests outstanding each",
         load: Load::Request { clients: 64, outstanding: 16 },
-        yardstick: Yardstick::FloorEach,
-        target: target(3.0, 2.0),
-        p99_target: None,
+        target: ratio(3.0, 2.0),
+        ..E1
     },
+    IDLE,
+    CONNECT,
+    Scenario { name: "ws-a", transport: Transport::WebSocket, ..A },
+    Scenario { name: "ws-a1", transport: Transport::WebSocket, target: ratio(1.35, 1.10), ..A1 },
+    Scenario { name: "ws-b", transport: Transport::WebSocket, ..B },
+    Scenario { name: "ws-c", transport: Transport::WebSocket, ..C },
+    Scenario { name: "ws-d", transport: Transport::WebSocket, p99_target: None, ..D },
+    Scenario { name: "ws-idle", transport: Transport::WebSocket, target: bytes(1200.0, Some(600.0)), ..IDLE },
+    Scenario { name: "ws-tls-idle", transport: Transport::SecureWebSocket, target: bytes(14_336.0, None), ..IDLE },
     Scenario {
-        name: "idle",
-        what: "10000 connections in one room",
-        load: Load::Idle { connections: 10_000 },
-        yardstick: Yardstick::FloorEach,
-        target: target(900.0, 400.0),
-        p99_target: None,
-    },
-    Scenario {
-        name: "connect",
-        what: "5000 connects, 256 at a time, with join",
-        load: Load::Connect { connections: 5000, at_once: 256 },
-        yardstick: Yardstick::FloorEach,
-        target: target(1.5, 1.3),
-        p99_target: None,
+        name: "ws-connect",
+        transport: Transport::WebSocket,
+        target: Target { quantity: Quantity::Micros, must: 60.0, aim: Some(19.0) },
+        ..CONNECT
     },
 ];
+
+const A: Scenario = Scenario {
+    name: "a",
+    what: "room of 1000, 64 publishes outstanding",
+    transport: Transport::Line,
+    load: fan_out(1, 1000, 4, Pace::Outstanding(64)),
+    yardstick: Yardstick::FloorBatch,
+    target: ratio(3.0, 1.5),
+    p99_target: None,
+};
+
+const A1: Scenario = Scenario {
+    name: "a1",
+    what: "room of 1000, one publish at a time",
+    load: fan_out(1, 1000, 1, Pace::Outstanding(1)),
+    yardstick: Yardstick::FloorEach,
+    target: ratio(1.25, 1.05),
+    ..A
+};
+
+const B: Scenario = Scenario {
+    name: "b",
+    what: "room of 10000, 16 publishes outstanding",
+    load: fan_out(1, 10_000, 4, Pace::Outstanding(16)),
+    target: ratio(2.0, 1.25),
+    ..A
+};
+
+const C: Scenario = Scenario {
+    name: "c",
+    what: "1000 rooms of 10, 256 publishes outstanding",
+    load: fan_out(1000, 10, 1, Pace::Outstanding(256)),
+    target: ratio(1.30, 1.05),
+    ..A1
+};
+
+const D: Scenario = Scenario {
+    name: "d",
+    what: "room of 1000, 20 publishes a second",
+    load: fan_out(1, 1000, 1, Pace::PerSecond(20)),
+    target: ratio(1.25, 1.05),
+    p99_target: Some(ratio(1.3, 1.1)),
+    ..A1
+};
+
+const E1: Scenario = Scenario {
+    name: "e1",
+    what: "64 clients, one request at a time",
+    load: Load::Request { clients: 64, outstanding: 1 },
+    target: ratio(1.35, 1.12),
+    ..A1
+};
+
+const IDLE: Scenario = Scenario {
+    name: "idle",
+    what: "10000 connections in one room",
+    load: Load::Idle { connections: 10_000 },
+    target: bytes(900.0, Some(400.0)),
+    ..A1
+};
+
+const CONNECT: Scenario = Scenario {
+    name: "connect",
+    what: "5000 connects, 256 at a time, with join",
+    load: Load::Connect { connections: 5000, at_once: 256 },
+    target: ratio(1.5, 1.3),
+    ..A1
+};
 
 /// The scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
@@ -195,8 +252,12 @@ const fn fan_out(rooms: usize, members: usize, speakers: usize, pace: Pace) -> L
     Load::FanOut(FanOut { rooms, members, speakers, pace })
 }
 
-const fn target(must: f64, aim: f64) -> Target {
-    Target { must, aim }
+const fn ratio(must: f64, aim: f64) -> Target {
+    Target { quantity: Quantity::Ratio, must, aim: Some(aim) }
+}
+
+const fn bytes(must: f64, aim: Option<f64>) -> Target {
+    Target { quantity: Quantity::Bytes, must, aim }
 }
 
 #[cfg(test)]

@@ -7,20 +7,21 @@ use mio::Token;
 use super::super::probe::Probe;
 use super::super::scenario::{FanOut, Pace};
 use super::ledger::Ledger;
-use super::lines::{Heard, push_say};
-use super::swarm::{Swarm, refused};
+use super::payload::Heard;
+use super::protocol::refused;
+use super::swarm::Swarm;
 use super::window::{Phase, Window};
 use super::{LoadError, Measurement, PATIENCE, Plan};
 
 /// Lets the members of `swarm` speak as `shape` says. They must have joined, in the order of the rooms.
 pub(super) fn run(
     shape: FanOut,
-    mut swarm: Swarm,
+    swarm: &mut Swarm,
     rooms: &[String],
     probe: &Probe,
     plan: Plan,
 ) -> Result<Measurement, LoadError> {
-    let clock = swarm.clock;
+    let (clock, protocol) = (swarm.clock, swarm.protocol);
     let mut window = Window::open(clock, probe, plan, swarm.reader.reads)?;
     let mut ledger = Ledger::new(shape);
     let (mut turns, mut spoke) = (Turns::new(shape), Vec::new());
@@ -46,7 +47,7 @@ pub(super) fn run(
                 return Err(LoadError::Lost { missing: ledger.missing() });
             };
             let connection = ledger.connection_of(speaker);
-            push_say(&mut swarm.clients[connection].output, &rooms[room], place as u8, sequence);
+            protocol.push_say(&mut swarm.clients[connection].output, &rooms[room], place as u8, sequence);
             spoke.push(connection);
         }
         turns.end();
@@ -54,18 +55,17 @@ pub(super) fn run(
         spoke.drain(..).try_for_each(|connection| swarm.clients[connection].send())?;
 
         swarm.wait(Some(due.wait(clock.now_ns())))?;
-        let Swarm { events, clients, reader, .. } = &mut swarm;
+        let Swarm { events, clients, reader, .. } = &mut *swarm;
         for event in events.iter() {
             let Token(index) = event.token();
-            let client = &mut clients[index];
-            reader.read(&client.stream, &mut client.partial, |now_ns, line| {
-                match Heard::parse(line) {
+            clients[index].read(reader, |now_ns, text| {
+                match Heard::parse(text) {
                     Some(Heard::Message { speaker, sequence }) => {
                         let said_at_ns = ledger.hear(index, speaker, sequence)?;
                         window.latency.record(now_ns.saturating_sub(said_at_ns));
                     }
                     Some(Heard::Answer) => answers += 1,
-                    None => return Err(refused(line)),
+                    None => return Err(refused(text)),
                 }
                 Ok(())
             })?;

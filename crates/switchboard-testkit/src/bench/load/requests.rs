@@ -5,8 +5,9 @@ use std::time::Duration;
 use mio::Token;
 
 use super::super::probe::Probe;
-use super::lines::find;
-use super::swarm::{Swarm, refused};
+use super::payload::find;
+use super::protocol::refused;
+use super::swarm::Swarm;
 use super::window::{Phase, Window};
 use super::{LoadError, Measurement, PATIENCE, Plan};
 
@@ -44,7 +45,7 @@ pub(super) fn run(outstanding: usize, mut swarm: Swarm, probe: &Probe, plan: Pla
         for event in events.iter() {
             let Token(index) = event.token();
             let (client, asker) = (&mut clients[index], &mut askers[index]);
-            reader.read(&client.stream, &mut client.partial, |now_ns, line| {
+            client.read(reader, |now_ns, line| {
                 let asked_at_ns =
                     number_of(line).and_then(|number| asker.answered(number)).ok_or_else(|| refused(line))?;
                 window.latency.record(now_ns - asked_at_ns);

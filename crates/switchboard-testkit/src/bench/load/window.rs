@@ -84,7 +84,7 @@ impl<'a> Window<'a> {
         Ok(Measurement {
             units,
             seconds: (closed.at_ns - self.opened.at_ns) as f64 / 1e9,
-            cpu_seconds: (closed.cpu_ns - self.opened.cpu_ns) as f64 / 1e9,
+            cpu_seconds: closed.cpu_ns.saturating_sub(self.opened.cpu_ns) as f64 / 1e9,
             p50_ms: self.latency.quantile(0.5) as f64 / 1e6,
             p99_ms: self.latency.quantile(0.99) as f64 / 1e6,
             units_per_read: units as f64 / (closed.reads - self.opened.reads).max(1) as f64,
