@@ -16,6 +16,7 @@ use switchboard_testkit::bench::process::Server;
 use switchboard_testkit::bench::scenario::Scenario;
 use switchboard_testkit::bench::sys;
 
+use crate::npm;
 use crate::repository::repository;
 
 use self::options::Options;
@@ -89,11 +90,12 @@ pub(crate) fn run_floor(words: &[String]) -> ExitCode {
 /// Runs one scenario on every server in turn, so that what else the machine does hits all of them alike, prints its
 /// table and returns how many runs failed.
 fn measure(scenario: &Scenario, options: &Options, tls: &Tls, cores: Cores) -> usize {
-    let mut results: Vec<Vec<Measurement>> = options.servers.iter().map(|_| Vec::new()).collect();
+    let servers: Vec<&Kind> = options.servers.iter().filter(|kind| kind.protocol(scenario).is_some()).collect();
+    let mut results: Vec<Vec<Measurement>> = servers.iter().map(|_| Vec::new()).collect();
     let mut failures = 0;
     let ticks_before = probe::stolen_and_all_ticks();
     for _ in 0..options.runs {
-        for (kind, results) in options.servers.iter().zip(&mut results) {
+        for (kind, results) in servers.iter().zip(&mut results) {
             match measure_once(scenario, kind, options, tls, cores) {
                 Ok(measurement) => results.push(measurement),
                 Err(problem) => {
@@ -103,7 +105,7 @@ fn measure(scenario: &Scenario, options: &Options, tls: &Tls, cores: Cores) -> u
             }
         }
     }
-    let names: Vec<&str> = options.servers.iter().map(Kind::name).collect();
+    let names: Vec<&str> = servers.iter().map(|kind| kind.name()).collect();
     println!("{}", report::table(scenario, &names, &results));
     if let (Ok((stolen_before, all_before)), Ok((stolen, all))) = (ticks_before, probe::stolen_and_all_ticks()) {
         let percent = 100 * (stolen - stolen_before) / (all - all_before).max(1);
@@ -121,7 +123,7 @@ fn measure_once(
     tls: &Tls,
     cores: Cores,
 ) -> Result<Measurement, Box<dyn std::error::Error>> {
-    let protocol = kind.protocol(scenario);
+    let protocol = kind.protocol(scenario).ok_or("this server is not asked in this scenario")?;
     let server = Server::start(kind.command(scenario, tls)?, cores.server, servers::listener(protocol))?;
     let trust = kind.is_secure(scenario).then(|| tls.trust.clone());
     let endpoint = Endpoint { address: server.address(), protocol, trust };
@@ -141,9 +143,12 @@ fn run_optimised(words: &[String]) -> ExitCode {
     }
 }
 
-/// Builds and certifies what the options name.
+/// Builds, installs and certifies what the options name.
 fn provide_servers(options: &Options) -> Result<Tls, String> {
     build_server(options)?;
+    if options.servers.iter().any(Kind::is_from_npm) {
+        npm::install(servers::PEERS)?;
+    }
     Tls::write().map_err(|error| format!("no certificate could be made: {error}"))
 }
 

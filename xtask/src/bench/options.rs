@@ -30,8 +30,16 @@ impl Options {
             match word.as_str() {
                 "-h" | "--help" => return Ok(None),
                 "--built" => is_built = true,
-                "--only" => chosen = Some(value()?.split(',').map(server).collect::<Result<Vec<_>, _>>()?),
+                "--only" => {
+                    let names = value()?.split(',');
+                    chosen = Some(names.map(|name| named(name, &servers::OURS)).collect::<Result<Vec<_>, _>>()?);
+                }
                 "--peer" => peers.push(peer(value()?)?),
+                "--peers" => {
+                    for name in value()?.split(',') {
+                        peers.push(named(name, &servers::KNOWN_PEERS)?);
+                    }
+                }
                 "--quick" => is_quick = true,
                 "--runs" => runs = Some(number(word, value()?)? as usize),
                 "--secs" => secs = Some(number(word, value()?)?),
@@ -41,6 +49,10 @@ impl Options {
         }
         if scenarios.is_empty() {
             scenarios = scenario::ALL.iter().collect();
+        }
+        let is_mute = |kind: &Kind| scenarios.iter().all(|scenario| kind.protocol(scenario).is_none());
+        if let Some(peer) = peers.iter().find(|kind| is_mute(kind)) {
+            return Err(format!("{} speaks WebSocket only, so it needs a scenario that begins with ws-", peer.name()));
         }
         let mut servers = chosen.unwrap_or_else(|| servers::OURS.to_vec());
         servers.extend(peers);
@@ -61,8 +73,8 @@ pub(super) fn help() -> String {
     help
 }
 
-fn server(name: &str) -> Result<Kind, String> {
-    servers::OURS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("there is no server {name:?}"))
+fn named(name: &str, servers: &[Kind]) -> Result<Kind, String> {
+    servers.iter().find(|kind| kind.name() == name).cloned().ok_or_else(|| format!("there is no server {name:?}"))
 }
 
 fn peer(value: &str) -> Result<Kind, String> {
@@ -91,6 +103,7 @@ Options:
   --built              do not build the server, take target/release/switchboard as it is
   --only SERVER,...    only these of floor-each, floor-batch, switchboard
   --peer NAME=COMMAND  one more server: a shell command that prints \"NAME ready socket=ADDRESS:PORT\", or web=...
+  --peers PEER,...     servers of others, of bun, socketio (in ws-... only; installed by npm, node must be there)
   --quick              one run with a window of one second: to see that it works, not what it costs
   --runs N             runs of each scenario and server (3)
   --secs S             seconds measured in each run, after one of warm-up (3)
@@ -122,6 +135,12 @@ mod tests {
     }
 
     #[test]
+    fn known_peers_come_behind_our_own_servers() {
+        let options = parse("ws-a1 --peers bun,socketio --only switchboard").unwrap().unwrap();
+        assert_eq!(options.servers.iter().map(Kind::name).collect::<Vec<_>>(), ["switchboard", "bun", "socketio"]);
+    }
+
+    #[test]
     fn explicit_lengths_win_over_quick_ones() {
         let options = parse("--runs 2 --quick").unwrap().unwrap();
         assert_eq!(options.runs, 2);
@@ -130,7 +149,18 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_refused() {
-        for line in ["z", "--fast", "--runs", "--runs 0", "--runs x", "--only bun", "--peer bun", "--peer =x"] {
+        for line in [
+            "z",
+            "--fast",
+            "--runs",
+            "--runs 0",
+            "--runs x",
+            "--only bun",
+            "--peer bun",
+            "--peer =x",
+            "--peers x",
+            "a --peers bun",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

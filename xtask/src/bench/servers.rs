@@ -1,5 +1,6 @@
 //! How each server is started and spoken to.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -9,38 +10,55 @@ use switchboard_testkit::bench::load::{Protocol, Trust};
 use switchboard_testkit::bench::scenario::{self, Scenario, Transport};
 use switchboard_testkit::certs::Authority;
 
-use crate::repository::target;
+use crate::repository::{repository, target};
 
 /// A server that the bench can start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    Bun,
     FloorBatch,
     FloorEach,
     Peer { name: String, command: String },
+    SocketIo,
     Switchboard,
 }
 
 /// All but the peers, in the order of the table.
 pub(super) const OURS: [Kind; 3] = [Kind::FloorEach, Kind::FloorBatch, Kind::Switchboard];
 
+/// The peers that come with the bench.
+pub(super) const KNOWN_PEERS: [Kind; 2] = [Kind::Bun, Kind::SocketIo];
+
+/// The folder of the known peers in the repository.
+pub(super) const PEERS: &str = "xtask/peers";
+
 impl Kind {
     /// Its name in the table.
     pub(super) fn name(&self) -> &str {
         match self {
+            Self::Bun => "bun",
             Self::FloorBatch => "floor-batch",
             Self::FloorEach => "floor-each",
             Self::Peer { name, .. } => name,
+            Self::SocketIo => "socketio",
             Self::Switchboard => "switchboard",
         }
     }
 
-    /// What it speaks in a scenario.
-    pub(super) fn protocol(&self, scenario: &Scenario) -> Protocol {
+    /// Whether npm must install it.
+    pub(super) fn is_from_npm(&self) -> bool {
+        KNOWN_PEERS.contains(self)
+    }
+
+    /// What it speaks in a scenario; `None` if it has nothing to say there.
+    pub(super) fn protocol(&self, scenario: &Scenario) -> Option<Protocol> {
         let is_line = scenario.transport == Transport::Line;
         match self {
-            Self::FloorBatch | Self::FloorEach => Protocol::Line,
-            Self::Peer { .. } | Self::Switchboard if is_line => Protocol::Line,
-            Self::Peer { .. } | Self::Switchboard => Protocol::WebSocket,
+            Self::FloorBatch | Self::FloorEach => Some(Protocol::Line),
+            Self::Bun | Self::SocketIo if is_line => None,
+            Self::SocketIo => Some(Protocol::SocketIo),
+            Self::Peer { .. } | Self::Switchboard if is_line => Some(Protocol::Line),
+            Self::Bun | Self::Peer { .. } | Self::Switchboard => Some(Protocol::WebSocket),
         }
     }
 
@@ -51,15 +69,18 @@ impl Kind {
 
     /// The command that starts it for a scenario.
     pub(super) fn command(&self, scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
+        let peers = repository().join(PEERS);
         let mut command = match self {
+            Self::Bun => program(peers.join("node_modules/.bin/bun"), peers.join("bun.js")),
             Self::FloorBatch => floor("batch")?,
             Self::FloorEach => floor("each")?,
             Self::Peer { command: line, .. } => {
                 // The shell must become the server, or its own CPU time would be measured.
-                let mut command = Command::new("sh");
-                command.arg("-c").arg(format!("exec {line}"));
+                let mut command = program("sh", "-c");
+                command.arg(format!("exec {line}"));
                 command
             }
+            Self::SocketIo => program("node", peers.join("socketio.js")),
             Self::Switchboard => switchboard(scenario, tls)?,
         };
         if self.is_secure(scenario) {
@@ -103,6 +124,12 @@ impl Tls {
         let (certificate, key) = authority.issue_server()?.write(&scratch()?)?;
         Ok(Self { certificate, key, trust: Trust::new(&authority)? })
     }
+}
+
+fn program(name: impl AsRef<OsStr>, word: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    command.arg(word);
+    command
 }
 
 fn floor(mode: &str) -> io::Result<Command> {
@@ -174,10 +201,11 @@ mod tests {
     fn everybody_speaks_what_is_asked_in_a_scenario() {
         let of = |scenario: &str| {
             let scenario = scenario::named(scenario).unwrap();
-            [Kind::FloorEach, Kind::Switchboard].map(|kind| kind.protocol(scenario))
+            [Kind::FloorEach, Kind::Switchboard, Kind::Bun, Kind::SocketIo].map(|kind| kind.protocol(scenario))
         };
-        assert_eq!(of("a1"), [Protocol::Line, Protocol::Line]);
-        assert_eq!(of("ws-a1"), [Protocol::Line, Protocol::WebSocket]);
-        assert_eq!(of("ws-tls-idle"), [Protocol::Line, Protocol::WebSocket]);
+        assert_eq!(of("a1"), [Some(Protocol::Line), Some(Protocol::Line), None, None]);
+        let over_web_socket = [Protocol::Line, Protocol::WebSocket, Protocol::WebSocket, Protocol::SocketIo].map(Some);
+        assert_eq!(of("ws-a1"), over_web_socket);
+        assert_eq!(of("ws-tls-idle"), over_web_socket);
     }
 }
