@@ -126,6 +126,16 @@ fn connections_come_in_over_tls_and_join() {
 }
 
 #[test]
+fn growth_counts_the_rounds_after_the_second() {
+    let shape = FanOut { rooms: 1, members: 8, speakers: 2, pace: Pace::Outstanding(5) };
+    let load = Load::Growth { rounds: 5, said: 20, shape };
+    assert_eq!(measure(Mode::Batch, load, Plan::Count(0)).unwrap().units, 3);
+    for protocol in [Protocol::WebSocket, Protocol::SocketIo] {
+        assert_eq!(measure_web(protocol, load, Plan::Count(0)).unwrap().units, 3, "{protocol:?}");
+    }
+}
+
+#[test]
 fn requests_are_made_in_the_line_protocol_only() {
     let load = Load::Request { clients: 1, outstanding: 1 };
     assert!(matches!(measure_web(Protocol::WebSocket, load, Plan::Count(1)), Err(LoadError::Io(_))));

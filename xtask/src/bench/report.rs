@@ -15,13 +15,14 @@ pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurem
     let unit = match scenario.load {
         Load::Connect { .. } => "connect",
         Load::FanOut(_) => "delivery",
+        Load::Growth { .. } => "round",
         Load::Idle { .. } => "connection",
         Load::Request { .. } => "request",
     };
-    let figure = if is_idle(scenario) { "bytes" } else { "µs" };
+    let figure = if is_memory(scenario) { "bytes" } else { "µs" };
     let suffix = suffix(scenario.transport);
     let mut out = format!("{}: {}{suffix}; server {figure} per {unit}", scenario.name, scenario.what);
-    if !is_idle(scenario) {
+    if !is_memory(scenario) {
         out.push_str(&format!(", × {yardstick_name}"));
     }
     out.push('\n');
@@ -42,7 +43,8 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
     }
     let of = |value: fn(&Measurement) -> f64| median(runs, value);
     let value = figure(scenario);
-    let ratio = |value: fn(&Measurement) -> f64| match (yardstick, is_idle(scenario)) {
+    let latency = |value| if matches!(scenario.load, Load::Growth { .. }) { String::new() } else { short(of(value)) };
+    let ratio = |value: fn(&Measurement) -> f64| match (yardstick, is_memory(scenario)) {
         ([], _) | (_, true) => String::new(),
         (yardstick, false) => format!("{:.2}", of(value) / median(yardstick, value)),
     };
@@ -53,8 +55,8 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
         ratio(value),
         if scenario.is_paced() { ratio(|run| run.p99_ms) } else { String::new() },
         rate(of(Measurement::units_per_second)),
-        short(of(|run| run.p50_ms)),
-        short(of(|run| run.p99_ms)),
+        latency(|run| run.p50_ms),
+        latency(|run| run.p99_ms),
         if matches!(scenario.load, Load::FanOut(_) | Load::Request { .. }) {
             format!("{:.1}", of(|run| run.units_per_read))
         } else {
@@ -64,9 +66,11 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
     ]
 }
 
+/// What is asked of the server; nothing where there is no target.
 fn targets(scenario: &Scenario) -> String {
+    let Some(target) = scenario.target else { return String::new() };
     let p99 = scenario.p99_target.map(|target| format!("; p99: {}", target_text(target))).unwrap_or_default();
-    format!("  asked of switchboard: {}{p99}\n", target_text(scenario.target))
+    format!("  asked of switchboard: {}{p99}\n", target_text(target))
 }
 
 fn target_text(Target { quantity, must, aim }: Target) -> String {
@@ -90,11 +94,11 @@ pub(super) fn suffix(transport: Transport) -> &'static str {
 
 /// The figure that the table shows first.
 fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
-    if is_idle(scenario) { |run| run.bytes_per_connection } else { Measurement::cpu_us_per_unit }
+    if is_memory(scenario) { |run| run.bytes_per_unit } else { Measurement::cpu_us_per_unit }
 }
 
-fn is_idle(scenario: &Scenario) -> bool {
-    matches!(scenario.load, Load::Idle { .. })
+fn is_memory(scenario: &Scenario) -> bool {
+    matches!(scenario.load, Load::Growth { .. } | Load::Idle { .. })
 }
 
 fn median(runs: &[Measurement], value: fn(&Measurement) -> f64) -> f64 {
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn idle_connections_are_counted_in_bytes() {
-        let measured = Measurement { bytes_per_connection: 79.0, ..run(10_000, 0.1, 0.0) };
+        let measured = Measurement { bytes_per_unit: 79.0, ..run(10_000, 0.1, 0.0) };
         let table = table(scenario::named("idle").unwrap(), &["floor-each"], &[vec![measured]]);
         assert!(table.contains("server bytes per connection"), "{table}");
         assert!(table.contains("79.0"), "{table}");
@@ -207,6 +211,7 @@ mod tests {
         assert_eq!(last_line("ws-a1"), "asked of switchboard: must × 1.35, aim × 1.1");
         assert_eq!(last_line("ws-connect"), "asked of switchboard: must 60 µs, aim 19 µs");
         assert_eq!(last_line("ws-tls-idle"), "asked of switchboard: must 14336 bytes");
+        assert!(last_line("growth").starts_with("bun "), "nothing is asked there");
     }
 
     #[test]

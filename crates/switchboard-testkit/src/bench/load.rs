@@ -1,12 +1,12 @@
 //! The generator: one thread around one epoll, so that it needs one core and leaves the other to the server.
 //!
 //! - [`run`] puts one load on a server and returns the [`Measurement`].
-//! - `swarm`: the connections and how they come in.
+//! - `swarm`: the connections, how they come in and how they leave.
 //! - `stream`: a socket, or TLS over one.
 //! - `reader`: cuts what was read into lines or messages; `frames`: those of WebSocket.
 //! - `protocol`: what is said in each protocol; `payload`: the text of a room message.
 //! - `ledger`: what was said and who has heard it; notices every loss, repetition and wrong order.
-//! - `fan_out`, `requests`: the two kinds of load that go on for a while.
+//! - `fan_out`, `requests`: the two kinds of load that go on for a while; `growth`: the first of them again and again.
 //! - `window`: warm-up, the measured time, and what was used in it.
 
 use std::fmt;
@@ -22,6 +22,7 @@ use super::scenario::{self, Load};
 
 mod fan_out;
 mod frames;
+mod growth;
 mod ledger;
 mod payload;
 mod protocol;
@@ -71,8 +72,8 @@ pub struct Measurement {
     pub p99_ms: f64,
     /// Units that one read of the generator brought: about as many as the server joined into one write.
     pub units_per_read: f64,
-    /// Growth of the server's resident memory by each connection that joined and stays idle.
-    pub bytes_per_connection: f64,
+    /// Growth of the server's resident memory by each connection that joined and stays idle, or by each round.
+    pub bytes_per_unit: f64,
 }
 
 impl Measurement {
@@ -96,6 +97,11 @@ pub enum LoadError {
     Disorder(String),
     /// A system call failed, or TLS did.
     Io(io::Error),
+    /// The server kept connections open that their clients had left.
+    Lingering {
+        /// How many.
+        open: usize,
+    },
     /// Deliveries or answers were still missing long after the last message or request.
     Lost {
         /// How many.
@@ -116,6 +122,7 @@ impl fmt::Display for LoadError {
             Self::Closed => write!(out, "the server closed a connection"),
             Self::Disorder(what) => write!(out, "wrong delivery: {what}"),
             Self::Io(error) => write!(out, "the generator failed: {error}"),
+            Self::Lingering { open } => write!(out, "the server did not close {open} connections after their clients"),
             Self::Lost { missing } => write!(out, "{missing} deliveries or answers never came"),
             Self::Refused(line) => write!(out, "unexpected text: {line}"),
             Self::Stuck { joined } => write!(out, "no connection came in any more after {joined} had joined"),
@@ -145,6 +152,7 @@ pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Resul
             let mut swarm = Swarm::open(clock, endpoint, (shape.connections(), AT_ONCE), &rooms)?;
             fan_out::run(shape, &mut swarm, &rooms, probe, plan)
         }
+        Load::Growth { rounds, said, shape } => growth::run((rounds, said), shape, endpoint, &rooms, probe),
         Load::Idle { connections } => open_only(clock, endpoint, probe, (connections, AT_ONCE), &rooms),
         Load::Request { .. } if endpoint.protocol != Protocol::Line => {
             Err(io::Error::new(ErrorKind::Unsupported, "requests are made in the line protocol only").into())
@@ -174,7 +182,7 @@ fn open_only(
         cpu_seconds: cpu_ns as f64 / 1e9,
         p50_ms: swarm.opening.quantile(0.5) as f64 / 1e6,
         p99_ms: swarm.opening.quantile(0.99) as f64 / 1e6,
-        bytes_per_connection: grown_bytes as f64 / count.0 as f64,
+        bytes_per_unit: grown_bytes as f64 / count.0 as f64,
         ..Measurement::default()
     })
 }

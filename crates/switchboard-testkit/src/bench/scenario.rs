@@ -13,8 +13,8 @@ pub struct Scenario {
     pub load: Load,
     /// The floor whose figure the server's is divided by.
     pub yardstick: Yardstick,
-    /// The figures asked for.
-    pub target: Target,
+    /// The figures asked for, if any are.
+    pub target: Option<Target>,
     /// The ratio asked for between the 99th percentiles of latency.
     pub p99_target: Option<Target>,
 }
@@ -49,6 +49,15 @@ pub enum Load {
     },
     /// Members of rooms speak.
     FanOut(FanOut),
+    /// All members of the rooms come, messages are said, and all leave, again and again.
+    Growth {
+        /// How often; more than the two that are not measured.
+        rounds: usize,
+        /// How many messages are said in a round.
+        said: u64,
+        /// Who is there.
+        shape: FanOut,
+    },
     /// Open so many connections that join one room and do nothing.
     Idle {
         /// How many.
@@ -132,7 +141,7 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 19] = [
     A,
     A1,
     B,
@@ -148,6 +157,7 @@ pub const ALL: [Scenario; 17] = [
     },
     IDLE,
     CONNECT,
+    GROWTH,
     Scenario { name: "ws-a", transport: Transport::WebSocket, ..A },
     Scenario { name: "ws-a1", transport: Transport::WebSocket, target: ratio(1.35, 1.10), ..A1 },
     Scenario { name: "ws-b", transport: Transport::WebSocket, ..B },
@@ -158,9 +168,10 @@ pub const ALL: [Scenario; 17] = [
     Scenario {
         name: "ws-connect",
         transport: Transport::WebSocket,
-        target: Target { quantity: Quantity::Micros, must: 60.0, aim: Some(19.0) },
+        target: Some(Target { quantity: Quantity::Micros, must: 60.0, aim: Some(19.0) }),
         ..CONNECT
     },
+    Scenario { name: "ws-growth", transport: Transport::WebSocket, ..GROWTH },
 ];
 
 const A: Scenario = Scenario {
@@ -203,7 +214,7 @@ const D: Scenario = Scenario {
     what: "room of 1000, 20 publishes a second",
     load: fan_out(1, 1000, 1, Pace::PerSecond(20)),
     target: ratio(1.25, 1.05),
-    p99_target: Some(ratio(1.3, 1.1)),
+    p99_target: ratio(1.3, 1.1),
     ..A1
 };
 
@@ -231,6 +242,18 @@ const CONNECT: Scenario = Scenario {
     ..A1
 };
 
+const GROWTH: Scenario = Scenario {
+    name: "growth",
+    what: "1000 connections come, hear 200 messages and leave, ten times",
+    load: Load::Growth {
+        rounds: 10,
+        said: 200,
+        shape: FanOut { rooms: 1, members: 1000, speakers: 4, pace: Pace::Outstanding(64) },
+    },
+    target: None,
+    ..A1
+};
+
 /// The scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
@@ -242,7 +265,7 @@ pub fn rooms(load: &Load) -> Vec<String> {
         Load::FanOut(FanOut { rooms, .. }) if *rooms > 1 => {
             (0..*rooms).map(|room| format!("bench-{room:04}")).collect()
         }
-        Load::Connect { .. } | Load::FanOut(_) | Load::Idle { .. } => vec!["bench".to_owned()],
+        Load::Connect { .. } | Load::FanOut(_) | Load::Growth { .. } | Load::Idle { .. } => vec!["bench".to_owned()],
         Load::Request { .. } => Vec::new(),
     }
 }
@@ -252,12 +275,12 @@ const fn fan_out(rooms: usize, members: usize, speakers: usize, pace: Pace) -> L
     Load::FanOut(FanOut { rooms, members, speakers, pace })
 }
 
-const fn ratio(must: f64, aim: f64) -> Target {
-    Target { quantity: Quantity::Ratio, must, aim: Some(aim) }
+const fn ratio(must: f64, aim: f64) -> Option<Target> {
+    Some(Target { quantity: Quantity::Ratio, must, aim: Some(aim) })
 }
 
-const fn bytes(must: f64, aim: Option<f64>) -> Target {
-    Target { quantity: Quantity::Bytes, must, aim }
+const fn bytes(must: f64, aim: Option<f64>) -> Option<Target> {
+    Some(Target { quantity: Quantity::Bytes, must, aim })
 }
 
 #[cfg(test)]

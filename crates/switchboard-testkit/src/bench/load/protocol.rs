@@ -26,6 +26,14 @@ impl Protocol {
         format!("GET {path} HTTP/1.1\r\n{UPGRADE_HEADERS}\r\n").into_bytes()
     }
 
+    /// What a client sends before it leaves, so that no server takes it for one that was lost.
+    pub(super) fn push_goodbye(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Line => {}
+            Self::SocketIo | Self::WebSocket => frames::push(out, frames::CLOSE, &[&NORMAL_CLOSURE]),
+        }
+    }
+
     /// Appends a speaker's message with this number to its room.
     pub(super) fn push_say(self, out: &mut Vec<u8>, room: &str, speaker: u8, sequence: u32) {
         let (room, head) = (room.as_bytes(), &head(speaker, sequence)[..]);
@@ -156,6 +164,8 @@ pub(super) fn refused(text: &[u8]) -> LoadError {
 const UPGRADE_HEADERS: &str = "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+const NORMAL_CLOSURE: [u8; 2] = 1000_u16.to_be_bytes();
 
 #[cfg(test)]
 mod tests {

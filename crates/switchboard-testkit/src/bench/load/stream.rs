@@ -40,6 +40,13 @@ impl Stream {
         let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         Ok(Self::Secure(Box::new(Secure { socket, session })))
     }
+
+    pub(super) fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => &mut secure.socket,
+        }
+    }
 }
 
 impl Read for Stream {

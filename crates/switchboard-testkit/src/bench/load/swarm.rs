@@ -1,6 +1,7 @@
-//! The connections and how they come in.
+//! The connections, how they come in and how they leave.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -96,6 +97,33 @@ impl Swarm {
         }
     }
 
+    /// Has all connections leave, and returns when the server has closed its side of each.
+    pub(super) fn close(mut self) -> Result<(), LoadError> {
+        for client in &mut self.clients {
+            self.protocol.push_goodbye(&mut client.output);
+            client.send()?;
+            client.stream.socket().shutdown(Shutdown::Write)?;
+        }
+        let mut is_open = vec![true; self.clients.len()];
+        let (mut open, mut scratch) = (is_open.len(), vec![0; DISCARDED_AT_ONCE_BYTES]);
+        let mut progress_ns = self.clock.now_ns();
+        while open > 0 {
+            self.wait(Some(PATIENCE))?;
+            for event in self.events.iter() {
+                let Token(index) = event.token();
+                if is_open[index] && self.clients[index].has_ended(&mut scratch) {
+                    is_open[index] = false;
+                    open -= 1;
+                    progress_ns = self.clock.now_ns();
+                }
+            }
+            if self.clock.now_ns() - progress_ns > PATIENCE.as_nanos() as u64 {
+                return Err(LoadError::Lingering { open });
+            }
+        }
+        Ok(())
+    }
+
     fn connect(&mut self, endpoint: &Endpoint) -> Result<(), LoadError> {
         let mut socket = TcpStream::connect(endpoint.address)?;
         socket.set_nodelay(true)?;
@@ -138,4 +166,18 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Drops what the server still sends; whether the connection has ended, in whichever way.
+    fn has_ended(&mut self, scratch: &mut [u8]) -> bool {
+        let blocked = |error: &io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !blocked(&error),
+            }
+        }
+    }
 }
+
+const DISCARDED_AT_ONCE_BYTES: usize = 16 * 1024;
