@@ -250,7 +250,20 @@ impl Acceptor {
         if !self.entrance.may_come(remote) {
             return;
         }
-        let Some(certificates) = &self.certificates else { return self.pass_on(stream, remote).await };
+        match &self.certificates {
+            None => self.pass_on(stream, remote).await,
+            // On the heap, so that a connection without TLS has no place for it.
+            Some(certificates) => Box::pin(self.shake_hands(certificates, stream, remote, permit)).await,
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        certificates: &Certificates,
+        stream: impl Stream,
+        remote: Remote,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         let mut stopping = self.stopping.clone();
         let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
         let shaken = tokio::select! {
@@ -272,7 +285,7 @@ impl Acceptor {
         match &self.becomes {
             Becomes::Peer(_) if entrance.is_full(remote) => {
                 let why = b"{\"error\":\"too many connections, try again later\",\"context\":\"api\"}\r\n";
-                entrance.refuse(stream, why).await;
+                Box::pin(entrance.refuse(stream, why)).await;
             }
             Becomes::Peer(kind) => match stream.take_apart() {
                 Ok((socket, tls)) => {
@@ -287,7 +300,7 @@ impl Acceptor {
                 let is_full = entrance.is_full(remote)
                     || entrance.loads().http().load(Ordering::Relaxed) >= front.max_connections();
                 if is_full {
-                    return entrance.refuse(stream, OVERLOADED).await;
+                    return Box::pin(entrance.refuse(stream, OVERLOADED)).await;
                 }
                 let seat = Seat::take(&entrance.hand_over.loads);
                 front.serve(stream, remote, self.certificates.is_some(), self.stopping.clone(), seat).await;
@@ -321,5 +334,20 @@ impl Spare {
             let _ = stream.try_write(OVERLOADED);
         }
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_a_connection_occupies_while_it_is_let_in_is_known() {
+        let bytes = future_bytes(Acceptor::admit::<TcpStream>);
+        assert!(bytes <= 2048, "{bytes}");
     }
 }
