@@ -18,6 +18,7 @@ mod http_hooks;
 mod http_hooks_faults;
 mod https;
 mod listen;
+mod mixed;
 mod order;
 mod origins;
 mod peer;
