@@ -365,7 +365,8 @@ settings! {
     /// Chat rooms.
     pub struct Rooms {
         keys {
-            /// Whether who says something in a room hears it too.
+            /// Whether whoever says something in a room hears it too. Those whose protocol has `compat = "modern"` do in any
+            /// case.
             echo_to_sender: bool = false, Switch;
             /// Rooms that exist from the start; a list replaces the default. `auth` names what a connection's
             /// server-only state must contain before it may enter; every pair must match.

@@ -22,7 +22,7 @@ use super::hooks::{Change, MembershipChange, SayMiddleware, Saying};
 /// Who speaks in [`Node::broadcast`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Speaker {
-    /// A connection, which must be in the room and does not hear itself.
+    /// A connection, which must be in the room. It hears itself where speakers of its protocol do.
     Connection(ConnId),
     /// Anybody the server makes up.
     Mock(MockConnection),
@@ -31,7 +31,8 @@ pub enum Speaker {
 /// A speaker that is not a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MockConnection {
-    /// What members see as `from`; without one, `0`. The id of a connection speaks for that one, which does not hear it.
+    /// What members see as `from`; without one, `0`. The id of a connection speaks for that one: who hears it is
+    /// as if that one had said it.
     pub id: Option<String>,
     /// With a list the room must be in it; without one any room will do.
     pub rooms: Option<Vec<String>>,
@@ -358,7 +359,8 @@ impl Node {
         }
         let notice = RawJson::from_text("this room has been deleted");
         // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
-        drop(self.publish(self.draft(room.clone(), Sender::Server, notice, None)).await);
+        let saying = Saying { room: room.clone(), sender: Sender::Server, connection: None, body: notice };
+        drop(self.publish(saying).await);
         // The notice is the last that is said: what leave callbacks broadcast could reach workers that have not removed
         // their members yet.
         self.0.broker.close(room).await.map_err(unavailable)?;
@@ -384,8 +386,7 @@ impl Node {
         let lists = self.0.hooks.lists();
         let rule = self.say_rule(&saying);
         if lists.say.is_empty() && rule.is_none() {
-            let origin = saying.connection.and_then(|connection| connection.address);
-            return self.publish(self.draft(saying.room, saying.sender, saying.body, origin));
+            return self.publish(saying);
         }
         let node = self.clone();
         let looked_at = async move {
@@ -395,8 +396,7 @@ impl Node {
             if let Some(rule) = &rule {
                 node.may_say(rule, &mut saying).await?;
             }
-            let origin = saying.connection.and_then(|connection| connection.address);
-            node.publish(node.draft(saying.room, saying.sender, saying.body, origin)).await
+            node.publish(saying).await
         };
         Op::start(looked_at, |panic| {
             tracing::error!(panic = panic.0, "say middleware panicked");
@@ -404,11 +404,13 @@ impl Node {
         })
     }
 
-    fn draft(&self, room: RoomName, sender: Sender, body: RawJson, origin: Option<Address>) -> Draft {
-        Draft { room, sender, body, sent_at: clock::unix_ms(), origin, echo: self.0.settings.echo_to_sender }
-    }
-
-    fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, CallError>> {
+    /// Has a message numbered and handed over that nobody has to look at any more.
+    fn publish(&self, saying: Saying) -> Op<Result<Option<u64>, CallError>> {
+        let Saying { room, sender, connection, body } = saying;
+        let hears_itself = |speaker: &ConnectionHandle| self.0.settings.hear_themselves[speaker.facts.kind.index()];
+        let echo = connection.as_ref().is_some_and(hears_itself);
+        let origin = connection.and_then(|connection| connection.address);
+        let draft = Draft { room, sender, body, sent_at: clock::unix_ms(), origin, echo };
         let node = self.clone();
         self.0.broker.publish(draft).map(move |published| {
             let number = published.map_err(unavailable)?;

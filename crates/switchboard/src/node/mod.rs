@@ -37,7 +37,7 @@ use crate::action::Actions;
 use crate::action::cache::Cache;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Compat, Config};
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
@@ -84,7 +84,8 @@ struct Inner {
 /// What a node takes from the configuration.
 #[derive(Clone, Copy, Debug)]
 struct NodeSettings {
-    echo_to_sender: bool,
+    /// Which speakers hear themselves, by the type of their connection, in the order of [`ConnectionType::ALL`].
+    hear_themselves: [bool; ConnectionType::ALL.len()],
     max_rooms: usize,
     chunk_bytes: usize,
 }
@@ -163,8 +164,7 @@ impl Node {
             gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),
             files: PublicFolder::new(config.files.root.clone(), config.files.index.clone()),
             settings: NodeSettings {
-                echo_to_sender: config.rooms.echo_to_sender
-                    || config.servers.socket.compat == crate::config::Compat::Modern,
+                hear_themselves: ConnectionType::ALL.map(|kind| hears_itself(config, kind)),
                 max_rooms: config.limits.max_rooms,
                 chunk_bytes: config.files.chunk_bytes,
             },
@@ -451,6 +451,17 @@ impl Node {
         // The task ends by itself; nobody waits for it.
         drop(self.0.runtime.spawn(future));
     }
+}
+
+/// Whether speakers of this type hear themselves: as in the generation that their protocol speaks, or because all do.
+fn hears_itself(config: &Config, kind: ConnectionType) -> bool {
+    let is_modern = match kind {
+        ConnectionType::Socket => config.servers.socket.compat == Compat::Modern,
+        ConnectionType::WebSocket => config.servers.websocket.compat == Compat::Modern,
+        // It is in no room.
+        ConnectionType::Web => false,
+    };
+    is_modern || config.rooms.echo_to_sender
 }
 
 fn reply<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<T>) {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use switchboard::node::Speaker;
 use switchboard_testkit::client::LineClient;
 
 use crate::support::TestServer;
@@ -182,29 +183,48 @@ fn the_goodbye_is_the_levels_unless_the_operator_wrote_one() {
     }
 }
 
+/// It was the level of the line protocol that decided for browsers too.
 #[test]
-fn the_speaker_hears_itself_in_modern_and_where_the_operator_wants_it() {
+fn a_speaker_hears_itself_where_its_own_protocol_is_modern_and_everywhere_if_the_operator_wants_it() {
+    let everybody = "rooms.echo_to_sender=true";
+    let modern_web = "servers.websocket.compat=modern";
     for (settings, hears) in [
-        (&[AUTO][..], false),
-        (&[CLASSIC], false),
-        (&[MODERN], true),
-        (&[AUTO, "rooms.echo_to_sender=true"], true),
-        (&[CLASSIC, "rooms.echo_to_sender=true"], true),
+        (&[AUTO][..], [false, false]),
+        (&[CLASSIC, "servers.websocket.compat=classic", "servers.web.compat=modern"], [false, false]),
+        (&[MODERN], [true, false]),
+        (&[modern_web], [false, true]),
+        (&[MODERN, modern_web], [true, true]),
+        (&[AUTO, everybody], [true, true]),
+        (&[CLASSIC, everybody], [true, true]),
     ] {
         let server = TestServer::with(settings);
-        let mut speaker = server.connect_into(1, &["defaultRoom"]).remove(0);
-        let mut other = server.connect_into(1, &["defaultRoom"]).remove(0);
-        speaker.send("say defaultRoom hello");
-        let mut lines = vec![speaker.read_json()];
-        if hears {
-            lines.push(speaker.read_json());
+        let line = server.connect_into(1, &["defaultRoom"]).remove(0);
+        let mut web = LineClient::web(server.web_address(), "/primus").unwrap();
+        assert_eq!(web.read_json()["context"], "api");
+        assert_eq!(web.ask(r#"{"event":"roomAdd","room":"defaultRoom"}"#)["status"], "OK");
+        let says = ["say defaultRoom hello", r#"{"event":"say","room":"defaultRoom","message":"hello"}"#];
+        let mut members = [line, web];
+        for speaker in 0..2 {
+            let id = server.id_of(&members[speaker]).to_string();
+            members[speaker].send(says[speaker]);
+            for (place, member) in members.iter_mut().enumerate() {
+                let answers = usize::from(place == speaker);
+                let messages = usize::from(place != speaker || hears[place]);
+                let lines: Vec<Value> = (0..answers + messages).map(|_| member.read_json()).collect();
+                let heard: Vec<&Value> = lines.iter().filter(|line| line["context"] == "user").collect();
+                assert_eq!(heard.len(), messages, "{settings:?}, {speaker} to {place}");
+                assert!(heard.iter().all(|line| line["message"] == "hello" && line["from"] == id), "{heard:?}");
+                member.expect_silence();
+            }
+            // Whoever speaks for a connection speaks as that one.
+            server.wait(server.node().broadcast(Speaker::named(&*id), "defaultRoom", "for it")).unwrap();
+            for (place, member) in members.iter_mut().enumerate() {
+                if place != speaker || hears[place] {
+                    assert_eq!(member.read_json()["message"], "for it", "{settings:?}, {speaker} to {place}");
+                }
+                member.expect_silence();
+            }
         }
-        let heard: Vec<&Value> = lines.iter().filter(|line| line["context"] == "user").collect();
-        assert_eq!(heard.len(), usize::from(hears), "{settings:?}");
-        assert!(heard.iter().all(|line| line["from"] == server.id_of(&speaker).to_string()));
-        speaker.expect_silence();
-        assert_eq!(other.read_json()["message"], "hello", "{settings:?}");
-        other.expect_silence();
     }
 }
 
