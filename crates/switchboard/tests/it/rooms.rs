@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ use switchboard::proto::call::CallError;
 use switchboard::proto::id::{ConnId, RoomName};
 use switchboard_testkit::client::{LineClient, PATIENCE};
 
+use crate::peer::{Block, eventually};
 use crate::support::TestServer;
 
 /// So many connections are spread over both workers.
@@ -697,15 +699,24 @@ fn rooms_made_destroyed_and_joined_at_once_end_up_consistent() {
 
 #[test]
 fn a_room_whose_destroyer_stops_waiting_is_destroyed_all_the_same() {
-    let server = TestServer::start();
+    let (gate, is_blocked) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+    let block = Block(Arc::clone(&gate), Arc::clone(&is_blocked));
+    let server = TestServer::build(&[], |builder| builder.action(block));
     let node = server.node();
+    server.wait(node.add_room("doomed")).unwrap();
+    let mut blocking = server.connect();
+    let held = gate.lock().unwrap();
+    blocking.send("block");
+    eventually("a worker is blocked", || is_blocked.load(Ordering::Relaxed));
+
     server.wait(async {
-        node.add_room("doomed").await.unwrap();
-        {
-            let mut destroying = std::pin::pin!(node.destroy_room("doomed"));
-            let once = std::future::poll_fn(|cx| std::task::Poll::Ready(destroying.as_mut().poll(cx)));
-            assert!(once.await.is_pending(), "the test needs it to wait for the workers");
-        }
+        let mut destroying = std::pin::pin!(node.destroy_room("doomed"));
+        let once = std::future::poll_fn(|cx| std::task::Poll::Ready(destroying.as_mut().poll(cx)));
+        assert!(once.await.is_pending(), "it waits for all workers");
+    });
+    eventually("it has begun all the same", || !server.wait(node.room_exists("doomed")).unwrap());
+    drop(held);
+    server.wait(async {
         // One at a time: this waits for the other, whoever waits for that.
         assert!(matches!(node.destroy_room("doomed").await, Err(CallError::NoSuchRoom)));
         assert!(node.add_room("doomed").await.unwrap(), "nothing is left of the old one");
