@@ -237,8 +237,12 @@ impl Worker {
     /// its place, for a client that reads again before the linger is over.
     pub(super) fn cut_off(&mut self, key: ConnKey, reason: CloseReason) {
         let Some(connection) = self.hub.get_mut(key) else { return };
+        if connection.link.closing.is_some() {
+            // Several rooms overflowed in one turn, or its end was decided in the same: its last words are on their way.
+            return;
+        }
         let words = connection.link.peer.last_words(reason);
-        if words.is_empty() || connection.link.closing.is_some() || !connection.outbox.abandon() {
+        if words.is_empty() || !connection.outbox.abandon() {
             return self.cut(key, reason);
         }
         connection.outbox.push_own(&words);

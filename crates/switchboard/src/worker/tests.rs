@@ -8,12 +8,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll as TaskPoll, Waker};
 
 use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece};
+use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::face::Remote;
 use switchboard_proto::id::RoomName;
+use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
+use switchboard_proto::wire::Encoded;
 
 use super::*;
-use crate::hub::mail::{Admission, Adopted, Socket};
+use crate::hub::mail::{Admission, Adopted, Delivery, Socket};
 use crate::hub::mailbox::inbox;
 use crate::hub::{Connection, SlowConsumer};
 use crate::op::{BoxFuture, Op};
@@ -99,6 +102,22 @@ impl Setting {
     }
 
     fn with(admission: Option<Result<Admission, CallError>>) -> Self {
+        Self::of_kind(PeerKind::Socket, admission, 1 << 20)
+    }
+
+    /// A client of a WebSocket that is a member of these rooms.
+    fn websocket(rooms: &[&str], max_outbox_bytes: usize) -> Self {
+        let mut setting = Self::of_kind(PeerKind::WebSocket { deflate: false }, None, max_outbox_bytes);
+        let key = setting.worker.hub.keys()[0];
+        for name in rooms {
+            setting.results.send(Ok(0)).unwrap();
+            setting.mail(Mail::Ask(Ask::Join(key, room(name), Box::new(|outcome| assert!(outcome.is_ok())))));
+            setting.settle();
+        }
+        setting
+    }
+
+    fn of_kind(kind: PeerKind, admission: Option<Result<Admission, CallError>>, max_outbox_bytes: usize) -> Self {
         let (results, joins) = sync_channel(8);
         let node = Arc::new(SlowNode {
             admission: Mutex::new(admission),
@@ -119,7 +138,7 @@ impl Setting {
             calls: Arc::clone(&node) as Arc<dyn Calls>,
             faces: Arc::default(),
             settings: WorkerSettings {
-                hub: HubLimits { max_outbox_bytes: 1 << 20, slow_consumer: SlowConsumer::Close },
+                hub: HubLimits { max_outbox_bytes, slow_consumer: SlowConsumer::Close },
                 read_pause_bytes: 1 << 16,
                 read_buffer_bytes: 1 << 16,
                 batch_bytes: 1 << 16,
@@ -139,14 +158,14 @@ impl Setting {
             socket: Socket::Unix(server),
             tls: None,
             received: Vec::new(),
-            kind: PeerKind::Socket,
+            kind,
             id: new_id(),
             fingerprint: None,
             remote: Remote::Unix,
             admission: None,
         })));
-        let welcome = setting.received();
-        assert_eq!(welcome.is_empty(), !setting.heard().contains(&"opened"), "{welcome}");
+        let welcome = setting.received_bytes();
+        assert_eq!(welcome.is_empty(), !setting.heard().contains(&"opened"), "{}", welcome.escape_ascii());
         setting
     }
 
@@ -173,7 +192,14 @@ impl Setting {
     }
 
     fn mail(&mut self, mail: Mail) {
-        self.mailbox.try_reserve(mail.weight()).unwrap().push(mail);
+        self.mail_all([mail]);
+    }
+
+    /// All of it arrives before one turn.
+    fn mail_all(&mut self, all: impl IntoIterator<Item = Mail>) {
+        for mail in all {
+            self.mailbox.try_reserve(mail.weight()).unwrap().push(mail);
+        }
         self.turn();
     }
 
@@ -193,10 +219,14 @@ impl Setting {
     }
 
     fn received(&mut self) -> String {
+        String::from_utf8(self.received_bytes()).unwrap()
+    }
+
+    fn received_bytes(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Ends with "would block".
         let _ = self.client.read_to_end(&mut bytes);
-        String::from_utf8(bytes).unwrap()
+        bytes
     }
 
     fn undone(&self) -> Vec<RoomName> {
@@ -206,6 +236,18 @@ impl Setting {
 
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
+}
+
+/// The first message of a room.
+fn said_in(name: &str) -> Mail {
+    let message = RoomMessage {
+        room: room(name),
+        number: 1,
+        sender: Sender::Server,
+        body: RawJson::from_text(&"x".repeat(50)),
+        sent_at: 0,
+    };
+    Mail::Deliver(Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false })
 }
 
 #[test]
@@ -297,6 +339,14 @@ fn a_stop_comes_before_a_decision() {
     assert_eq!(setting.received(), "");
     setting.hang_up();
     assert_eq!(setting.heard(), ["shutdown"]);
+}
+
+#[test]
+fn fault_row_24_a_slow_consumer_is_told_so_however_many_rooms_overflow_at_once() {
+    let mut setting = Setting::websocket(&["r", "s"], 10);
+    setting.mail_all([said_in("r"), said_in("s")]);
+    let received = setting.received_bytes();
+    assert_eq!(received.last_chunk(), Some(&[0x88, 0x02, 0x03, 0xf5]), "{}", received.escape_ascii());
 }
 
 #[test]
