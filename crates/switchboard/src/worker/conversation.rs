@@ -74,6 +74,8 @@ impl Worker {
             self.dispatch(key, Asker::Face(token), call);
         }
         if let Some(reason) = self.fx.close.take() {
+            // Nothing may stand behind the last words: what its rooms said before comes first.
+            self.hub.walk_rooms_of(key);
             self.send_effects(key);
             self.close(key, reason);
         }

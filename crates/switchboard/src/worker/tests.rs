@@ -350,6 +350,16 @@ fn fault_row_24_a_slow_consumer_is_told_so_however_many_rooms_overflow_at_once()
 }
 
 #[test]
+fn what_a_room_said_before_comes_before_the_last_words() {
+    let mut setting = Setting::websocket(&["r"], 1 << 20);
+    let key = setting.worker.hub.keys()[0];
+    setting.mail_all([said_in("r"), Mail::Ask(Ask::Remove(key, Box::new(drop)))]);
+    let received = setting.received_bytes();
+    assert!(received.windows(3).any(|bytes| bytes == b"xxx"), "{}", received.escape_ascii());
+    assert_eq!(received.last_chunk(), Some(&[0x88, 0x02, 0x03, 0xe8]), "{}", received.escape_ascii());
+}
+
+#[test]
 fn what_an_idle_connection_occupies_is_known() {
     assert!(size_of::<ConnFacts>() <= 56, "facts: {}", size_of::<ConnFacts>());
     assert!(size_of::<Link>() <= 160, "link: {}", size_of::<Link>());
