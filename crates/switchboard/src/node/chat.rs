@@ -423,11 +423,12 @@ impl Node {
 
     /// The node's part of a join: the room exists, the connection may, the backend knows.
     pub(super) async fn begin_join(&self, caller: &Caller, room: &RoomName) -> Result<u64, CallError> {
-        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        if !self.is_authorized(&caller.facts, &info.pattern) {
-            return Err(CallError::NotAuthorized);
+        self.check_pattern(&caller.facts, room).await?;
+        if self.has_join_hook() {
+            self.may_join(&caller.facts, room).await?;
+            // Looked at again meanwhile (`reauthenticate`), it was no member yet.
+            self.check_pattern(&caller.facts, room).await?;
         }
-        self.may_join(&caller.facts, room).await?;
         let worker = caller.address.worker;
         // Subscribed before anybody is told, so that nothing is lost in between.
         let after = self.0.broker.subscribe(room, worker).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
@@ -437,6 +438,11 @@ impl Node {
             self.0.broker.unsubscribe(room, worker).await.map_err(unavailable)?;
         }
         if added.map_err(unavailable)? { Ok(after) } else { Err(CallError::NoSuchRoom) }
+    }
+
+    async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<(), CallError> {
+        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        if self.is_authorized(facts, &info.pattern) { Ok(()) } else { Err(CallError::NotAuthorized) }
     }
 
     /// What [`Node::begin_join`] did, undone.

@@ -64,6 +64,11 @@ impl Node {
         })
     }
 
+    /// Whether somebody is asked about joins.
+    pub(super) fn has_join_hook(&self) -> bool {
+        self.0.gate.as_ref().is_some_and(|gate| gate.join.is_some())
+    }
+
     /// Asks whether a connection may join a room.
     pub(super) async fn may_join(&self, facts: &ConnFacts, room: &RoomName) -> Result<(), CallError> {
         let Some(rule) = self.0.gate.as_ref().and_then(|gate| gate.join.as_ref()) else { return Ok(()) };

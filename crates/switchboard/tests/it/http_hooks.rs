@@ -264,6 +264,24 @@ fn a_room_that_goes_while_its_join_is_decided_has_no_member() {
 }
 
 #[test]
+fn who_loses_what_the_pattern_asks_for_while_his_join_is_decided_is_refused() {
+    let (backend, permit) = at_the_tests_pace();
+    let server = start(&backend, &["hooks.join"], &[]);
+    let node = server.node();
+    server.wait(node.set_authentication_pattern("defaultRoom", "authorized", true)).unwrap();
+    let mut client = server.connect();
+    let id = server.id_of(&client);
+    node.set_connection_state(id, "authorized", true).unwrap();
+    client.send("roomAdd defaultRoom");
+    backend.next();
+    node.set_connection_state(id, "authorized", false).unwrap();
+    assert_eq!(server.wait(node.reauthenticate(id)).unwrap().removed, []);
+    permit.send(json!({})).unwrap();
+    assert_eq!(client.read_json()["status"], "not authorized to join room");
+    assert_eq!(server.wait(node.room_status("defaultRoom")).unwrap().members, []);
+}
+
+#[test]
 fn a_connection_that_ends_while_its_join_is_decided_is_no_member() {
     let (backend, permit) = at_the_tests_pace();
     let server = start(&backend, &["hooks.join"], &[]);
