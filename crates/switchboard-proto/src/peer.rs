@@ -141,6 +141,15 @@ impl Peer {
         }
     }
 
+    /// A piece of a content goes out, because the client has taken the one before. Until it has taken all it is not listened
+    /// to.
+    pub fn on_piece(&mut self, now_ms: u64) {
+        match &mut self.wire {
+            Wire::Line(..) => {}
+            Wire::WebSocket(socket) => socket.face.on_piece(now_ms),
+        }
+    }
+
     /// The client sent a break.
     pub fn on_break(&mut self, cx: &mut Cx<'_>) {
         each!(self, face => face.on_break(cx), cx);

@@ -150,6 +150,7 @@ impl Worker {
             }
         };
         if came {
+            connection.link.peer.on_piece(self.now.monotonic_ms);
             self.hub.mark_dirty(key.slot);
         } else {
             // Part of it is out already; nothing else could tell the client that the rest will not come.

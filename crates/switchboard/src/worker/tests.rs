@@ -359,6 +359,38 @@ fn what_a_room_said_before_comes_before_the_last_words() {
     assert_eq!(received.last_chunk(), Some(&[0x88, 0x02, 0x03, 0xe8]), "{}", received.escape_ascii());
 }
 
+/// A file of ten bytes whose pieces the test brings.
+#[derive(Debug)]
+struct File;
+
+impl Content for File {
+    fn length(&self) -> u64 {
+        10
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        unreachable!("the test brings the pieces itself")
+    }
+}
+
+#[test]
+fn fault_row_41_who_takes_a_file_is_not_silent_however_long_that_lasts() {
+    let mut setting = Setting::websocket(&[], 1 << 20);
+    let key = setting.worker.hub.keys()[0];
+    let connection = setting.worker.hub.get_mut(key).unwrap();
+    connection.outbox.push_content(Arc::new(File));
+    connection.link.streaming = true;
+    setting.worker.hub.mark_dirty(key.slot);
+    setting.turn();
+    for _ in 0..2 {
+        // Less than `servers.websocket.silence_timeout`, and more than that together.
+        setting.worker.started -= Duration::from_secs(70);
+        let piece = Piece { consumed: 5, bytes: b"piece".to_vec() };
+        setting.mail(Mail::Settled(key, Box::new(Settled::Content(Ok(piece)))));
+    }
+    assert!(setting.worker.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()));
+}
+
 #[test]
 fn what_an_idle_connection_occupies_is_known() {
     assert!(size_of::<ConnFacts>() <= 56, "facts: {}", size_of::<ConnFacts>());

@@ -31,7 +31,7 @@ use request::{Control, Event, Request, script_text};
 #[derive(Debug, Default)]
 pub struct WebSocketFace {
     ledger: Ledger,
-    /// When anything was last heard of the client.
+    /// When anything was last heard of the client, or it took a piece of a file.
     heard_ms: u64,
     /// When this face is woken next; it may be woken earlier, for nothing.
     due_ms: u64,
@@ -136,6 +136,11 @@ impl Face for WebSocketFace {
 }
 
 impl WebSocketFace {
+    /// The client takes a file. What it says meanwhile is not heard before the end, and our pings are behind it.
+    pub(crate) fn on_piece(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
     fn wake_for_heartbeat(&mut self, cx: &mut Cx<'_>) {
         let settings = &cx.settings.websocket;
         let now_ms = cx.now.monotonic_ms;

@@ -332,6 +332,18 @@ fn fault_row_41_a_client_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn fault_row_41_a_client_that_takes_a_file_slowly_is_not_silent() {
+    let mut talk = auto();
+    talk.with(|peer, cx| peer.on_open(cx));
+    wait_until(&mut talk, 60_000);
+    talk.with(|peer, cx| peer.on_piece(cx.now.monotonic_ms));
+    wait_until(&mut talk, 134_999);
+    assert_eq!(talk.fx.close, None);
+    wait_until(&mut talk, 135_000);
+    assert_eq!(talk.fx.close, Some(CloseReason::Silence));
+}
+
+#[test]
 fn fault_row_12_a_message_that_takes_too_long_ends_the_connection() {
     let mut talk = auto();
     talk.with(|peer, cx| peer.on_open(cx));
