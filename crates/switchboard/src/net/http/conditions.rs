@@ -16,9 +16,14 @@ pub(super) struct Version {
 }
 
 impl Version {
+    /// In seconds since 1970.
+    const YEAR_10_000: u64 = 253_402_300_800;
+
     /// Of a file on the disk.
     pub(super) fn of_file(length: u64, modified_ms: Option<u64>) -> Self {
-        let modified = modified_ms.map(|ms| UNIX_EPOCH + Duration::from_secs(ms / 1000));
+        // HTTP has dates for four digits of a year; a file from beyond goes without.
+        let seconds = modified_ms.map(|ms| ms / 1000).filter(|seconds| *seconds < Self::YEAR_10_000);
+        let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
         Self { tag: format!("\"{:x}-{length:x}\"", modified_ms.unwrap_or(0)), modified }
     }
 }
@@ -150,6 +155,15 @@ mod tests {
             let expected = if has_it { Wanted::NotModified } else { Wanted::Whole };
             assert_eq!(decided(Method::GET, pairs), expected, "{pairs:?}");
             assert_eq!(decided(Method::HEAD, pairs), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_from_a_year_that_http_cannot_write_has_no_date() {
+        let last = Version::of_file(1, Some(253_402_300_799_999)).modified.unwrap();
+        assert_eq!(httpdate::fmt_http_date(last), "Fri, 31 Dec 9999 23:59:59 GMT");
+        for ms in [253_402_300_800_000, u64::MAX] {
+            assert_eq!(Version::of_file(1, Some(ms)).modified, None);
         }
     }
 
