@@ -219,21 +219,23 @@ impl Outbox {
         }
     }
 
-    /// Drops everything of which nothing has been written. `false` when what has begun is a content, whose end is not here:
-    /// then nothing can be said behind it.
-    pub fn abandon(&mut self) -> bool {
+    /// Drops everything of which nothing has been written. Of a content the piece at hand is kept, if it has begun: what
+    /// follows it stands where the next piece would.
+    pub fn abandon(&mut self) {
         self.rest = None;
+        if let Some(Piece::Content(stream)) = &mut self.first {
+            self.first = Some(Piece::Own(std::mem::take(&mut stream.piece)));
+        }
         let begun = match &self.first {
-            Some(Piece::Content(_)) => return false,
-            Some(piece) if self.written > 0 => piece.bytes().len(),
+            Some(piece) if self.written > 0 && self.written < piece.bytes().len() => piece.bytes().len(),
             _ => {
                 self.first = None;
+                self.written = 0;
                 0
             }
         };
         let is_own = matches!(self.first, Some(Piece::Own(_)));
         (self.own_bytes, self.pushed_bytes) = if is_own { (begun, 0) } else { (0, begun) };
-        true
     }
 
     /// Writes until nothing waits or `out` takes no more.
@@ -525,15 +527,31 @@ mod tests {
             }
             let mut narrow = Narrow { taken: Vec::new(), step: step.max(1), ready: step == 0 };
             assert!(matches!(outbox.write_to(&mut narrow, FORMAT), Ok(Progress::Blocked)));
-            assert!(outbox.abandon());
+            outbox.abandon();
             outbox.push_own(b"the end");
             let begun = String::from_utf8(narrow.taken).unwrap();
             assert_eq!(begun + &written(&mut outbox), expected);
             assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
         }
-        let mut outbox = Outbox::default();
-        outbox.push_content(Arc::new(Letters(5)));
-        assert!(!outbox.abandon());
+    }
+
+    #[test]
+    fn an_abandoned_content_ends_with_the_piece_that_has_begun() {
+        // So much of the first piece was written.
+        for (count, expected) in [(0, "the end"), (1, "ABCthe end"), (3, "ABCthe end")] {
+            let mut outbox = Outbox::default();
+            outbox.push_content(Arc::new(Letters(5)));
+            outbox.push_own(b"dropped");
+            assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Wanted { .. })));
+            assert!(outbox.fill(whole(b"ABC".to_vec())));
+            let mut narrow = Narrow { taken: Vec::new(), step: count.max(1), ready: count == 0 };
+            assert_eq!(matches!(outbox.write_to(&mut narrow, FORMAT), Ok(Progress::Blocked)), count < 3);
+            outbox.abandon();
+            outbox.push_own(b"the end");
+            let begun = String::from_utf8(narrow.taken).unwrap();
+            assert_eq!(begun + &written(&mut outbox), expected);
+            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
+        }
     }
 
     #[test]

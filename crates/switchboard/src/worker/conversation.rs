@@ -152,9 +152,11 @@ impl Worker {
         if came {
             connection.link.peer.on_piece(self.now.monotonic_ms);
             self.hub.mark_dirty(key.slot);
+        } else if connection.link.closing.is_some() {
+            self.cut(key, CloseReason::Internal);
         } else {
             // Part of it is out already; nothing else could tell the client that the rest will not come.
-            self.cut(key, CloseReason::Internal);
+            self.cut_off(key, CloseReason::Internal);
         }
     }
 
@@ -236,8 +238,8 @@ impl Worker {
         }
     }
 
-    /// Ends a connection that does not read. What waits for it is dropped, and if the wire has words for it they are said in
-    /// its place, for a client that reads again before the linger is over.
+    /// Ends a connection to which what waits cannot be brought: it does not read, or a file cannot be read on. What waits is
+    /// dropped, and if the wire has words for it they are said in its place, for a client that reads before the linger is over.
     pub(super) fn cut_off(&mut self, key: ConnKey, reason: CloseReason) {
         let Some(connection) = self.hub.get_mut(key) else { return };
         if connection.link.closing.is_some() {
@@ -245,9 +247,10 @@ impl Worker {
             return;
         }
         let words = connection.link.peer.last_words(reason);
-        if words.is_empty() || !connection.outbox.abandon() {
+        if words.is_empty() {
             return self.cut(key, reason);
         }
+        connection.outbox.abandon();
         connection.outbox.push_own(&words);
         self.close(key, reason);
     }

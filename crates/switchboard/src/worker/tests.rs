@@ -374,6 +374,17 @@ impl Content for File {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_on_ends_with_the_code_of_our_fault() {
+    let mut setting = Setting::websocket(&[], 1 << 20);
+    let key = setting.worker.hub.keys()[0];
+    setting.worker.hub.get_mut(key).unwrap().outbox.push_content(Arc::new(File));
+    setting.worker.hub.mark_dirty(key.slot);
+    setting.turn();
+    setting.mail(Mail::Settled(key, Box::new(Settled::Content(Err(io::ErrorKind::Other.into())))));
+    assert_eq!(setting.received_bytes(), [0x88, 0x02, 0x03, 0xf3]);
+}
+
+#[test]
 fn fault_row_41_who_takes_a_file_is_not_silent_however_long_that_lasts() {
     let mut setting = Setting::websocket(&[], 1 << 20);
     let key = setting.worker.hub.keys()[0];
