@@ -29,6 +29,10 @@ impl PendingJoins {
         self.0.iter().any(|join| join.caller.address.key == key && join.room == *room)
     }
 
+    fn count(&self, key: ConnKey) -> usize {
+        self.0.iter().filter(|join| join.caller.address.key == key).count()
+    }
+
     fn push(&mut self, caller: Caller, room: RoomName) {
         self.0.push(PendingJoin { caller, room, evicted: false, checks: Vec::new() });
     }
@@ -57,7 +61,8 @@ impl Worker {
         if self.hub.is_member(key, &room) || self.joins.contains(key, &room) {
             return self.settle(key, asker, Err(CallError::AlreadyMember(room)));
         }
-        if self.hub.room_count(key) >= self.settings.max_rooms_per_connection {
+        // A client's joins follow one another; the node's may be under way together.
+        if self.hub.room_count(key) + self.joins.count(key) >= self.settings.max_rooms_per_connection {
             return self.settle(key, asker, Err(CallError::TooManyRoomsOfConnection));
         }
         let Some(caller) = self.caller(key) else { return };

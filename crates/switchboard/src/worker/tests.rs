@@ -278,6 +278,23 @@ fn a_join_whose_room_was_destroyed_meanwhile_is_refused_and_undone() {
 }
 
 #[test]
+fn joins_that_wait_count_as_rooms_of_their_connection() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let (note, outcomes) = sync_channel(11);
+    for index in 0..11 {
+        setting.results.send(Ok(0)).unwrap();
+        let note = note.clone();
+        let reply = Box::new(move |outcome| note.send(outcome).unwrap());
+        setting.mail(Mail::Ask(Ask::Join(key, room(&format!("r{index}")), reply)));
+        if index < 10 {
+            assert!(outcomes.try_recv().is_err(), "{index}");
+        }
+    }
+    assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::TooManyRoomsOfConnection))));
+}
+
+#[test]
 fn a_join_that_a_new_pattern_forbids_meanwhile_is_refused_and_undone() {
     let mut setting = Setting::new();
     setting.results.send(Ok(7)).unwrap();
