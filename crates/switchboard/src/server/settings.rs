@@ -69,7 +69,8 @@ fn websocket_settings(config: &Config) -> WebSocketSettings {
         params: param_limits(&config.limits),
         heartbeat_ms: millis(websocket.heartbeat),
         silence_ms: millis(websocket.silence_timeout),
-        drain_spread_ms: millis(config.node.drain_spread),
+        // Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late.
+        drain_spread_ms: millis(config.node.drain_spread.min(config.node.drain_timeout / 2)),
     }
 }
 
@@ -147,5 +148,18 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
             enabled: config.servers.websocket.enabled,
             compression: config.servers.websocket.compression,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closes_of_a_planned_stop_are_spread_over_less_than_it_lasts() {
+        let mut config = Config::default();
+        assert_eq!(websocket_settings(&config).drain_spread_ms, 7500);
+        config.node.drain_spread = Duration::from_secs(1);
+        assert_eq!(websocket_settings(&config).drain_spread_ms, 1000);
     }
 }
