@@ -59,7 +59,7 @@ settings! {
             /// Threads that serve connections; 0: one per processor core.
             workers: u16 = 0, Whole::range(0, 1024);
             /// Time over which a planned stop spreads the closes of WebSockets, so that their clients do not come back all at
-            /// once; at most half of `node.drain_timeout` is used; 0: all at once.
+            /// once; at most four fifths of `node.drain_timeout` are used; 0: all at once.
             drain_spread: Duration = Duration::from_secs(10), Span::any();
             /// Longest time between the request to stop and the end of the process; 0: everything is closed at once.
             drain_timeout: Duration = Duration::from_secs(15), Span::any(),

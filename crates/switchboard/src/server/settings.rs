@@ -70,7 +70,7 @@ fn websocket_settings(config: &Config) -> WebSocketSettings {
         heartbeat_ms: millis(websocket.heartbeat),
         silence_ms: millis(websocket.silence_timeout),
         // Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late.
-        drain_spread_ms: millis(config.node.drain_spread.min(config.node.drain_timeout / 2)),
+        drain_spread_ms: millis(config.node.drain_spread.min(config.node.drain_timeout * 4 / 5)),
     }
 }
 
@@ -158,7 +158,9 @@ mod tests {
     #[test]
     fn the_closes_of_a_planned_stop_are_spread_over_less_than_it_lasts() {
         let mut config = Config::default();
-        assert_eq!(websocket_settings(&config).drain_spread_ms, 7500);
+        assert_eq!(websocket_settings(&config).drain_spread_ms, 10_000);
+        config.node.drain_timeout = Duration::from_secs(5);
+        assert_eq!(websocket_settings(&config).drain_spread_ms, 4000);
         config.node.drain_spread = Duration::from_secs(1);
         assert_eq!(websocket_settings(&config).drain_spread_ms, 1000);
     }
