@@ -29,7 +29,9 @@ describe('the chat page in a browser', () => {
   let raw
 
   before(async () => {
-    ;[browser, server] = await Promise.all([Browser.start(), startServer(PAGE)])
+    // One after the other: of two that start together, one that comes when the other has failed is stopped by nobody.
+    server = await startServer(PAGE)
+    browser = await Browser.start()
     page = await browser.open(`${server.web.origin}/`)
     await connected(page)
     raw = await RawClient.connect(server)

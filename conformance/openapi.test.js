@@ -44,8 +44,8 @@ describe('the description of the admin API', () => {
   })
 
   after(async () => {
-    await client.quit()
-    await server.stop()
+    await client?.quit()
+    await server?.stop()
   })
 
   it('is OpenAPI 3.1', async () => {

@@ -14,7 +14,7 @@ const WELCOME = 'Hello! Welcome to the actionhero api'
 describe('the example of the documentation', () => {
   let server
   before(async () => { server = await startServer() })
-  after(() => server.stop())
+  after(() => server?.stop())
 
   it('runs as it is written, with actionhero-client 4.0.1', async () => {
     const listener = await RawClient.connect(server)

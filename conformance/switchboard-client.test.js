@@ -41,8 +41,8 @@ describe('the client on the real server', () => {
   })
 
   after(async () => {
-    client.disconnect()
-    await server.stop()
+    client?.disconnect()
+    await server?.stop()
   })
 
   it('is welcomed, and learns who it is', async () => {

@@ -19,13 +19,17 @@ describe('a server of all generations', () => {
 
   before(async () => {
     server = await startServer()
-    for (const generation of ALL) pages.set(generation, await new Page(generation, server).connect())
+    for (const generation of ALL) {
+      const page = new Page(generation, server)
+      pages.set(generation, page)
+      await page.connect()
+    }
   })
 
   after(async () => {
     const events = [...pages.values()].map((page) => [page.generation.name, ...page.events])
     for (const page of pages.values()) page.close()
-    await server.stop()
+    await server?.stop()
     assert.deepEqual(events, ALL.map(({ name }) => [name, 'connected']), 'a connection was lost')
   })
 
@@ -42,7 +46,7 @@ describe('a server of all generations', () => {
       for (const page of pages.values()) assert.equal((await page.call('roomAdd', ROOM)).status, 'OK')
     })
 
-    after(() => raw.quit())
+    after(() => raw?.quit())
 
     it('is seen alike by every page and over TCP', async () => {
       const ids = [await raw.id(), ...[...pages.values()].map((page) => page.client.id)].sort()

@@ -16,14 +16,14 @@ const OPTIONS = [
 
 export class Browser {
   #child
-  #folder
   #connection
 
   static async start () {
     const browser = new Browser()
-    browser.#folder = temporaryFolder()
-    const words = [...OPTIONS, `--user-data-dir=${browser.#folder.path}`, 'about:blank']
+    const folder = temporaryFolder()
+    const words = [...OPTIONS, `--user-data-dir=${folder.path}`, 'about:blank']
     const child = browser.#child = spawn('chromium', words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    child.on('close', () => folder.remove())
     let log = ''
     const address = new Promise((resolve, reject) => {
       child.on('error', (error) => reject(new Error(`chromium could not be started: ${error.message}`)))
@@ -34,7 +34,12 @@ export class Browser {
         if (found) resolve(found[1])
       })
     })
-    browser.#connection = await Connection.open(await within('the address of chromium', address))
+    try {
+      browser.#connection = await Connection.open(await within('the address of chromium', address))
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
     return browser
   }
 
@@ -56,7 +61,6 @@ export class Browser {
     // It has no answer to this when it is quick.
     this.#connection.ask('Browser.close').catch(() => {})
     await within('the end of chromium', ended)
-    this.#folder.remove()
   }
 }
 

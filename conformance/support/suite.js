@@ -43,7 +43,7 @@ export function suite (compat, kinds) {
 
     after(async () => {
       for (const client of opened.values()) await client.close()
-      await server.stop()
+      await server?.stop()
     })
 
     for (const kind of kinds) {
