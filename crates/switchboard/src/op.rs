@@ -9,6 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
+
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -109,6 +112,33 @@ impl<T> Future for Finish<T> {
     }
 }
 
+/// Something that runs, or waits to run, on a thread where it holds up nobody. Dropped before it has begun, it never does:
+/// what nobody waits for must not queue up for threads.
+#[derive(Debug)]
+pub struct OnThread<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> OnThread<T> {
+    /// Has `body` run on a thread of `runtime` for whatever may block.
+    pub fn new(runtime: &Handle, body: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(runtime.spawn_blocking(body))
+    }
+}
+
+impl<T> Future for OnThread<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for OnThread<T> {
+    fn drop(&mut self) {
+        // What has begun is not stopped by this.
+        self.0.abort();
+    }
+}
+
 /// What a panic said.
 #[derive(Debug)]
 pub struct Panic(pub String);
@@ -156,5 +186,27 @@ mod tests {
         let mut finish = Op::start(later, text).into_future();
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready("later".to_owned()));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_does_not_queue_up_for_a_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+        let (note, ran) = std::sync::mpsc::sync_channel(3);
+        let noting = |name| {
+            let note = note.clone();
+            move || note.send(name).unwrap()
+        };
+        let first = noting("first");
+        let occupied = OnThread::new(runtime.handle(), move || {
+            first();
+            released.recv().unwrap();
+        });
+        assert_eq!(ran.recv(), Ok("first"));
+        drop(OnThread::new(runtime.handle(), noting("dropped")));
+        let last = OnThread::new(runtime.handle(), noting("last"));
+        release.send(()).unwrap();
+        runtime.block_on(async { (occupied.await.unwrap(), last.await.unwrap()) });
+        assert_eq!((ran.recv(), ran.try_recv().is_err()), (Ok("last"), true));
     }
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{Action, ActionSpec, DynAction, DynMiddleware, Input, Middleware, Request, crashed, outcome};
 use crate::node::connection::ConnectionHandle;
-use crate::op::{Op, Panic, catch};
+use crate::op::{OnThread, Op, Panic, catch};
 
 /// The actions of a server, and what runs around them. Fixed when the server starts.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Actions {
             // On a thread where it holds up nobody.
             let middleware = Arc::clone(&self.middleware);
             let runtime = request.node().runtime().clone();
-            let running = runtime.clone().spawn_blocking(move || runtime.block_on(run(action, request, middleware)));
+            let running = OnThread::new(&runtime.clone(), move || runtime.block_on(run(action, request, middleware)));
             let joined = async move { running.await.unwrap_or_else(|error| crashed(Panic(error.to_string()))) };
             return Op::later(joined, crashed);
         }
