@@ -230,6 +230,16 @@ impl<S: Read + Write> RawHttp<S> {
         }
     }
 
+    /// The same where bytes of this client may have crossed with the end: then the kernel resets.
+    #[track_caller]
+    pub fn end_or_reset(&mut self) {
+        match self.rest() {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Ok(rest) => assert!(rest.is_empty(), "instead of the end: {}", rest.escape_ascii()),
+            Err(error) => panic!("instead of the end: {error}"),
+        }
+    }
+
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {

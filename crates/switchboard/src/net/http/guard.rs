@@ -33,6 +33,7 @@ pub(super) struct Guarded<S> {
     stream: S,
     /// What was read before, and not yet passed on.
     received: Vec<u8>,
+    taken: Duration,
     framing: Framing,
     deadlines: Deadlines,
     reading: Timer,
@@ -63,11 +64,15 @@ enum Remains {
 const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 impl<S> Guarded<S> {
-    /// `received` was read from the stream and has not been judged.
-    pub(super) fn new(stream: S, received: Vec<u8>, deadlines: Deadlines) -> Self {
+    /// Zero would be for ever.
+    const SOON: Duration = Duration::from_millis(1);
+
+    /// `received` was read from the stream and has not been judged. The first head has had `taken` of its time.
+    pub(super) fn new(stream: S, received: Vec<u8>, taken: Duration, deadlines: Deadlines) -> Self {
         Self {
             stream,
             received,
+            taken,
             framing: Framing::default(),
             deadlines,
             reading: Timer::default(),
@@ -97,6 +102,9 @@ impl<S> Guarded<S> {
         };
         let time = match phase {
             Phase::Idle => self.deadlines.idle,
+            Phase::Head if self.framing.progress() == 0 && !self.deadlines.head.is_zero() => {
+                self.deadlines.head.saturating_sub(self.taken).max(Self::SOON)
+            }
             Phase::Head => self.deadlines.head,
             Phase::Body => self.deadlines.body,
             // What comes next is read elsewhere, or nowhere.

@@ -20,7 +20,7 @@ mod visit;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::server::conn::http1;
@@ -121,6 +121,7 @@ impl Front {
         mut stopping: Stopping,
         seat: Seat,
     ) {
+        let begun = Instant::now();
         let received = tokio::select! {
             received = within(self.settings.header_timeout, early::first_bytes(&mut stream)) => received,
             () = stopping.begins() => return,
@@ -131,7 +132,7 @@ impl Front {
         match asked.and_then(|(request, end)| Some((visit.answer_early(&request)?, end))) {
             Some((answering, end)) => self.upgrade(stream, received, end, answering, visit).await,
             // On the heap, so that a connection that is upgraded has no place for it.
-            None => Box::pin(self.serve_http(stream, received, stopping, visit)).await,
+            None => Box::pin(self.serve_http(stream, received, begun.elapsed(), stopping, visit)).await,
         }
         // Until now, so that it is counted on one side at least.
         drop(seat);
@@ -174,6 +175,7 @@ impl Front {
         self: &Arc<Self>,
         stream: S,
         received: Vec<u8>,
+        taken: Duration,
         mut stopping: Stopping,
         visit: Arc<Visit>,
     ) {
@@ -184,7 +186,7 @@ impl Front {
             idle: self.settings.idle_timeout,
             write: self.settings.write_timeout,
         };
-        let io = TokioIo::new(Guarded::new(stream, received, deadlines));
+        let io = TokioIo::new(Guarded::new(stream, received, taken, deadlines));
         let mut connection = self.http.serve_connection(io, Service(visit));
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,

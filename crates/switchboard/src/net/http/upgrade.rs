@@ -119,9 +119,7 @@ impl Visit {
             return Err(Box::new(text(StatusCode::NOT_FOUND, "no WebSocket here\n")));
         }
         if self.stopping.has_begun() {
-            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            return Err(Box::new(response));
+            return Err(Box::new(stopping()));
         }
         Ok(Agreed { accept, deflate })
     }
@@ -135,6 +133,7 @@ impl Visit {
         admission: Result<Admission, CallError>,
     ) -> Response<Answer> {
         let admission = match admission {
+            Ok(_) if self.stopping.has_begun() => return last(stopping()),
             Ok(admission) => admission,
             Err(CallError::Refused(reason)) => return last(respond(StatusCode::FORBIDDEN, TEXT, reason)),
             Err(_) => return last(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n")),
@@ -150,6 +149,12 @@ impl Visit {
         }
         response
     }
+}
+
+fn stopping() -> Response<Answer> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 fn not_upgraded(error: HandshakeError) -> Response<Answer> {
