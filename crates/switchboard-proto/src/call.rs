@@ -203,6 +203,9 @@ pub enum CallError {
 /// Why an action brought no reply.
 #[derive(Debug, Error)]
 pub enum ActionError {
+    /// Too many long-running actions run already (`actions.long_running_max`).
+    #[error("the server is busy, try again later")]
+    Busy,
     /// It panicked; the log has the cause.
     #[error("The server experienced an internal error")]
     Crashed,

@@ -116,6 +116,7 @@ impl ServerBuilder {
     /// See [`StartError`]. Nothing is left running then.
     pub async fn start(self) -> Result<Server, StartError> {
         let Self { config, mut actions, problem, setup } = self;
+        actions.limit_long_running(config.actions.long_running_max);
         if let Some(problem) = problem {
             return Err(problem.into());
         }

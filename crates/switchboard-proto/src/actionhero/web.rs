@@ -106,6 +106,7 @@ impl WebAnswers<'_> {
                 let reply = if let ActionError::Failed { reply, .. } = error { reply } else { NOTHING };
                 self.error(out, &errors::failed_action(self.compat, error), reply);
                 match error {
+                    ActionError::Busy => 503,
                     ActionError::Crashed => 500,
                     ActionError::Failed { .. } | ActionError::WrongType(_) => 400,
                     ActionError::Invalid(_) | ActionError::Missing(_) => 422,
@@ -240,6 +241,7 @@ mod tests {
         let failed = ActionError::Failed { text: "no".into(), reply: Reply::new().with("a", 1).with("error", 2) };
         for (error, expected, text) in [
             (failed, 400, "no"),
+            (ActionError::Busy, 503, "the server is busy, try again later"),
             (ActionError::Crashed, 500, "The server experienced an internal error"),
             (ActionError::Invalid("b is bad".into()), 422, "b is bad"),
             (ActionError::Missing("key".into()), 422, "key is a required parameter for this action"),

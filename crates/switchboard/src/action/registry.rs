@@ -11,6 +11,8 @@ use switchboard_proto::params::{ParamLimits, Params};
 use thiserror::Error;
 
 use super::{Action, ActionSpec, DynAction, DynMiddleware, Input, Middleware, Request, crashed, outcome};
+use tokio::sync::Semaphore;
+
 use crate::node::connection::ConnectionHandle;
 use crate::op::{OnThread, Op, Panic, catch};
 
@@ -20,6 +22,8 @@ pub struct Actions {
     /// Sorted by name, for a search that is shorter than a hash; then by version, the highest last.
     actions: Vec<(String, BTreeMap<u32, Registered>)>,
     middleware: Arc<MiddlewareList>,
+    /// Permits of long-running actions; `None` where there is no limit.
+    long_running: Option<Arc<Semaphore>>,
 }
 
 /// Sorted by priority.
@@ -72,6 +76,11 @@ impl Actions {
         self.actions.binary_search_by(|(other, _)| other.as_str().cmp(name))
     }
 
+    /// Limits how many long-running actions run or wait for a thread; 0 for no limit. To be called before any runs.
+    pub(crate) fn limit_long_running(&mut self, most: usize) {
+        self.long_running = (most > 0).then(|| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))));
+    }
+
     /// Adds middleware. Lower priorities come first; equal ones in the order of adding.
     pub fn add_middleware(&mut self, priority: i32, middleware: impl Middleware) {
         let list = Arc::make_mut(&mut self.middleware);
@@ -113,10 +122,19 @@ impl Actions {
             Err(refusal) => return Op::Ready(refusal),
         };
         if request.spec.is_long_running {
+            let permit = match self.long_running.clone().map(Semaphore::try_acquire_owned) {
+                Some(Err(_)) => return Op::Ready(Err(CallError::Action(ActionError::Busy))),
+                Some(Ok(permit)) => Some(permit),
+                None => None,
+            };
             // On a thread where it holds up nobody.
             let middleware = Arc::clone(&self.middleware);
             let runtime = request.node().runtime().clone();
-            let running = OnThread::new(&runtime.clone(), move || runtime.block_on(run(action, request, middleware)));
+            let running = OnThread::new(&runtime.clone(), move || {
+                // Free again when it has run, or when it is taken back before it began.
+                let _permit = permit;
+                runtime.block_on(run(action, request, middleware))
+            });
             let joined = async move { running.await.unwrap_or_else(|error| crashed(Panic(error.to_string()))) };
             return Op::later(joined, crashed);
         }

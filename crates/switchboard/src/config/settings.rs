@@ -299,6 +299,10 @@ settings! {
             /// Actions of one connection that may run at the same time.
             pending_max: usize = 5, Whole::any(),
                 reached "the next action is answered with the error that there are too many pending requests";
+            /// Actions that are declared long-running and run, or wait for one of the 512 threads that they share with
+            /// reading files, on all connections together.
+            long_running_max: usize = 256, Whole::any(),
+                reached "the next long-running action is answered with the error that the server is busy";
             /// Memory of the cache that actions share on this node.
             cache_max_bytes: usize = 16 * MIB, Size::any(),
                 reached "nothing more is saved until entries expire";

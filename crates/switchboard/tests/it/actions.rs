@@ -12,6 +12,7 @@ use switchboard::server::{ServerBuilder, StartError};
 use switchboard_testkit::client::{LineClient, PATIENCE};
 use tokio::sync::Semaphore;
 
+use crate::peer::eventually;
 use crate::support::{TestServer, config};
 
 const INTERNAL: &str = "Error: The server experienced an internal error";
@@ -413,6 +414,30 @@ fn a_long_running_action_may_block_while_everybody_is_served() {
     release.send(()).unwrap();
     let answer = client.read_json();
     assert_eq!(answer, json!({"computed": true, "context": "response", "messageCount": 1}));
+}
+
+#[test]
+fn long_running_actions_are_limited_over_all_connections_also_those_that_are_gone() {
+    let (begun, begins) = sync_channel(10);
+    let (release, released) = sync_channel::<()>(10);
+    let released = Mutex::new(released);
+    let server = TestServer::build(&["actions.long_running_max=1"], |builder| {
+        builder.action(act(named("compute").long_running(), move |_| {
+            begun.send(()).unwrap();
+            released.lock().unwrap().recv_timeout(PATIENCE).map_err(|error| error.to_string())?;
+            Ok(Reply::new())
+        }))
+    });
+    let mut gone = server.connect();
+    gone.send("compute");
+    next(&begins);
+    drop(gone);
+    let mut client = server.connect();
+    assert_eq!(client.ask("compute")["error"], "Error: the server is busy, try again later");
+    still_serves(&mut client);
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    eventually("its place is free again", || client.ask("compute").get("error").is_none());
 }
 
 #[test]
