@@ -10,8 +10,10 @@
 
 pub mod id;
 pub mod time;
+pub mod user;
 
 pub mod call;
+pub mod command;
 pub mod event;
 
 pub mod close;

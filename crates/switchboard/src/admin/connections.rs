@@ -203,7 +203,7 @@ async fn patch(
     let id = connection_id(&id)?;
     let patch = ConnectionPatch {
         state: change.state.into_iter().flatten().collect(),
-        user: change.user.map(|user| user.map(User::new).transpose()).transpose()?,
+        user: change.user.map(|user| user.map(User::new).transpose()).transpose().map_err(node::StateError::from)?,
         tags: change.tags,
     };
     shared.node.patch_connection(id, patch)?;

@@ -11,7 +11,8 @@ use switchboard_proto::json::RawJson;
 use crate::hub::mail::Address;
 
 use super::Node;
-use super::profile::{State, StateError, User};
+use super::User;
+use super::profile::{State, StateError};
 
 /// A connection as server code sees it: facts that never change, and state that only the server sets.
 ///

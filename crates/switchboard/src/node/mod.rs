@@ -31,7 +31,8 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 pub use chat::{MockConnection, Reauthentication, Speaker};
 pub use pages::{Page, RoomDetails, RoomSummary};
-pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError, User};
+pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
+pub use switchboard_proto::user::User;
 
 use crate::action::Actions;
 use crate::action::cache::Cache;

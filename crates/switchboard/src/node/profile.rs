@@ -3,18 +3,13 @@
 //! Clients can set none of it.
 
 use serde_json::Value;
+use switchboard_proto::user::{BadUser, User};
 use thiserror::Error;
 
 /// A connection's server-only state: texts, numbers and booleans by name. Authentication patterns look at it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     values: Vec<(String, Value)>,
-}
-
-/// Who somebody is. A connection has no user until the server says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    id: String,
 }
 
 /// What changes about a connection, all of it or nothing; the default changes nothing.
@@ -43,8 +38,8 @@ pub enum StateError {
     #[error("a tag has 1 to 128 bytes and no control characters")]
     BadTag,
     /// Not the id of a user.
-    #[error("the id of a user has 1 to 128 bytes, no slash and no control characters")]
-    BadUser,
+    #[error(transparent)]
+    BadUser(#[from] BadUser),
     /// The name belongs to a fact of the connection.
     #[error("{0} is a fact of the connection and cannot be set")]
     BuiltIn(String),
@@ -65,30 +60,8 @@ pub enum StateError {
 /// Most tags of one connection.
 pub const MAX_TAGS: usize = 64;
 
-/// Longest tag and longest id of a user, in bytes.
+/// Longest tag, in bytes.
 const MAX_NAME_BYTES: usize = 128;
-
-impl User {
-    /// Somebody who is not configured, and is therefore called by his id.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::BadUser`] unless the id has 1 to 128 bytes, no slash and no control characters.
-    pub fn new(id: impl Into<String>) -> Result<Self, StateError> {
-        let id = id.into();
-        if is_name(&id) && !id.contains('/') { Ok(Self { id }) } else { Err(StateError::BadUser) }
-    }
-
-    /// The id, which authentication patterns look at as `user`.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// What people call him.
-    pub fn name(&self) -> &str {
-        &self.id
-    }
-}
 
 impl Profile {
     pub(super) fn is_empty(&self) -> bool {
