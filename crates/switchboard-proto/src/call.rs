@@ -11,9 +11,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::event::RoomMessage;
 use crate::id::{BadRoomName, ConnId, RoomName};
 use crate::json::RawJson;
 use crate::params::Params;
+use crate::user::User;
 
 /// A request to the node.
 #[derive(Debug)]
@@ -51,6 +53,142 @@ pub enum Call {
         /// What.
         body: RawJson,
     },
+    /// Say who this client is.
+    LogIn(Credentials),
+    /// Be nobody again; the token that was used is worth nothing from now on.
+    LogOut,
+    /// What the client says about itself and what it can do: a JSON object.
+    SetClientData {
+        /// What it says.
+        data: RawJson,
+    },
+    /// The answer to a client command.
+    ReplyCommand {
+        /// The command's id, as the client wrote it.
+        id: String,
+        /// A JSON object.
+        reply: RawJson,
+    },
+    /// What the connection wants to be sent from now on, all of it, in place of what it wanted before.
+    Attend(Wants),
+    /// The first of these rooms that there is and that the user may see.
+    FindRoom {
+        /// Rooms that may be meant, the likeliest first.
+        names: Vec<RoomName>,
+    },
+    /// Become a member of a room with all connections of the user.
+    JoinAsUser {
+        /// Which.
+        room: RoomName,
+    },
+    /// Stop being a member of a room with all connections of the user.
+    LeaveAsUser {
+        /// Which.
+        room: RoomName,
+    },
+    /// The room of two users; it is made if need be.
+    OpenDirect {
+        /// Name or id of the other one.
+        with: String,
+    },
+    /// Say something to a room's members as a user.
+    Publish(Publication),
+    /// What was said in a room lately.
+    History(HistoryRange),
+}
+
+/// What a connection wants to be sent without being a member of anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Client commands.
+    pub commands: bool,
+    /// What is said in these rooms, as far as everybody may hear it.
+    pub rooms: Vec<RoomName>,
+    /// What is said in every room that everybody may hear.
+    pub public_rooms: bool,
+}
+
+/// How somebody says who he is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// A user and the proof that it is him.
+    Password {
+        /// Who.
+        who: Who,
+        /// Proof.
+        proof: PasswordProof,
+    },
+    /// The token of an earlier log-in.
+    Resume {
+        /// Its text.
+        token: String,
+    },
+}
+
+/// Never shows what is secret.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password { who, .. } => f.debug_struct("Password").field("who", who).finish_non_exhaustive(),
+            Self::Resume { .. } => f.debug_struct("Resume").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Which user is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// By id.
+    Id(String),
+    /// By name.
+    Name(String),
+}
+
+/// What proves that somebody is who he says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordProof {
+    /// The password itself.
+    Plain(String),
+    /// The hexadecimal SHA-256 of the password, in either case.
+    Digest(String),
+}
+
+/// Never shows what is secret.
+impl fmt::Debug for PasswordProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Digest(_) => "Digest",
+        })
+    }
+}
+
+/// Something that a user says.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where.
+    pub room: RoomName,
+    /// What everybody reads.
+    pub body: RawJson,
+    /// The message as the sender's protocol has it, which only that protocol reads: a JSON object.
+    pub attachment: Option<RawJson>,
+    /// The id that the sender chose. The same one from the same user within five minutes publishes nothing again.
+    pub id: Option<String>,
+    /// When the sender says he said it, in milliseconds since 1970.
+    pub claimed_at: Option<i64>,
+}
+
+/// Which messages of a room are asked for: the latest of those in the range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRange {
+    /// Which room.
+    pub room: RoomName,
+    /// Said before this, in milliseconds since 1970.
+    pub before_ms: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+    /// Those said after this, in milliseconds since 1970, are counted as unread.
+    pub unread_since_ms: Option<u64>,
 }
 
 /// Whether replies may overtake one another.
@@ -133,6 +271,73 @@ pub enum Answer {
         /// The message's number in its room.
         number: u64,
     },
+    /// Known from now on.
+    LoggedIn(LoggedIn),
+    /// Nobody from now on.
+    LoggedOut,
+    /// Kept.
+    ClientDataSet,
+    /// Whether the reply was the one that the command waited for.
+    CommandReplied(bool),
+    /// Sent from now on.
+    Attending,
+    /// A room, and who may enter.
+    RoomFound {
+        /// Which.
+        room: RoomName,
+        /// Who may enter.
+        kind: RoomKind,
+    },
+    /// Numbered and on its way, or said before under the same id: the message as it was published.
+    Published(Box<RoomMessage>),
+    /// What was said lately.
+    History {
+        /// The newest first.
+        messages: Vec<RoomMessage>,
+        /// How many unread ones are older than these.
+        unread_not_loaded: usize,
+    },
+}
+
+/// Somebody who is known now.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// Who it is.
+    pub user: User,
+    /// What he can say next time instead of the password: 43 characters.
+    pub token: String,
+    /// How long that is worth something, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// How he said who he is.
+    pub method: LoginMethod,
+}
+
+/// Never shows what is secret.
+impl fmt::Debug for LoggedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoggedIn").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// How somebody said who he is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// With a password.
+    Password,
+    /// With a token.
+    Resume,
+}
+
+/// Who may enter a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomKind {
+    /// Everybody.
+    #[default]
+    Public,
+    /// Whoever matches its authentication pattern.
+    Restricted,
+    /// Two users.
+    Direct,
 }
 
 /// Who is in a room.
@@ -198,6 +403,59 @@ pub enum CallError {
     /// Something behind us failed; the log has the cause.
     #[error("unavailable")]
     Unavailable,
+    /// Only users may, and this connection has none.
+    #[error("not logged in")]
+    NotLoggedIn,
+    /// No such user.
+    #[error("no such user")]
+    NoSuchUser,
+    /// Nobody is known by these credentials.
+    #[error(transparent)]
+    LoginRefused(#[from] LoginRefusal),
+    /// Too often in too short a time.
+    #[error("too many requests")]
+    TooManyRequests {
+        /// When it may be tried again, in milliseconds.
+        retry_ms: u64,
+    },
+    /// The reply to a client command is longer than may be (`commands.max_reply_bytes`), or than there is room for.
+    #[error("the reply is too large")]
+    ReplyTooLarge,
+    /// The message is longer than may be.
+    #[error("the message is too long")]
+    MessageTooLarge,
+    /// Not what client data can be, or longer than may be (`commands.max_client_data_bytes`).
+    #[error("client data is a JSON object of limited size")]
+    BadClientData,
+    /// Somebody else used this message id a short time ago.
+    #[error("this message id is taken")]
+    MessageIdTaken,
+    /// The sender's clock is too far off.
+    #[error("the time of the message is out of sync")]
+    OutOfSync,
+}
+
+/// Why somebody is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LoginRefusal {
+    /// There is no such user.
+    #[error("no such user")]
+    NoSuchUser,
+    /// The password is wrong.
+    #[error("wrong password")]
+    WrongPassword,
+    /// One of these two; the server does not say which.
+    #[error("wrong user or password")]
+    Unclear,
+    /// The token was never given, or is worth nothing any more.
+    #[error("unknown token")]
+    UnknownToken,
+    /// The token's time is over.
+    #[error("expired token")]
+    ExpiredToken,
+    /// The account is switched off.
+    #[error("the account is switched off")]
+    Inactive,
 }
 
 /// Why an action brought no reply.
@@ -294,11 +552,13 @@ pub enum ConnectionType {
     Web,
     /// ActionHero's browser protocol over a WebSocket.
     WebSocket,
+    /// DDP over a WebSocket.
+    Ddp,
 }
 
 impl ConnectionType {
     /// Every type, in the order of [`ConnectionType::index`].
-    pub const ALL: [Self; 3] = [Self::Socket, Self::Web, Self::WebSocket];
+    pub const ALL: [Self; 4] = [Self::Socket, Self::Web, Self::WebSocket, Self::Ddp];
 
     /// Position in [`ConnectionType::ALL`], for counters.
     pub const fn index(self) -> usize {
@@ -311,6 +571,7 @@ impl ConnectionType {
             Self::Socket => "socket",
             Self::Web => "web",
             Self::WebSocket => "websocket",
+            Self::Ddp => "ddp",
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Effects {
     pub call: Option<(Token, Call)>,
     /// End the connection once everything before has been written.
     pub close: Option<CloseReason>,
+    /// What this connection hears of its rooms is another than before: ask `Peer::hears` again.
+    pub rehear: bool,
     /// Call `on_deadline` once the monotonic clock shows this many milliseconds.
     pub wake_at_ms: Option<u64>,
 }

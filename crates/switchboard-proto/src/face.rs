@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use crate::actionhero::{SocketSettings, WebSocketSettings};
 use crate::call::{CallError, ConnectionType, Outcome};
+use crate::ddp::DdpSettings;
 use crate::effect::Effects;
 use crate::event::Event;
-use crate::id::{ConnId, Token};
-use crate::time::Now;
+use crate::id::{ConnId, RoomName, Token};
+use crate::time::{Now, Stamps};
+use crate::wire::Hears;
 
 /// One protocol's conversation with one client.
 pub trait Face {
@@ -29,8 +31,8 @@ pub trait Face {
     /// The call made under `token` came to its end.
     fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>);
 
-    /// Something that concerns this connection happened.
-    fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>);
+    /// Something that concerns this connection happened. `false`: this client cannot be told of such a thing, and is not.
+    fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) -> bool;
 
     /// The moment asked for with [`Effects::wake_at_ms`] has come.
     fn on_deadline(&mut self, cx: &mut Cx<'_>);
@@ -48,6 +50,10 @@ pub trait Face {
 
     /// Server code ends this connection: the face says goodbye in its own way.
     fn on_removed(&mut self, cx: &mut Cx<'_>);
+
+    /// In which formats this client hears a room, as a member or without being one. Whenever that changes, the face says so
+    /// with [`Effects::rehear`].
+    fn hears(&self, room: &RoomName, is_member: bool) -> Hears;
 }
 
 /// What a face may look at, and where its effects go.
@@ -61,6 +67,8 @@ pub struct Cx<'a> {
     pub settings: &'a FaceSettings,
     /// A random number for this step; a face needs at most one.
     pub random: u128,
+    /// Times for messages, the same clock as that of what is written in formats that are stamped.
+    pub stamps: &'a mut Stamps,
     /// Where effects go.
     pub fx: &'a mut Effects,
     /// The owner's buffer, lent to framers that have to rewrite what came.
@@ -143,4 +151,6 @@ pub struct FaceSettings {
     pub socket: SocketSettings,
     /// The browser protocol's.
     pub websocket: WebSocketSettings,
+    /// DDP's.
+    pub ddp: DdpSettings,
 }

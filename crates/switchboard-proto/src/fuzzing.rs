@@ -8,7 +8,7 @@ use crate::frame::ws::{MessageKind, WsError, WsFrame, WsFramer, WsLimits, deflat
 use crate::id::ConnId;
 use crate::json::{self, JsonLimits};
 use crate::peer::{PeerKind, Step};
-use crate::time::Now;
+use crate::time::{Now, Stamps};
 
 /// Feeds `data` to a line-protocol peer, cut as its first bytes say, refuses every call, and checks what any client may
 /// rely on: every answer is one JSON line, numbers never fall, nothing panics.
@@ -30,6 +30,7 @@ pub fn line_peer(data: &[u8]) {
     };
     let mut fx = Effects::default();
     let mut scratch = Vec::new();
+    let mut stamps = Stamps::default();
     let mut peer = PeerKind::Socket.open();
     let mut cuts = head.iter().cycle();
     while !data.is_empty() {
@@ -42,6 +43,7 @@ pub fn line_peer(data: &[u8]) {
                 now: Now::default(),
                 settings: &settings,
                 random: 1,
+                stamps: &mut stamps,
                 fx: &mut fx,
                 scratch: &mut scratch,
             };

@@ -131,7 +131,30 @@ impl RoomName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The room of two users, whose ids may stand in either order. Nobody can ask for it by a name: no name that is parsed
+    /// begins as it does.
+    pub fn direct(one: &str, other: &str) -> Self {
+        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+        Self(format!("{DIRECT}{first}{DIRECT}{second}").into())
+    }
+
+    /// The ids of the two users whose room it is.
+    pub fn direct_users(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix(DIRECT)?.split_once(DIRECT)
+    }
+
+    /// A name that was one before, from a store.
+    pub fn restore(text: &str) -> Option<Self> {
+        match text.strip_prefix(DIRECT).map(|users| users.split_once(DIRECT)) {
+            Some(users) => users.map(|(one, other)| Self::direct(one, other)),
+            None => Self::parse(text).ok(),
+        }
+    }
 }
+
+/// What separates users in the name of their room: a character that ids and names cannot have.
+const DIRECT: char = '\u{1}';
 
 impl fmt::Display for RoomName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,6 +190,17 @@ mod tests {
         assert_eq!(ConnId::parse("ffffffff-ffff-4fff-bfff-fffffffffff"), None);
         assert_eq!(ConnId::parse("ffffffffaffff-4fff-bfff-ffffffffffff"), None);
         assert_eq!(ConnId::parse("gfffffff-ffff-4fff-bfff-ffffffffffff"), None);
+    }
+
+    #[test]
+    fn the_room_of_two_users_is_the_same_either_way_and_no_name_leads_there() {
+        let room = RoomName::direct("u2", "u1");
+        assert_eq!(room, RoomName::direct("u1", "u2"));
+        assert_eq!(room.direct_users(), Some(("u1", "u2")));
+        assert_eq!(RoomName::parse(room.as_str()), Err(BadRoomName::Control));
+        assert_eq!(RoomName::restore(room.as_str()), Some(room));
+        assert_eq!(RoomName::restore("lobby").as_ref().and_then(RoomName::direct_users), None);
+        assert_eq!(RoomName::restore("\u{1}u1"), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod origin;
 pub mod params;
 
 pub mod actionhero;
+pub mod ddp;
 pub mod frame;
 
 pub mod fuzzing;

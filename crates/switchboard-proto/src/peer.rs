@@ -3,12 +3,13 @@
 use crate::actionhero::{Compat, SocketFace, WebSocketFace};
 use crate::call::{CallError, ConnectionType, Order, Outcome};
 use crate::close::CloseReason;
+use crate::ddp::DdpFace;
 use crate::event::Event;
 use crate::face::{Cx, Face, FaceSettings, Fingerprint};
 use crate::frame::line::{self, LineFrame, LineFramer};
-use crate::frame::ws::{self, WsError, WsFramer};
-use crate::id::{ConnId, Token};
-use crate::wire::WireFormat;
+use crate::frame::ws::{self, WsError, WsFrame, WsFramer, WsLimits};
+use crate::id::{ConnId, RoomName, Token};
+use crate::wire::{Hears, WireFormat};
 
 /// One connection's protocol state.
 #[derive(Debug)]
@@ -24,15 +25,34 @@ enum Wire {
     /// ActionHero's line protocol.
     Line(LineFramer, SocketFace),
     /// ActionHero's browser protocol. On the heap, so that it adds nothing to what a connection of the other kind occupies.
-    WebSocket(Box<WebSocket>),
+    WebSocket(Box<WebSocket<WebSocketFace>>),
+    /// DDP.
+    Ddp(Box<WebSocket<DdpFace>>),
 }
 
 #[derive(Debug, Default)]
-struct WebSocket {
+struct WebSocket<F> {
     framer: WsFramer,
-    face: WebSocketFace,
+    face: F,
     alarm: Alarm,
-    deflates: bool,
+}
+
+/// A face that speaks in messages of a WebSocket.
+trait MessageFace: for<'a> Face<Frame<'a> = WsFrame<'a>> {
+    /// What bounds its client's messages, and how long one may take in milliseconds; 0 for any time.
+    fn limits(settings: &FaceSettings) -> (&WsLimits, u64);
+}
+
+impl MessageFace for WebSocketFace {
+    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
+        (&settings.websocket.limits, settings.websocket.message_timeout_ms)
+    }
+}
+
+impl MessageFace for DdpFace {
+    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
+        (&settings.ddp.limits, settings.ddp.message_timeout_ms)
+    }
 }
 
 /// Calls a method of the face at hand.
@@ -42,8 +62,15 @@ macro_rules! each {
             Wire::Line(_, $face) => $call,
             Wire::WebSocket(socket) => {
                 let $face = &mut socket.face;
-                $call;
+                let answer = $call;
                 socket.alarm.set($cx);
+                answer
+            }
+            Wire::Ddp(socket) => {
+                let $face = &mut socket.face;
+                let answer = $call;
+                socket.alarm.set($cx);
+                answer
             }
         }
     };
@@ -61,12 +88,21 @@ pub enum Step {
 }
 
 impl Peer {
-    /// How room messages are encoded for this peer.
+    /// In which format its client is told of gaps.
     pub fn wire_format(&self) -> WireFormat {
         match &self.wire {
             Wire::Line(..) => WireFormat::ActionHeroLine,
-            Wire::WebSocket(socket) if socket.deflates => WireFormat::ActionHeroDeflated,
             Wire::WebSocket(_) => WireFormat::ActionHeroMessage,
+            Wire::Ddp(_) => WireFormat::DdpMine,
+        }
+    }
+
+    /// In which formats its client hears a room, as a member or without being one.
+    pub fn hears(&self, room: &RoomName, is_member: bool) -> Hears {
+        match &self.wire {
+            Wire::Line(_, face) => face.hears(room, is_member),
+            Wire::WebSocket(socket) => socket.face.hears(room, is_member),
+            Wire::Ddp(socket) => socket.face.hears(room, is_member),
         }
     }
 
@@ -80,7 +116,7 @@ impl Peer {
     pub fn is_break(&self, segment: &[u8]) -> bool {
         match &self.wire {
             Wire::Line(framer, _) => framer.is_between_lines() && line::is_break(segment),
-            Wire::WebSocket(_) => false,
+            Wire::WebSocket(_) | Wire::Ddp(_) => false,
         }
     }
 
@@ -102,6 +138,11 @@ impl Peer {
                 debug_assert!(!flood || cx.fx.close.is_some());
             }
             Wire::WebSocket(socket) => {
+                if !socket.feed(input, cx) {
+                    return Step::NeedInput;
+                }
+            }
+            Wire::Ddp(socket) => {
                 if !socket.feed(input, cx) {
                     return Step::NeedInput;
                 }
@@ -128,9 +169,9 @@ impl Peer {
         self.awaited.is_some()
     }
 
-    /// Something that concerns this connection happened.
-    pub fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
-        each!(self, face => face.on_event(event, cx), cx);
+    /// Something that concerns this connection happened. `false`: its client cannot be told.
+    pub fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) -> bool {
+        each!(self, face => face.on_event(event, cx), cx)
     }
 
     /// A moment that was asked for has come.
@@ -138,6 +179,7 @@ impl Peer {
         match &mut self.wire {
             Wire::Line(_, face) => face.on_deadline(cx),
             Wire::WebSocket(socket) => socket.on_deadline(cx),
+            Wire::Ddp(socket) => socket.on_deadline(cx),
         }
     }
 
@@ -145,7 +187,7 @@ impl Peer {
     /// to.
     pub fn on_piece(&mut self, now_ms: u64) {
         match &mut self.wire {
-            Wire::Line(..) => {}
+            Wire::Line(..) | Wire::Ddp(_) => {}
             Wire::WebSocket(socket) => socket.face.on_piece(now_ms),
         }
     }
@@ -176,19 +218,21 @@ impl Peer {
         let mut words = Vec::new();
         match &self.wire {
             Wire::Line(..) => {}
-            Wire::WebSocket(_) => ws::write_close(&mut words, Some(reason.websocket_code()), ""),
+            Wire::WebSocket(_) | Wire::Ddp(_) => {
+                ws::write_close(&mut words, Some(reason.websocket_code()), "");
+            }
         }
         words
     }
 }
 
-impl WebSocket {
+impl<F: MessageFace> WebSocket<F> {
     /// Handles one frame, if there is one.
     fn feed(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> bool {
-        let settings = &cx.settings.websocket;
+        let (limits, message_timeout_ms) = F::limits(cx.settings);
         // Taken for the step, because the frame lives in it while the face writes its effects.
         let mut scratch = std::mem::take(cx.scratch);
-        let handled = match self.framer.next(input, &mut scratch, &settings.limits, cx.now.monotonic_ms) {
+        let handled = match self.framer.next(input, &mut scratch, limits, cx.now.monotonic_ms) {
             Ok(Some(frame)) => {
                 self.face.on_frame(frame, cx);
                 true
@@ -204,8 +248,8 @@ impl WebSocket {
         // A ping inside a message does not end it.
         if !self.framer.is_partial() {
             self.alarm.frame_ms = Alarm::NEVER;
-        } else if self.alarm.frame_ms == Alarm::NEVER && settings.message_timeout_ms > 0 {
-            self.alarm.frame_ms = cx.now.monotonic_ms + settings.message_timeout_ms;
+        } else if self.alarm.frame_ms == Alarm::NEVER && message_timeout_ms > 0 {
+            self.alarm.frame_ms = cx.now.monotonic_ms + message_timeout_ms;
         }
         self.alarm.set(cx);
         handled
@@ -282,6 +326,8 @@ pub enum PeerKind {
         /// Whether compression was agreed on (`permessage-deflate`).
         deflate: bool,
     },
+    /// DDP, behind the handshake.
+    Ddp,
 }
 
 impl PeerKind {
@@ -291,8 +337,10 @@ impl PeerKind {
             Self::Socket => Wire::Line(LineFramer::default(), SocketFace::default()),
             Self::WebSocket { deflate } => {
                 let framer = if deflate { WsFramer::with_deflate() } else { WsFramer::default() };
-                Wire::WebSocket(Box::new(WebSocket { framer, deflates: deflate, ..WebSocket::default() }))
+                let face = WebSocketFace::new(deflate);
+                Wire::WebSocket(Box::new(WebSocket { framer, face, alarm: Alarm::default() }))
             }
+            Self::Ddp => Wire::Ddp(Box::default()),
         };
         Peer { wire, awaited: None }
     }
@@ -302,6 +350,7 @@ impl PeerKind {
         match self {
             Self::Socket => ConnectionType::Socket,
             Self::WebSocket { .. } => ConnectionType::WebSocket,
+            Self::Ddp => ConnectionType::Ddp,
         }
     }
 
@@ -310,6 +359,7 @@ impl PeerKind {
         let compat = match self {
             Self::Socket => settings.socket.compat,
             Self::WebSocket { .. } => settings.websocket.compat,
+            Self::Ddp => return None,
         };
         match compat {
             Compat::Auto | Compat::Classic => None,

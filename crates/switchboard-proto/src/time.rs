@@ -9,6 +9,20 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+/// Times that strictly rise, for clients that ignore what is not later than the last they saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamps {
+    last_ms: u64,
+}
+
+impl Stamps {
+    /// A time in milliseconds since 1970: `at_ms`, or one more than the last, whichever is later.
+    pub fn next(&mut self, at_ms: u64) -> u64 {
+        self.last_ms = at_ms.max(self.last_ms + 1);
+        self.last_ms
+    }
+}
+
 /// A time in milliseconds since 1970 as ISO 8601 has it, in UTC: `2014-05-06T16:11:19.346Z`.
 pub fn iso_8601(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
@@ -28,6 +42,12 @@ pub fn iso_8601(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stamps_rise_when_the_clock_does_not() {
+        let mut stamps = Stamps::default();
+        assert_eq!([10, 10, 9, 20].map(|at_ms| stamps.next(at_ms)), [10, 11, 12, 20]);
+    }
 
     #[test]
     fn times_are_written_as_dates() {

@@ -73,9 +73,19 @@ pub(super) fn refused_verb(compat: Compat, error: &CallError) -> String {
         CallError::Refused(reason) => reason.clone(),
         CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => TOO_MANY_ROOMS.to_owned(),
         // A verb asks for none of these; whatever the cause was, the log has it.
-        CallError::Action(_) | CallError::NoSuchConnection | CallError::NotSupported | CallError::Unavailable => {
-            UNAVAILABLE.to_owned()
-        }
+        CallError::Action(_)
+        | CallError::LoginRefused(_)
+        | CallError::MessageIdTaken
+        | CallError::NoSuchConnection
+        | CallError::NoSuchUser
+        | CallError::NotLoggedIn
+        | CallError::NotSupported
+        | CallError::OutOfSync
+        | CallError::Unavailable => UNAVAILABLE.to_owned(),
+        CallError::BadClientData
+        | CallError::MessageTooLarge
+        | CallError::ReplyTooLarge
+        | CallError::TooManyRequests { .. } => error.to_string(),
     }
 }
 

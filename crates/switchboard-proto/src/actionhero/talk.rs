@@ -12,7 +12,7 @@ use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::id::{ConnId, RoomName, Token};
 use crate::json::RawJson;
 use crate::peer::{Peer, PeerKind, Step};
-use crate::time::Now;
+use crate::time::{Now, Stamps};
 
 /// A peer and the world around it.
 pub(super) struct Talk {
@@ -22,6 +22,7 @@ pub(super) struct Talk {
     pub(super) facts: ConnFacts,
     pub(super) fx: Effects,
     scratch: Vec<u8>,
+    stamps: Stamps,
     pub(super) random: u128,
     pub(super) now: Now,
     /// Calls that wait for an outcome, the oldest first.
@@ -45,6 +46,7 @@ impl Talk {
             settings,
             fx: Effects::default(),
             scratch: Vec::new(),
+            stamps: Stamps::default(),
             random: 0,
             now: Now::default(),
             calls: Vec::new(),
@@ -59,6 +61,7 @@ impl Talk {
             now: self.now,
             settings: &self.settings,
             random: self.random,
+            stamps: &mut self.stamps,
             fx: &mut self.fx,
             scratch: &mut self.scratch,
         };
@@ -76,6 +79,7 @@ impl Talk {
                 Call::Leave { room } => format!("leave {room}"),
                 Call::RoomStatus { room } => format!("status {room}"),
                 Call::Say { room, body } => format!("say {room} {}", body.as_str()),
+                other => format!("{other:?}"),
             };
             self.calls.push((token, shown));
         }
@@ -96,7 +100,7 @@ impl Talk {
     fn framed(&self, text: &str) -> Vec<u8> {
         match self.kind {
             PeerKind::Socket => format!("{text}\r\n").into_bytes(),
-            PeerKind::WebSocket { .. } => client_frame(0x81, text.as_bytes()),
+            PeerKind::WebSocket { .. } | PeerKind::Ddp => client_frame(0x81, text.as_bytes()),
         }
     }
 
@@ -105,7 +109,7 @@ impl Talk {
         let bytes = std::mem::take(&mut self.fx.bytes);
         match self.kind {
             PeerKind::Socket => String::from_utf8(bytes).unwrap().replace("\r\n", "\n"),
-            PeerKind::WebSocket { .. } => messages(&bytes),
+            PeerKind::WebSocket { .. } | PeerKind::Ddp => messages(&bytes),
         }
     }
 }

@@ -9,24 +9,38 @@ use crate::json::{escape_separators, write_number, write_text};
 /// Shorter messages are not worth the compressor's time.
 const DEFLATE_FROM_BYTES: usize = 128;
 
+/// How much of a message is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What ActionHero's servers show.
+    Plain,
+    /// Number and user too, for clients that said they want them.
+    Extended,
+}
+
 /// The message and CR LF.
-pub(crate) fn write_room_line(message: &RoomMessage, out: &mut Vec<u8>) {
-    write_room_json(message, out);
+pub(crate) fn write_room_line(message: &RoomMessage, extent: Extent, out: &mut Vec<u8>) {
+    write_room_json(message, extent, out);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The message as a text frame.
-pub(crate) fn write_room_message(message: &RoomMessage, out: &mut Vec<u8>) {
+pub(crate) fn write_room_message(message: &RoomMessage, extent: Extent, out: &mut Vec<u8>) {
     let mark = ws::begin_text(out);
-    write_room_json(message, out);
+    write_room_json(message, extent, out);
     escape_separators(out, mark.payload_start());
     ws::finish_text(out, mark);
 }
 
 /// The message as a text frame, deflated where that makes it shorter.
-pub(crate) fn write_deflated_room_message(message: &RoomMessage, deflater: &mut Deflater, out: &mut Vec<u8>) {
+pub(crate) fn write_deflated_room_message(
+    message: &RoomMessage,
+    extent: Extent,
+    deflater: &mut Deflater,
+    out: &mut Vec<u8>,
+) {
     let mut json = Vec::with_capacity(message.body.as_str().len() + message.room.as_str().len() + 128);
-    write_room_json(message, &mut json);
+    write_room_json(message, extent, &mut json);
     escape_separators(&mut json, 0);
     if json.len() < DEFLATE_FROM_BYTES {
         return ws::write_message(out, MessageKind::Text, &json);
@@ -40,8 +54,8 @@ pub(crate) fn write_deflated_room_message(message: &RoomMessage, deflater: &mut 
     }
 }
 
-/// `{"message","room","from","context":"user","sentAt"}`.
-fn write_room_json(message: &RoomMessage, out: &mut Vec<u8>) {
+/// `{"message","room","from","context":"user","sentAt"}`, and `"number","user"`.
+fn write_room_json(message: &RoomMessage, extent: Extent, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"message\":");
     out.extend_from_slice(message.body.as_str().as_bytes());
     out.extend_from_slice(b",\"room\":");
@@ -58,6 +72,15 @@ fn write_room_json(message: &RoomMessage, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b",\"context\":\"user\",\"sentAt\":");
     write_number(out, message.sent_at);
+    if extent == Extent::Extended {
+        out.extend_from_slice(b",\"number\":");
+        write_number(out, message.number);
+        out.extend_from_slice(b",\"user\":");
+        match &message.user {
+            Some(user) => write_text(out, user.name()),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
     out.push(b'}');
 }
 

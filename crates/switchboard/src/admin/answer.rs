@@ -135,14 +135,21 @@ impl IntoResponse for ApiError {
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         let code = match &error {
-            CallError::AlreadyMember(_) | CallError::BadRoomName(_) | CallError::MessageRequired => {
-                Code::InvalidRequest
-            }
+            CallError::AlreadyMember(_)
+            | CallError::BadRoomName(_)
+            | CallError::BadClientData
+            | CallError::MessageIdTaken
+            | CallError::MessageRequired
+            | CallError::MessageTooLarge
+            | CallError::NoSuchUser
+            | CallError::OutOfSync
+            | CallError::ReplyTooLarge => Code::InvalidRequest,
             CallError::NoSuchConnection => Code::ConnectionNotFound,
             CallError::NoSuchRoom => Code::RoomNotFound,
             CallError::NotAuthorized => Code::NotAuthorized,
             CallError::NotMember(_) => Code::NotMember,
-            CallError::NotSupported => Code::NotSupported,
+            CallError::LoginRefused(_) | CallError::NotLoggedIn | CallError::NotSupported => Code::NotSupported,
+            CallError::TooManyRequests { .. } => Code::RateLimited,
             CallError::Refused(_) => Code::Refused,
             CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => Code::TooManyRooms,
             // Those of actions and files do not come this way.

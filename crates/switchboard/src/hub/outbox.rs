@@ -428,6 +428,9 @@ mod tests {
             sender: Sender::Server,
             body: RawJson::from_text(&"x".repeat(200)),
             sent_at: 0,
+            epoch: 0,
+            user: None,
+            extra: None,
         };
         let delivery = Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false };
         Rc::new(Chunk::join(&room(name), &[delivery], FORMAT))

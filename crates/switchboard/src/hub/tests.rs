@@ -21,7 +21,7 @@ use crate::backend::{Broker, Draft};
 use crate::op::Op;
 
 const LIMITS: HubLimits = HubLimits { max_outbox_bytes: usize::MAX, slow_consumer: SlowConsumer::Close };
-const FORMATS: [WireFormat; WireFormat::COUNT] =
+const FORMATS: [WireFormat; 3] =
     [WireFormat::ActionHeroLine, WireFormat::ActionHeroMessage, WireFormat::ActionHeroDeflated];
 
 fn room(index: usize) -> RoomName {
@@ -36,6 +36,9 @@ fn delivery(room_index: usize, number: u64, origin: Option<ConnKey>, echo: bool)
             sender: Sender::Server,
             body: RawJson::from_value(&Value::from(number)),
             sent_at: 0,
+            epoch: 0,
+            user: None,
+            extra: None,
         })),
         origin: origin.map(|key| Address { worker: 0, key }),
         echo,

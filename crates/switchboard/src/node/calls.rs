@@ -84,6 +84,17 @@ impl Calls for Node {
                     None => Err(CallError::NoSuchRoom),
                 })
             }
+            Call::LogIn(_)
+            | Call::LogOut
+            | Call::SetClientData { .. }
+            | Call::ReplyCommand { .. }
+            | Call::Attend(_)
+            | Call::FindRoom { .. }
+            | Call::JoinAsUser { .. }
+            | Call::LeaveAsUser { .. }
+            | Call::OpenDirect { .. }
+            | Call::Publish(_)
+            | Call::History(_) => Op::Ready(Err(CallError::NotSupported)),
             // The worker answers or splits these itself.
             Call::Details | Call::Join { .. } | Call::Leave { .. } => Op::Ready(Err(CallError::Unavailable)),
         }

@@ -459,6 +459,8 @@ fn hears_itself(config: &Config, kind: ConnectionType) -> bool {
     let is_modern = match kind {
         ConnectionType::Socket => config.servers.socket.compat == Compat::Modern,
         ConnectionType::WebSocket => config.servers.websocket.compat == Compat::Modern,
+        // All sessions of the one who speaks hear it.
+        ConnectionType::Ddp => true,
         // It is in no room.
         ConnectionType::Web => false,
     };

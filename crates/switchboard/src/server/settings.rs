@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use switchboard_proto::actionhero::{Compat, SocketSettings, WebSocketSettings};
+use switchboard_proto::ddp::DdpSettings;
 use switchboard_proto::face::FaceSettings;
 use switchboard_proto::frame::line::Framing;
 use switchboard_proto::frame::ws::WsLimits;
@@ -27,7 +28,11 @@ fn millis(duration: Duration) -> u64 {
 
 /// What faces take from the configuration.
 pub(super) fn face_settings(config: &Config, actions: &Actions) -> FaceSettings {
-    FaceSettings { socket: socket_settings(config, actions), websocket: websocket_settings(config) }
+    FaceSettings {
+        socket: socket_settings(config, actions),
+        websocket: websocket_settings(config),
+        ddp: DdpSettings::default(),
+    }
 }
 
 fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {

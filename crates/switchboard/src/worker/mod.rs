@@ -28,7 +28,7 @@ use switchboard_proto::close::CloseReason;
 use switchboard_proto::effect::Effects;
 use switchboard_proto::face::{ConnFacts, Cx, FaceSettings};
 use switchboard_proto::peer::Peer;
-use switchboard_proto::time::Now;
+use switchboard_proto::time::{Now, Stamps};
 
 use crate::hub::mail::{Address, Ask, Asker, ConnKey, Mail, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox};
@@ -110,6 +110,8 @@ pub(crate) struct Worker {
     fx: Effects,
     /// Drawn once a turn and counted on with every step: ids of requests must differ, not surprise.
     random: u128,
+    /// Times of messages in formats that are stamped.
+    stamps: Stamps,
     /// The server stops as planned: whoever is still handed over is told at once.
     is_draining: bool,
     is_stopped: bool,
@@ -179,6 +181,7 @@ impl Worker {
             unmasked: Vec::new(),
             fx: Effects::default(),
             random: 0,
+            stamps: Stamps::default(),
             is_draining: false,
             is_stopped: false,
         }
@@ -493,6 +496,7 @@ impl Worker {
             now: self.now,
             settings: &self.faces,
             random: self.random,
+            stamps: &mut self.stamps,
             fx: &mut self.fx,
             scratch: &mut self.unmasked,
         };

@@ -246,6 +246,9 @@ fn said_in(name: &str) -> Mail {
         sender: Sender::Server,
         body: RawJson::from_text(&"x".repeat(50)),
         sent_at: 0,
+        epoch: 0,
+        user: None,
+        extra: None,
     };
     Mail::Deliver(Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false })
 }

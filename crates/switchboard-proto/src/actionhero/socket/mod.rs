@@ -12,8 +12,9 @@ use crate::close::CloseReason;
 use crate::event::Event;
 use crate::face::{Cx, Face};
 use crate::frame::line::LineFrame;
-use crate::id::Token;
+use crate::id::{RoomName, Token};
 use crate::params::{Params, TooManyParams};
+use crate::wire::{Hears, WireFormat};
 
 use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
 use super::errors;
@@ -73,12 +74,14 @@ impl Face for SocketFace {
         }
     }
 
-    fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
+    fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) -> bool {
         match event {
             Event::Message(json) => {
                 let request = self.request(cx);
                 answers(cx).direct(json.as_str(), &request);
+                true
             }
+            Event::Command(_) => false,
         }
     }
 
@@ -120,6 +123,10 @@ impl Face for SocketFace {
 
     fn on_removed(&mut self, cx: &mut Cx<'_>) {
         goodbye(CloseReason::Removed, cx);
+    }
+
+    fn hears(&self, _: &RoomName, is_member: bool) -> Hears {
+        if is_member { Hears::in_format(WireFormat::ActionHeroLine) } else { Hears::NOTHING }
     }
 }
 
@@ -240,6 +247,15 @@ impl SocketFace {
                 answers(cx).verb_done(request, &Data::Raw(&room_status_json(&status)));
             }
             Answer::Said { .. } => answers(cx).verb_done_without_value(request),
+            Answer::ClientDataSet => answers(cx).verb_done(request, &Data::True),
+            // Nothing on this wire asks for these.
+            Answer::Attending
+            | Answer::CommandReplied(_)
+            | Answer::History { .. }
+            | Answer::LoggedIn(_)
+            | Answer::LoggedOut
+            | Answer::Published(_)
+            | Answer::RoomFound { .. } => {}
         }
     }
 

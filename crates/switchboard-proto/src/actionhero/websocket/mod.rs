@@ -19,6 +19,7 @@ use crate::frame::ws::{self, WsFrame};
 use crate::id::{RoomName, Token};
 use crate::json::{RawJson, write_number, write_text};
 use crate::params::Params;
+use crate::wire::{Hears, WireFormat};
 
 use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
 use super::errors;
@@ -37,6 +38,8 @@ pub struct WebSocketFace {
     due_ms: u64,
     /// The client has pinged since the face was last woken.
     client_pings: bool,
+    /// Compression was agreed on.
+    deflates: bool,
 }
 
 impl Face for WebSocketFace {
@@ -77,12 +80,14 @@ impl Face for WebSocketFace {
         }
     }
 
-    fn on_event(&mut self, event: &Fact, cx: &mut Cx<'_>) {
+    fn on_event(&mut self, event: &Fact, cx: &mut Cx<'_>) -> bool {
         match event {
             Fact::Message(json) => {
                 let request = RequestId { count: self.ledger.count, message_id: None };
                 answers(cx).direct(json.as_str(), &request);
+                true
             }
+            Fact::Command(_) => false,
         }
     }
 
@@ -133,9 +138,22 @@ impl Face for WebSocketFace {
         tell_not_to_return(cx);
         close(CloseReason::Removed, cx);
     }
+
+    fn hears(&self, _: &RoomName, is_member: bool) -> Hears {
+        match (is_member, self.deflates) {
+            (false, _) => Hears::NOTHING,
+            (true, false) => Hears::in_format(WireFormat::ActionHeroMessage),
+            (true, true) => Hears::in_format(WireFormat::ActionHeroDeflated),
+        }
+    }
 }
 
 impl WebSocketFace {
+    /// A conversation with a client that did, or did not, agree on compression.
+    pub(crate) fn new(deflates: bool) -> Self {
+        Self { deflates, ..Self::default() }
+    }
+
     /// The client takes a file. What it says meanwhile is not heard before the end, and our pings are behind it.
     pub(crate) fn on_piece(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
@@ -280,6 +298,15 @@ impl WebSocketFace {
             Answer::Joined | Answer::Left => answers(cx).verb_done(request, &Data::True),
             Answer::Room(status) => answers(cx).verb_done(request, &Data::Raw(&room_status_json(&status))),
             Answer::Said { .. } => answers(cx).verb_done_without_value(request),
+            Answer::ClientDataSet => answers(cx).verb_done(request, &Data::True),
+            // Nothing on this wire asks for these.
+            Answer::Attending
+            | Answer::CommandReplied(_)
+            | Answer::History { .. }
+            | Answer::LoggedIn(_)
+            | Answer::LoggedOut
+            | Answer::Published(_)
+            | Answer::RoomFound { .. } => {}
         }
     }
 }
