@@ -68,7 +68,7 @@ pub struct Cx<'a> {
     /// A random number for this step; a face needs at most one.
     pub random: u128,
     /// Times for messages, the same clock as that of what is written in formats that are stamped.
-    pub stamps: &'a mut Stamps,
+    pub stamps: &'a Stamps,
     /// Where effects go.
     pub fx: &'a mut Effects,
     /// The owner's buffer, lent to framers that have to rewrite what came.

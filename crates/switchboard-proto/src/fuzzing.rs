@@ -30,7 +30,7 @@ pub fn line_peer(data: &[u8]) {
     };
     let mut fx = Effects::default();
     let mut scratch = Vec::new();
-    let mut stamps = Stamps::default();
+    let stamps = Stamps::default();
     let mut peer = PeerKind::Socket.open();
     let mut cuts = head.iter().cycle();
     while !data.is_empty() {
@@ -43,7 +43,7 @@ pub fn line_peer(data: &[u8]) {
                 now: Now::default(),
                 settings: &settings,
                 random: 1,
-                stamps: &mut stamps,
+                stamps: &stamps,
                 fx: &mut fx,
                 scratch: &mut scratch,
             };

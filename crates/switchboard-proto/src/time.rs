@@ -1,5 +1,7 @@
 //! Time as an argument. Whoever owns a clock reads it once and passes it down.
 
+use std::cell::Cell;
+
 /// One reading of the clocks, taken once per turn of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -10,16 +12,16 @@ pub struct Now {
 }
 
 /// Times that strictly rise, for clients that ignore what is not later than the last they saw.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Stamps {
-    last_ms: u64,
+    last_ms: Cell<u64>,
 }
 
 impl Stamps {
     /// A time in milliseconds since 1970: `at_ms`, or one more than the last, whichever is later.
-    pub fn next(&mut self, at_ms: u64) -> u64 {
-        self.last_ms = at_ms.max(self.last_ms + 1);
-        self.last_ms
+    pub fn next(&self, at_ms: u64) -> u64 {
+        self.last_ms.set(at_ms.max(self.last_ms.get() + 1));
+        self.last_ms.get()
     }
 }
 
@@ -45,7 +47,7 @@ mod tests {
 
     #[test]
     fn stamps_rise_when_the_clock_does_not() {
-        let mut stamps = Stamps::default();
+        let stamps = Stamps::default();
         assert_eq!([10, 10, 9, 20].map(|at_ms| stamps.next(at_ms)), [10, 11, 12, 20]);
     }
 

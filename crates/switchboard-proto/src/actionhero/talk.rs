@@ -61,7 +61,7 @@ impl Talk {
             now: self.now,
             settings: &self.settings,
             random: self.random,
-            stamps: &mut self.stamps,
+            stamps: &self.stamps,
             fx: &mut self.fx,
             scratch: &mut self.scratch,
         };

@@ -7,13 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use serde_json::Value;
-use switchboard_proto::call::{CallError, Outcome, Piece};
+use switchboard_proto::call::{CallError, Outcome, Piece, RoomKind};
+use switchboard_proto::command::CommandDelivery;
 use switchboard_proto::event::Event;
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::id::{ConnId, RoomName, Token};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
 use switchboard_proto::wire::Encoded;
+
+use super::Entrance;
 
 /// Where in its worker a connection lives. Keys are not used again: a slot's next connection has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +54,7 @@ impl Mail {
     pub fn weight(&self) -> usize {
         match self {
             Self::Adopt(adopted) => 512 + adopted.received.len(),
+            Self::Ask(Ask::Command(_, command)) => 512 + command.document.command.as_str().len(),
             Self::Ask(_) => 256,
             Self::Deliver(delivery) => delivery.weight(),
             Self::Settled(_, settled) => 256 + settled.bytes(),
@@ -127,6 +131,8 @@ pub enum Asker {
     Face(Token),
     /// Server code.
     Node(Reply<Outcome>),
+    /// Nobody: it was the server's own idea.
+    Nobody,
 }
 
 impl fmt::Debug for Asker {
@@ -134,6 +140,7 @@ impl fmt::Debug for Asker {
         match self {
             Self::Face(token) => f.debug_tuple("Face").field(token).finish(),
             Self::Node(_) => f.write_str("Node"),
+            Self::Nobody => f.write_str("Nobody"),
         }
     }
 }
@@ -161,8 +168,15 @@ pub enum Settled {
         room: RoomName,
         /// Who asked.
         asker: Asker,
-        /// The number after which it hears the room.
-        result: Result<u64, CallError>,
+        /// How it comes in.
+        result: Result<Entrance, CallError>,
+    },
+    /// The node's part of listening to rooms.
+    Listening {
+        /// Who asked.
+        asker: Asker,
+        /// Which rooms, and how it comes in.
+        rooms: Vec<(RoomName, Entrance)>,
     },
     /// Any other call.
     Outcome(Asker, Outcome),
@@ -179,6 +193,8 @@ impl Settled {
 
 /// A request of the node.
 pub enum Ask {
+    /// Hand a client command to a connection; what became of it is told by `Calls::command_fate`.
+    Command(ConnKey, CommandDelivery),
     /// Stop as planned: every face closes in its own way.
     Drain,
     /// Whose part of a room: remove every member. The room is being destroyed.
@@ -189,12 +205,16 @@ pub enum Ask {
     Join(ConnKey, RoomName, Reply<Outcome>),
     /// End a membership.
     Leave(ConnKey, RoomName, Reply<Outcome>),
-    /// Remove the members of a room that fail the check.
-    Recheck(RoomName, MemberCheck, Reply<usize>),
+    /// Whether a connection hears nothing of its rooms from now on, or all that it asks for.
+    Mute(ConnKey, bool),
+    /// Everybody may enter a room from now on: whoever wants to listen does.
+    Offer(RoomName),
+    /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
+    Recheck(RoomName, RoomKind, MemberCheck, Reply<usize>),
     /// End a connection.
     Remove(ConnKey, Reply<()>),
-    /// Tell a connection something.
-    Send(ConnKey, Event, Reply<()>),
+    /// Tell a connection something. `false`: its client cannot be told of that.
+    Send(ConnKey, Event, Reply<bool>),
     /// End everything at once.
     Stop,
 }
@@ -202,17 +222,31 @@ pub enum Ask {
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Command(..) => "Command",
             Self::Drain => "Drain",
             Self::Evict(..) => "Evict",
             Self::Inspect(..) => "Inspect",
             Self::Join(..) => "Join",
             Self::Leave(..) => "Leave",
+            Self::Mute(..) => "Mute",
+            Self::Offer(_) => "Offer",
             Self::Recheck(..) => "Recheck",
             Self::Remove(..) => "Remove",
             Self::Send(..) => "Send",
             Self::Stop => "Stop",
         })
     }
+}
+
+/// What became of a client command that was handed to a connection's worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandFate {
+    /// It waits in the connection's outbox, or is written.
+    Delivered,
+    /// Too much waits for the connection already; the command was not kept.
+    Overflow,
+    /// The connection has ended, or takes no commands.
+    Gone,
 }
 
 /// Whether a member may stay.

@@ -7,6 +7,7 @@
 //!
 //! What is shared between workers stands beside it: [`mailbox`] is how anything reaches a worker.
 
+mod joiner;
 pub mod mail;
 pub mod mailbox;
 pub mod outbox;
@@ -16,12 +17,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
+use switchboard_proto::call::RoomKind;
 use switchboard_proto::id::RoomName;
-use switchboard_proto::wire::WireFormat;
+use switchboard_proto::time::Stamps;
+use switchboard_proto::wire::{Hears, WireFormat};
 
+use joiner::Joiner;
 use mail::{ConnKey, Delivery};
-use outbox::{Chunk, Outbox, Pushed};
-use room::Room;
+use outbox::{Outbox, Pushed};
+pub use room::Role;
+use room::{Roles, Room, Seat};
 
 /// What to do with a client that does not read what it is sent (`limits.slow_consumer`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +49,15 @@ pub struct HubLimits {
     pub slow_consumer: SlowConsumer,
 }
 
+/// How somebody comes into a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entrance {
+    /// The latest number before; what is numbered higher is heard.
+    pub after: u64,
+    /// Who may enter the room.
+    pub kind: RoomKind,
+}
+
 /// One worker's connections and its part of every room. `L` is what the worker itself keeps for a connection.
 #[derive(Debug)]
 pub struct Hub<L> {
@@ -63,6 +77,7 @@ pub struct Hub<L> {
     /// Connections with something to write.
     dirty: Vec<u32>,
     overflowed: Vec<ConnKey>,
+    stamps: Rc<Stamps>,
 }
 
 /// Begins at a cache line, so that what a delivery touches lies together: see [`Connection`].
@@ -82,6 +97,7 @@ struct Entry<L> {
 pub struct Connection<L> {
     /// What waits to be written to it.
     pub outbox: Outbox,
+    /// In which it is told of gaps.
     format: WireFormat,
     dirty: bool,
     /// Takes not all of the room being walked: see [`Hub::walk`].
@@ -100,7 +116,7 @@ struct Membership {
 
 impl<L> Hub<L> {
     /// An empty hub of the given worker.
-    pub fn new(worker: u16, limits: HubLimits) -> Self {
+    pub fn new(worker: u16, limits: HubLimits, stamps: Rc<Stamps>) -> Self {
         Self {
             worker,
             limits,
@@ -115,6 +131,7 @@ impl<L> Hub<L> {
             delivered: 0,
             dirty: Vec::new(),
             overflowed: Vec::new(),
+            stamps,
         }
     }
 
@@ -144,7 +161,7 @@ impl<L> Hub<L> {
     pub fn remove(&mut self, key: ConnKey) -> Option<L> {
         self.get(key)?;
         while let Some(membership) = self.get(key).and_then(|connection| connection.rooms.last().copied()) {
-            self.leave_room(key, membership.room);
+            self.vacate(key, membership.room);
         }
         let entry = &mut self.entries[key.slot as usize];
         let connection = entry.connection.take()?;
@@ -187,59 +204,111 @@ impl<L> Hub<L> {
         (0..self.entries.len() as u32).filter_map(|slot| self.key_at(slot)).collect()
     }
 
-    /// Makes a connection a member of this worker's part of a room. It hears what is numbered higher than `after`, and
-    /// nothing that was gathered before. Returns whether the room had no member here until now; joining twice changes
-    /// nothing.
-    pub fn join(&mut self, key: ConnKey, room: &RoomName, after: u64) -> bool {
-        if self.get(key).is_none() || self.is_member(key, room) {
+    /// Gives a connection a seat in this worker's part of a room, as a member or as a listener. It hears what is numbered
+    /// higher than `entry.after`, and nothing that was gathered before; who has a seat already hears on. Returns whether the
+    /// connection was not there in this role.
+    pub fn enter(&mut self, key: ConnKey, room: &RoomName, role: Role, entry: Entrance, hears: Hears) -> bool {
+        if self.get(key).is_none() {
             return false;
         }
-        let (room_key, is_new) = match self.room_keys.get(room) {
-            Some(&room_key) => (room_key, false),
-            None => (self.add_room(room, after), true),
+        let room_key = match self.room_keys.get(room) {
+            Some(&room_key) => room_key,
+            None => self.add_room(room, entry),
         };
-        // Whatever was gathered belongs to those who were members then.
+        // Whatever was gathered belongs to those who were there then.
         self.walk(room_key);
+        if let Some(membership) = self.membership(key, room_key) {
+            let seat = &mut self.rooms[room_key as usize].seats[membership.position as usize];
+            let is_new = !seat.roles.has(role);
+            seat.roles.add(role);
+            seat.hears = hears;
+            return is_new;
+        }
+        let mut roles = Roles::default();
+        roles.add(role);
         let room = &mut self.rooms[room_key as usize];
-        let position = room.members.len() as u32;
-        room.members.push(key.slot);
-        if after > room.last {
-            room.newcomers.push((key, after));
+        let position = room.seats.len() as u32;
+        room.seats.push(Seat { slot: key.slot, hears, roles });
+        if entry.after > room.last {
+            room.newcomers.push((key, entry.after));
         }
         if let Some(connection) = self.get_mut(key) {
             connection.rooms.push(Membership { room: room_key, position });
         }
-        is_new
+        true
     }
 
-    /// Ends a membership. Returns whether the room has no member here any more; `None` when it was no member.
-    pub fn leave(&mut self, key: ConnKey, room: &RoomName) -> Option<bool> {
-        let room_key = *self.room_keys.get(room)?;
-        self.leave_room(key, room_key)
-    }
-
-    fn leave_room(&mut self, key: ConnKey, room_key: u32) -> Option<bool> {
-        let at = self.get(key)?.rooms.iter().position(|membership| membership.room == room_key)?;
+    /// Ends one role of a connection in a room; in the other, if it has that one, it hears on as `hears` says. Returns whether
+    /// it had the role.
+    pub fn leave(&mut self, key: ConnKey, room: &RoomName, role: Role, hears: Hears) -> bool {
+        let Some(&room_key) = self.room_keys.get(room) else { return false };
+        let Some(membership) = self.membership(key, room_key) else { return false };
         self.walk(room_key);
-        let membership = self.get_mut(key)?.rooms.remove(at);
+        let seat = &mut self.rooms[room_key as usize].seats[membership.position as usize];
+        if !seat.roles.has(role) {
+            return false;
+        }
+        seat.roles.remove(role);
+        seat.hears = hears;
+        if seat.roles.is_empty() {
+            self.vacate(key, room_key);
+        }
+        true
+    }
+
+    /// Changes how a connection hears its rooms: `hears` says it for each, for a member or for a listener. What was gathered
+    /// before is heard as before.
+    pub fn rehear(&mut self, key: ConnKey, mut hears: impl FnMut(&L, &RoomName, bool) -> Hears) {
+        self.walk_rooms_of(key);
+        let Some(connection) = self.get(key) else { return };
+        let changes: Vec<(Membership, Hears)> = connection
+            .rooms
+            .iter()
+            .map(|membership| {
+                let room = &self.rooms[membership.room as usize];
+                let is_member = room.seats[membership.position as usize].roles.has(Role::Member);
+                (*membership, hears(&connection.link, &room.name, is_member))
+            })
+            .collect();
+        for (membership, hears) in changes {
+            self.rooms[membership.room as usize].seats[membership.position as usize].hears = hears;
+        }
+    }
+
+    /// Notes who may enter a room from now on.
+    pub fn set_kind(&mut self, room: &RoomName, kind: RoomKind) {
+        if let Some(&room_key) = self.room_keys.get(room) {
+            self.walk(room_key);
+            self.rooms[room_key as usize].kind = kind;
+        }
+    }
+
+    fn membership(&self, key: ConnKey, room_key: u32) -> Option<Membership> {
+        self.get(key)?.rooms.iter().find(|membership| membership.room == room_key).copied()
+    }
+
+    /// Takes a connection's seat away.
+    fn vacate(&mut self, key: ConnKey, room_key: u32) {
+        self.walk(room_key);
+        let Some(connection) = self.get_mut(key) else { return };
+        let Some(at) = connection.rooms.iter().position(|membership| membership.room == room_key) else { return };
+        let membership = connection.rooms.remove(at);
         let room = &mut self.rooms[room_key as usize];
         room.newcomers.retain(|(newcomer, _)| *newcomer != key);
-        room.members.swap_remove(membership.position as usize);
-        if let Some(&moved) = room.members.get(membership.position as usize)
-            && let Some(connection) = self.entries[moved as usize].connection.as_mut()
+        room.seats.swap_remove(membership.position as usize);
+        if let Some(&moved) = room.seats.get(membership.position as usize)
+            && let Some(connection) = self.entries[moved.slot as usize].connection.as_mut()
             && let Some(moved) = connection.rooms.iter_mut().find(|membership| membership.room == room_key)
         {
             moved.position = membership.position;
         }
-        let is_empty = self.rooms[room_key as usize].members.is_empty();
-        if is_empty {
+        if self.rooms[room_key as usize].seats.is_empty() {
             self.reclaim_room(room_key);
         }
-        Some(is_empty)
     }
 
-    fn add_room(&mut self, name: &RoomName, last: u64) -> u32 {
-        let room = Room::new(name.clone(), last);
+    fn add_room(&mut self, name: &RoomName, entry: Entrance) -> u32 {
+        let room = Room::new(name.clone(), entry.kind, entry.after);
         let room_key = match self.free_rooms.pop() {
             Some(room_key) => {
                 self.rooms[room_key as usize] = room;
@@ -261,31 +330,46 @@ impl<L> Hub<L> {
         self.free_rooms.push(room_key);
     }
 
-    /// Whether a connection is in a room.
+    /// Whether a connection is a member of a room.
     pub fn is_member(&self, key: ConnKey, room: &RoomName) -> bool {
-        match (self.get(key), self.room_keys.get(room)) {
-            (Some(connection), Some(room_key)) => {
-                connection.rooms.iter().any(|membership| membership.room == *room_key)
-            }
-            _ => false,
-        }
+        self.has_role(key, room, Role::Member)
     }
 
-    /// A connection's rooms, in the order of joining.
+    /// Whether a connection is in a room in this role.
+    pub fn has_role(&self, key: ConnKey, room: &RoomName, role: Role) -> bool {
+        let Some(&room_key) = self.room_keys.get(room) else { return false };
+        let seat = |membership: Membership| self.rooms[room_key as usize].seats[membership.position as usize];
+        self.membership(key, room_key).is_some_and(|membership| seat(membership).roles.has(role))
+    }
+
+    /// The rooms that a connection is a member of, in the order of joining.
     pub fn rooms_of(&self, key: ConnKey) -> Vec<RoomName> {
-        let Some(connection) = self.get(key) else { return Vec::new() };
-        connection.rooms.iter().map(|membership| self.rooms[membership.room as usize].name.clone()).collect()
+        self.rooms_in_role(key, Role::Member).map(|room| room.name.clone()).collect()
     }
 
-    /// How many rooms a connection is in.
+    /// The rooms that a connection listens to.
+    pub fn listened_by(&self, key: ConnKey) -> Vec<RoomName> {
+        self.rooms_in_role(key, Role::Listener).map(|room| room.name.clone()).collect()
+    }
+
+    fn rooms_in_role(&self, key: ConnKey, role: Role) -> impl Iterator<Item = &Room> {
+        let memberships = self.get(key).map(|connection| connection.rooms.as_slice()).unwrap_or_default();
+        memberships.iter().filter_map(move |membership| {
+            let room = &self.rooms[membership.room as usize];
+            room.seats[membership.position as usize].roles.has(role).then_some(room)
+        })
+    }
+
+    /// How many rooms a connection is in, in whatever role.
     pub fn room_count(&self, key: ConnKey) -> usize {
         self.get(key).map_or(0, |connection| connection.rooms.len())
     }
 
-    /// This worker's members of a room.
-    pub fn members(&self, room: &RoomName) -> Vec<ConnKey> {
+    /// Those that are in this worker's part of a room in this role.
+    pub fn occupants(&self, room: &RoomName, role: Role) -> Vec<ConnKey> {
         let Some(room_key) = self.room_keys.get(room) else { return Vec::new() };
-        self.rooms[*room_key as usize].members.iter().filter_map(|slot| self.key_at(*slot)).collect()
+        let seats = self.rooms[*room_key as usize].seats.iter();
+        seats.filter(|seat| seat.roles.has(role)).filter_map(|seat| self.key_at(seat.slot)).collect()
     }
 
     /// Queues bytes that the client asked for. They count against nothing: who does not read them is not read either.
@@ -294,6 +378,17 @@ impl<L> Hub<L> {
             connection.outbox.push_own(bytes);
             self.mark_dirty(key.slot);
         }
+    }
+
+    /// Queues bytes that the client did not ask for, if there is room for them; else nothing happens.
+    pub fn try_push(&mut self, key: ConnKey, bytes: &[u8]) -> bool {
+        let limits = self.limits;
+        let Some(connection) = self.get_mut(key) else { return false };
+        let queued = connection.outbox.push_direct(bytes, limits) == Pushed::Queued;
+        if queued {
+            self.mark_dirty(key.slot);
+        }
+        queued
     }
 
     /// Queues bytes that the client did not ask for.
@@ -365,10 +460,10 @@ impl<L> Hub<L> {
         }
     }
 
-    /// Walks one room: joins what was gathered into one chunk per wire format and shares it with all members.
+    /// Walks one room: joins what was gathered into one chunk per wire format and shares it with all who hear it.
     ///
-    /// A member that takes only some of it (it said one of the messages and does not hear itself, or joined after one
-    /// was numbered) is marked before the walk, passed over by it, and served on its own behind it.
+    /// One that takes only some of it (it said one of the messages and does not hear itself, or came after one was
+    /// numbered) is marked before the walk, passed over by it, and served on its own behind it.
     fn walk(&mut self, room_key: u32) {
         let room = &mut self.rooms[room_key as usize];
         if room.batch.is_empty() {
@@ -376,60 +471,67 @@ impl<L> Hub<L> {
         }
         let batch = std::mem::take(&mut room.batch);
         let name = room.name.clone();
+        let kind = room.kind;
         let newcomers = std::mem::take(&mut room.newcomers);
-        let members = std::mem::take(&mut room.members);
+        let seats = std::mem::take(&mut room.seats);
 
-        let mut specials: SmallVec<[(ConnKey, u64); 8]> = SmallVec::new();
+        let mut specials: SmallVec<[(ConnKey, u64, Hears); 8]> = SmallVec::new();
         let unhearing = batch.iter().filter(|delivery| !delivery.echo).filter_map(|delivery| delivery.origin);
         let worker = self.worker;
         let unhearing = unhearing.filter(|origin| origin.worker == worker).map(|origin| (origin.key, 0));
         for (key, after) in newcomers.iter().copied().chain(unhearing) {
             if let Some(connection) = self.get_mut(key)
                 && !connection.special
-                && connection.rooms.iter().any(|membership| membership.room == room_key)
+                && let Some(membership) = connection.rooms.iter().find(|membership| membership.room == room_key)
             {
                 connection.special = true;
-                specials.push((key, after));
+                specials.push((key, after, seats[membership.position as usize].hears));
             }
         }
 
-        let mut chunks: [Option<Rc<Chunk>>; WireFormat::COUNT] = [const { None }; WireFormat::COUNT];
-        for &slot in &members {
-            let Some(connection) = self.entries[slot as usize].connection.as_mut() else { continue };
-            if connection.special {
+        let stamps = Rc::clone(&self.stamps);
+        let mut joiner = Joiner::new(&name, kind, &batch, &stamps);
+        let mut heard = 0;
+        for seat in &seats {
+            let Some(connection) = self.entries[seat.slot as usize].connection.as_mut() else { continue };
+            if connection.special || seat.hears.is_nothing() {
                 continue;
             }
-            let chunk = chunks[connection.format.index()]
-                .get_or_insert_with(|| Rc::new(Chunk::join(&name, &batch, connection.format)));
-            if connection.outbox.push_room(Rc::clone(chunk), self.limits) == Pushed::Overflow {
-                self.overflowed.push(ConnKey { slot, generation: self.entries[slot as usize].generation });
+            for format in seat.hears.formats() {
+                if connection.outbox.push_room(joiner.all(format), self.limits) == Pushed::Overflow {
+                    let generation = self.entries[seat.slot as usize].generation;
+                    self.overflowed.push(ConnKey { slot: seat.slot, generation });
+                    break;
+                }
             }
-            self.mark_dirty(slot);
+            heard += batch.len();
+            self.mark_dirty(seat.slot);
         }
 
-        self.delivered += (batch.len() * (members.len() - specials.len())) as u64;
-
-        for (key, after) in specials {
-            let heard: Vec<Delivery> =
-                batch.iter().filter(|delivery| delivery.is_for(worker, key, after)).cloned().collect();
+        for (key, after, hears) in specials {
             let limits = self.limits;
             let Some(connection) = self.get_mut(key) else { continue };
             connection.special = false;
-            if heard.is_empty() {
+            let is_for = |delivery: &Delivery| delivery.is_for(worker, key, after);
+            let count = batch.iter().filter(|delivery| is_for(delivery)).count();
+            if count == 0 || hears.is_nothing() {
                 continue;
             }
-            let chunk = Rc::new(Chunk::join(&name, &heard, connection.format));
-            let heard = heard.len() as u64;
-            if connection.outbox.push_room(chunk, limits) == Pushed::Overflow {
+            let mut overflows = false;
+            for format in hears.formats() {
+                overflows |= connection.outbox.push_room(joiner.some(format, is_for), limits) == Pushed::Overflow;
+            }
+            if overflows {
                 self.overflowed.push(key);
             }
-            self.delivered += heard;
+            heard += count;
             self.mark_dirty(key.slot);
         }
+        self.delivered += heard as u64;
 
         let last = batch.last().map_or(0, |delivery| delivery.message.message().number);
         let room = &mut self.rooms[room_key as usize];
-        room.members = members;
+        room.seats = seats;
         // Numbers rise, so nothing old can follow for those.
         room.newcomers = newcomers;
         room.newcomers.retain(|(_, after)| *after > last);
@@ -464,7 +566,7 @@ impl<L> Hub<L> {
 }
 
 impl<L> Connection<L> {
-    /// How room messages are encoded for it.
+    /// In which format it is told of gaps.
     pub fn format(&self) -> WireFormat {
         self.format
     }

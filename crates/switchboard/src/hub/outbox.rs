@@ -26,8 +26,8 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Joins `batch`, which is not empty.
-    pub(super) fn join(room: &RoomName, batch: &[Delivery], format: WireFormat) -> Self {
+    /// Joins messages, of which there is one at least.
+    pub(super) fn join(room: &RoomName, batch: &[&Delivery], format: WireFormat) -> Self {
         let bytes = match batch {
             [only] => only.message.bytes(format).clone(),
             many => {
@@ -39,8 +39,13 @@ impl Chunk {
                 Bytes::from(joined)
             }
         };
-        let number = |delivery: Option<&Delivery>| delivery.map_or(0, |delivery| delivery.message.message().number);
+        let number = |delivery: Option<&&Delivery>| delivery.map_or(0, |delivery| delivery.message.message().number);
         Self { bytes, room: room.clone(), first: number(batch.first()), last: number(batch.last()) }
+    }
+
+    /// Messages that were written already, the first and the last number of them.
+    pub(super) fn written(room: &RoomName, bytes: Vec<u8>, first: u64, last: u64) -> Self {
+        Self { bytes: bytes.into(), room: room.clone(), first, last }
     }
 }
 
@@ -250,6 +255,10 @@ impl Outbox {
                 Some(Piece::Gap(gap)) => {
                     let mut notice = Vec::with_capacity(Self::GAP_BYTES);
                     format.write_gap(&gap.room, gap.first, gap.last, &mut notice);
+                    if notice.is_empty() {
+                        self.pop();
+                        continue;
+                    }
                     self.pushed_bytes = self.pushed_bytes - Self::GAP_BYTES + notice.len();
                     self.first = Some(Piece::Direct(notice.into()));
                     continue;
@@ -433,7 +442,7 @@ mod tests {
             extra: None,
         };
         let delivery = Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false };
-        Rc::new(Chunk::join(&room(name), &[delivery], FORMAT))
+        Rc::new(Chunk::join(&room(name), &[&delivery], FORMAT))
     }
 
     fn limits(messages: usize, slow_consumer: SlowConsumer) -> HubLimits {

@@ -11,18 +11,32 @@ use serde_json::Value;
 use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::id::RoomName;
 use switchboard_proto::json::RawJson;
-use switchboard_proto::wire::{Encoded, WireFormat};
+use switchboard_proto::wire::{Encoded, Hears, WireFormat};
 
 use super::mail::{Address, ConnKey, Delivery, Mail};
 use super::mailbox::{Inbox, inbox};
-use super::{Hub, HubLimits, SlowConsumer};
+use super::{Entrance, Hub, HubLimits, Role, SlowConsumer};
 use crate::backend::memory::MemoryBroker;
-use crate::backend::{Broker, Draft};
+use crate::backend::{Broker, Draft, LogLimits, Published};
 use crate::op::Op;
 
 const LIMITS: HubLimits = HubLimits { max_outbox_bytes: usize::MAX, slow_consumer: SlowConsumer::Close };
 const FORMATS: [WireFormat; 3] =
     [WireFormat::ActionHeroLine, WireFormat::ActionHeroMessage, WireFormat::ActionHeroDeflated];
+
+fn new_hub<L>(worker: u16) -> Hub<L> {
+    Hub::new(worker, LIMITS, Default::default())
+}
+
+fn after(after: u64) -> Entrance {
+    Entrance { after, ..Entrance::default() }
+}
+
+/// How a connection that was opened in this format hears its rooms.
+fn hears(hub: &Hub<bool>, key: ConnKey) -> Hears {
+    let connection = hub.get(key).unwrap();
+    if connection.link { Hears::NOTHING } else { Hears::in_format(connection.format()) }
+}
 
 fn room(index: usize) -> RoomName {
     RoomName::parse(&format!("room{index}")).unwrap()
@@ -85,11 +99,17 @@ fn flush<L>(hub: &mut Hub<L>, mut written: impl FnMut(ConnKey, &[u8])) {
 enum Step {
     Open,
     Close(usize),
-    Join(usize, usize),
-    Leave(usize, usize),
+    Enter(usize, usize, Role),
+    Leave(usize, usize, Role),
+    /// Hears nothing from now on, or everything.
+    Mute(usize, bool),
     /// Somebody, or the server, says something.
     Say(Option<usize>, usize, bool),
     Flush,
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![3 => Just(Role::Member), 1 => Just(Role::Listener)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -98,8 +118,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::Open),
         1 => who.clone().prop_map(Step::Close),
-        4 => (who.clone(), room.clone()).prop_map(|(who, room)| Step::Join(who, room)),
-        2 => (who.clone(), room.clone()).prop_map(|(who, room)| Step::Leave(who, room)),
+        5 => (who.clone(), room.clone(), role()).prop_map(|(who, room, role)| Step::Enter(who, room, role)),
+        3 => (who.clone(), room.clone(), role()).prop_map(|(who, room, role)| Step::Leave(who, room, role)),
+        1 => (who.clone(), any::<bool>()).prop_map(|(who, muted)| Step::Mute(who, muted)),
         6 => (proptest::option::of(who), room, any::<bool>()).prop_map(|(who, room, echo)| Step::Say(who, room, echo)),
         2 => Just(Step::Flush),
     ]
@@ -108,8 +129,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// The reference: every connection has a list of rooms, and a message goes to whoever has its room at that moment.
 #[derive(Default)]
 struct Naive {
-    /// Key, rooms, and what it heard.
-    connections: Vec<(ConnKey, Vec<usize>, Heard)>,
+    /// Key, rooms with roles, and what it heard.
+    connections: Vec<(ConnKey, Vec<(usize, Role)>, Heard)>,
     numbers: [u64; 3],
 }
 
@@ -118,14 +139,14 @@ proptest! {
 
     #[test]
     fn every_member_gets_what_the_naive_reference_gives_it(steps in proptest::collection::vec(step(), 0..120)) {
-        let mut hub: Hub<()> = Hub::new(0, LIMITS);
+        let mut hub: Hub<bool> = new_hub(0);
         let mut naive = Naive::default();
         let mut written: BTreeMap<(u32, u32), Vec<u8>> = BTreeMap::new();
         let mut gone: Vec<(ConnKey, Heard)> = Vec::new();
         for step in steps.into_iter().chain([Step::Flush]) {
             match step {
                 Step::Open => {
-                    let key = hub.insert(FORMATS[naive.connections.len() % FORMATS.len()], ());
+                    let key = hub.insert(FORMATS[naive.connections.len() % FORMATS.len()], false);
                     naive.connections.push((key, Vec::new(), Vec::new()));
                 }
                 Step::Close(who) if who < naive.connections.len() => {
@@ -141,19 +162,28 @@ proptest! {
                     prop_assert!(hub.remove(key).is_none());
                     gone.push((key, heard));
                 }
-                Step::Join(who, at) if who < naive.connections.len() => {
+                Step::Enter(who, at, role) if who < naive.connections.len() => {
                     let last = naive.numbers[at];
                     let (key, rooms, _) = &mut naive.connections[who];
-                    hub.join(*key, &room(at), last);
-                    if !rooms.contains(&at) {
-                        rooms.push(at);
+                    let hears = hears(&hub, *key);
+                    let is_new = hub.enter(*key, &room(at), role, after(last), hears);
+                    prop_assert_eq!(is_new, !rooms.contains(&(at, role)));
+                    if is_new {
+                        rooms.push((at, role));
                     }
                 }
-                Step::Leave(who, at) if who < naive.connections.len() => {
+                Step::Leave(who, at, role) if who < naive.connections.len() => {
                     let (key, rooms, _) = &mut naive.connections[who];
-                    let was_member = rooms.contains(&at);
-                    rooms.retain(|other| *other != at);
-                    prop_assert_eq!(hub.leave(*key, &room(at)).is_some(), was_member);
+                    let was_there = rooms.contains(&(at, role));
+                    rooms.retain(|other| *other != (at, role));
+                    let hears = hears(&hub, *key);
+                    prop_assert_eq!(hub.leave(*key, &room(at), role, hears), was_there);
+                }
+                Step::Mute(who, muted) if who < naive.connections.len() => {
+                    let key = naive.connections[who].0;
+                    hub.get_mut(key).unwrap().link = muted;
+                    let hears = hears(&hub, key);
+                    hub.rehear(key, |_, _, _| hears);
                 }
                 Step::Say(who, at, echo) => {
                     naive.numbers[at] += 1;
@@ -161,7 +191,8 @@ proptest! {
                     let origin = who.and_then(|who| naive.connections.get(who)).map(|(key, ..)| *key);
                     hub.gather(delivery(at, number, origin, echo));
                     for (key, rooms, heard) in &mut naive.connections {
-                        if rooms.contains(&at) && (echo || Some(*key) != origin) {
+                        let is_there = rooms.iter().any(|(other, _)| *other == at);
+                        if is_there && !hears(&hub, *key).is_nothing() && (echo || Some(*key) != origin) {
                             heard.push((room(at).to_string(), number));
                         }
                     }
@@ -171,11 +202,18 @@ proptest! {
                         written.entry((key.slot, key.generation)).or_default().extend_from_slice(out);
                     });
                 }
-                Step::Close(_) | Step::Join(..) | Step::Leave(..) => {}
+                Step::Close(_) | Step::Enter(..) | Step::Leave(..) | Step::Mute(..) => {}
             }
             for (key, rooms, _) in &naive.connections {
-                let names: Vec<RoomName> = rooms.iter().map(|at| room(*at)).collect();
-                prop_assert_eq!(hub.rooms_of(*key), names);
+                for role in [Role::Member, Role::Listener] {
+                    let in_role = rooms.iter().filter(|(_, other)| *other == role);
+                    let mut names: Vec<RoomName> = in_role.map(|(at, _)| room(*at)).collect();
+                    let mut found = if role == Role::Member { hub.rooms_of(*key) } else { hub.listened_by(*key) };
+                    // A room that was entered in one role first stands where that one put it.
+                    names.sort();
+                    found.sort();
+                    prop_assert_eq!(found, names);
+                }
             }
         }
         let heard: Vec<_> = naive.connections.into_iter().map(|(key, _, heard)| (key, heard)).chain(gone).collect();
@@ -195,18 +233,18 @@ proptest! {
 
 #[test]
 fn a_rooms_part_is_reclaimed_when_its_last_member_leaves() {
-    let mut hub: Hub<()> = Hub::new(0, LIMITS);
+    let mut hub: Hub<()> = new_hub(0);
     let key = hub.insert(FORMATS[0], ());
     for index in 0..1000 {
-        assert!(hub.join(key, &room(index), 0));
-        assert_eq!(hub.leave(key, &room(index)), Some(true));
+        assert!(hub.enter(key, &room(index), Role::Member, after(0), Hears::NOTHING));
+        assert!(hub.leave(key, &room(index), Role::Member, Hears::NOTHING));
     }
     assert_eq!((hub.rooms.len(), hub.room_keys.len()), (1, 0));
 }
 
 #[test]
 fn a_slot_that_is_used_again_is_another_connection() {
-    let mut hub: Hub<u8> = Hub::new(0, LIMITS);
+    let mut hub: Hub<u8> = new_hub(0);
     let first = hub.insert(FORMATS[0], 1);
     hub.remove(first);
     let second = hub.insert(FORMATS[0], 2);
@@ -250,12 +288,12 @@ impl Simulation {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
             (0..random.usize(1..=4)).map(|_| inbox(Self::INBOX_BYTES, || {})).unzip();
-        let broker = MemoryBroker::new(mailboxes);
+        let broker = MemoryBroker::new(mailboxes, LogLimits::default());
         for index in 0..Self::ROOMS {
             assert!(matches!(broker.open(&room(index)), Op::Ready(Ok(()))));
         }
         let workers = inboxes.into_iter().enumerate().map(|(worker, inbox)| SimulatedWorker {
-            hub: Hub::new(worker as u16, LIMITS),
+            hub: new_hub(worker as u16),
             inbox,
             mail: VecDeque::new(),
         });
@@ -313,12 +351,15 @@ impl Simulation {
         if client.member_after[at].is_some() {
             return;
         }
-        let Op::Ready(Ok(Some(after))) = self.broker.subscribe(&room(at), client.address.worker) else {
+        let Op::Ready(Ok(Some(last))) = self.broker.subscribe(&room(at), client.address.worker) else {
             panic!("the memory broker is always ready")
         };
-        assert_eq!(after, self.said[at].len() as u64);
-        self.workers[usize::from(client.address.worker)].hub.join(client.address.key, &room(at), after);
-        client.member_after[at] = Some(after);
+        assert_eq!(last, self.said[at].len() as u64);
+        let hub = &mut self.workers[usize::from(client.address.worker)].hub;
+        let key = client.address.key;
+        let hears = Hears::in_format(hub.get(key).unwrap().format());
+        hub.enter(key, &room(at), Role::Member, after(last), hears);
+        client.member_after[at] = Some(last);
     }
 
     fn leave(&mut self) {
@@ -327,7 +368,8 @@ impl Simulation {
         if client.member_after[at].take().is_none() {
             return;
         }
-        self.workers[usize::from(client.address.worker)].hub.leave(client.address.key, &room(at));
+        let hub = &mut self.workers[usize::from(client.address.worker)].hub;
+        hub.leave(client.address.key, &room(at), Role::Member, Hears::NOTHING);
         assert!(matches!(self.broker.unsubscribe(&room(at), client.address.worker), Op::Ready(Ok(()))));
         // What its worker had taken is in its outbox now; nothing else may come.
         client.due[at].truncate(client.taken[at]);
@@ -344,9 +386,14 @@ impl Simulation {
             sent_at: 0,
             origin,
             echo: false,
+            user: None,
+            extra: None,
         };
         match self.broker.publish(draft) {
-            Op::Ready(Ok(told)) => assert_eq!(told, Some(number), "numbers have no gaps"),
+            Op::Ready(Ok(Some(Published::Now(told)))) => {
+                assert_eq!(told.message().number, number, "numbers have no gaps");
+            }
+            Op::Ready(Ok(other)) => panic!("{other:?}"),
             Op::Ready(Err(error)) => panic!("{error}"),
             // Not numbered: nobody hears it, and the number is given to the next.
             Op::Wait(pending) => return drop(pending),

@@ -229,6 +229,7 @@ impl Worker {
             at_end: false,
             streaming: false,
             outside: true,
+            muted: false,
         };
         let key = self.hub.insert(link.peer.wire_format(), link);
         self.load().fetch_add(1, Ordering::Relaxed);

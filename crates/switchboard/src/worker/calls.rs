@@ -3,13 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece};
+use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece, Wants};
 use switchboard_proto::close::CloseReason;
+use switchboard_proto::command::CommandId;
 use switchboard_proto::face::ConnFacts;
-use switchboard_proto::id::RoomName;
+use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::time::Now;
 
-use crate::hub::mail::{Address, Admission};
+use crate::hub::Entrance;
+use crate::hub::mail::{Address, Admission, CommandFate};
 use crate::op::{BoxFuture, Op};
 
 /// Who asks.
@@ -43,9 +45,21 @@ pub(crate) trait Calls: Send + Sync {
     /// So many room messages were queued for members, one for each message and member, since this was last said.
     fn delivered(&self, count: u64);
 
-    /// The node's part of a join: the room exists, the connection may, the backend knows. The result is the number after
-    /// which the connection hears the room.
-    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>>;
+    /// The node's part of a join: the room exists, the connection may, the backend knows.
+    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<Entrance, CallError>>;
+
+    /// What a connection wants from now on. The result are the rooms that it listens to in addition to those that it listens to
+    /// `already`: everybody may enter them, and their messages reach the worker.
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>>;
+
+    /// The node's part of listening to one room. None: not everybody may enter it.
+    fn listen(&self, caller: Caller, room: RoomName) -> Op<Option<Entrance>>;
+
+    /// Undoes the node's part of listening to a room.
+    fn unlisten(&self, worker: u16, room: RoomName) -> Op<()>;
+
+    /// What became of a client command.
+    fn command_fate(&self, id: CommandId, connection: ConnId, fate: CommandFate);
 
     /// The connection is a member now: join callbacks run.
     fn joined(&self, caller: &Caller, room: &RoomName);

@@ -2,16 +2,17 @@
 
 use std::io;
 
-use switchboard_proto::call::{Answer, Call, CallError, Outcome, Piece};
+use switchboard_proto::call::{Answer, Call, CallError, Outcome, Piece, Publication};
 use switchboard_proto::close::CloseReason;
+use switchboard_proto::command::CommandDelivery;
 use switchboard_proto::event::Event;
 use switchboard_proto::peer::Step;
 
-use crate::hub::mail::{Asker, ConnKey, Inspection, Mail, Settled};
+use crate::hub::mail::{Asker, CommandFate, ConnKey, Inspection, Mail, Settled};
 use crate::op::{BoxFuture, Op};
 
 use super::deadlines::Due;
-use super::{Closing, Worker};
+use super::{Closing, Link, Worker};
 
 impl Worker {
     /// Bytes that one read returned.
@@ -62,6 +63,11 @@ impl Worker {
         if let Some(at_ms) = self.fx.wake_at_ms.take() {
             self.deadlines.push(at_ms, Due::Face(key));
         }
+        if std::mem::take(&mut self.fx.rehear) {
+            self.hub.rehear(key, Link::hears);
+            // What is heard from now on comes behind what the face said of it.
+            self.send_effects(key);
+        }
         if let Some(content) = self.fx.content.take() {
             self.send_effects(key);
             if let Some(connection) = self.hub.get_mut(key) {
@@ -87,9 +93,12 @@ impl Worker {
                 let rooms = self.hub.rooms_of(key);
                 self.settle(key, asker, Ok(Answer::Details { rooms }));
             }
+            Call::Attend(wants) => self.attend(key, wants, asker),
             Call::Join { room } => self.join(key, room, asker),
             Call::Leave { room } => self.leave(key, room, asker),
-            Call::RoomStatus { room } | Call::Say { room, .. } if !self.hub.is_member(key, &room) => {
+            Call::RoomStatus { room } | Call::Say { room, .. } | Call::Publish(Publication { room, .. })
+                if !self.hub.is_member(key, &room) =>
+            {
                 self.settle(key, asker, Err(CallError::NotMember(room)));
             }
             call => {
@@ -116,6 +125,7 @@ impl Worker {
     pub(super) fn settle(&mut self, key: ConnKey, asker: Asker, outcome: Outcome) {
         match asker {
             Asker::Node(reply) => reply(outcome),
+            Asker::Nobody => {}
             Asker::Face(token) => {
                 // A connection that is ending gets no more answers.
                 if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {
@@ -126,18 +136,38 @@ impl Worker {
         }
     }
 
-    /// A client message of the application.
-    pub(super) fn tell(&mut self, key: ConnKey, event: &Event) {
-        if self.hub.get(key).is_none_or(|connection| connection.link.closing.is_some()) {
-            return;
-        }
-        debug_assert!(self.fx.bytes.is_empty());
-        self.with_peer(key, |peer, cx| peer.on_event(event, cx));
-        let bytes = std::mem::take(&mut self.fx.bytes);
-        // Not asked for, so it counts against the limit; behind what its rooms said before.
-        self.hub.walk_rooms_of(key);
+    /// Something that the application tells this client. `false`: its client cannot be told of that.
+    pub(super) fn tell(&mut self, key: ConnKey, event: &Event) -> bool {
+        let Some((bytes, true)) = self.worded(key, event) else { return false };
         self.hub.push(key, &bytes);
         self.apply(key);
+        true
+    }
+
+    /// Hands a client command over, and tells the node what became of it.
+    pub(super) fn hand_over_command(&mut self, key: ConnKey, command: CommandDelivery) {
+        let id = command.document.id;
+        let Some(connection) = self.hub.get(key).map(|connection| connection.link.facts.id) else {
+            // Its end has been told to the node.
+            return;
+        };
+        let fate = match self.worded(key, &Event::Command(command)) {
+            Some((bytes, true)) if self.hub.try_push(key, &bytes) => CommandFate::Delivered,
+            Some((_, true)) => CommandFate::Overflow,
+            Some((_, false)) | None => CommandFate::Gone,
+        };
+        self.calls.command_fate(id, connection, fate);
+    }
+
+    /// What a face says of an event, and whether its client can be told. It was not asked for, so it counts against the limit;
+    /// and it stands behind what the rooms said before. None for a connection that ends.
+    fn worded(&mut self, key: ConnKey, event: &Event) -> Option<(Vec<u8>, bool)> {
+        self.hub.get(key).filter(|connection| connection.link.closing.is_none())?;
+        debug_assert!(self.fx.bytes.is_empty());
+        let taken = self.with_peer(key, |peer, cx| peer.on_event(event, cx))?;
+        let bytes = std::mem::take(&mut self.fx.bytes);
+        self.hub.walk_rooms_of(key);
+        Some((bytes, taken))
     }
 
     pub(super) fn on_content(&mut self, key: ConnKey, piece: io::Result<Piece>) {

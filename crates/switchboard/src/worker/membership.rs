@@ -1,9 +1,10 @@
 //! Joining, leaving, and being removed.
 
-use switchboard_proto::call::{Answer, CallError};
+use switchboard_proto::call::{Answer, CallError, RoomKind};
 use switchboard_proto::id::RoomName;
 
 use crate::hub::mail::{Asker, ConnKey, MemberCheck, Settled};
+use crate::hub::{Entrance, Role};
 use crate::op::Op;
 
 use super::Worker;
@@ -68,7 +69,7 @@ impl Worker {
         let Some(caller) = self.caller(key) else { return };
         match self.calls.join(caller.clone(), room.clone()) {
             Op::Ready(result) => {
-                let outcome = result.map(|after| self.enter(key, &room, after));
+                let outcome = result.map(|entrance| self.enter(key, &room, entrance));
                 self.settle(key, asker, outcome);
             }
             Op::Wait(future) => {
@@ -79,10 +80,16 @@ impl Worker {
     }
 
     /// The node's part of a join that had to wait is done.
-    pub(super) fn finish_join(&mut self, key: ConnKey, room: RoomName, asker: Asker, result: Result<u64, CallError>) {
+    pub(super) fn finish_join(
+        &mut self,
+        key: ConnKey,
+        room: RoomName,
+        asker: Asker,
+        result: Result<Entrance, CallError>,
+    ) {
         let Some(join) = self.joins.take(key, &room) else { return };
         let outcome = match (result, self.refusal(&join)) {
-            (Ok(after), None) => Ok(self.enter(key, &room, after)),
+            (Ok(entrance), None) => Ok(self.enter(key, &room, entrance)),
             (Ok(_), Some(refusal)) => {
                 self.detach(self.calls.unjoin(join.caller, room));
                 Err(refusal)
@@ -106,8 +113,9 @@ impl Worker {
         }
     }
 
-    fn enter(&mut self, key: ConnKey, room: &RoomName, after: u64) -> Answer {
-        self.hub.join(key, room, after);
+    fn enter(&mut self, key: ConnKey, room: &RoomName, entrance: Entrance) -> Answer {
+        let hears = self.hub.get(key).map(|connection| connection.link.hears(room, true)).unwrap_or_default();
+        self.hub.enter(key, room, Role::Member, entrance, hears);
         if let Some(caller) = self.caller(key) {
             self.calls.joined(&caller, room);
         }
@@ -133,12 +141,20 @@ impl Worker {
     /// Runs the node's part while the connection still is a member, then ends the membership here.
     fn end_membership(&mut self, key: ConnKey, room: &RoomName) -> Option<Op<()>> {
         let op = self.calls.leave(self.caller(key)?, room.clone());
-        self.hub.leave(key, room);
+        self.leave_hub(key, room);
         Some(op)
+    }
+
+    fn leave_hub(&mut self, key: ConnKey, room: &RoomName) {
+        let hears = self.hub.get(key).map(|connection| connection.link.hears(room, false)).unwrap_or_default();
+        self.hub.leave(key, room, Role::Member, hears);
     }
 
     /// Leaves every room, because the connection ends.
     pub(super) fn leave_all(&mut self, key: ConnKey) {
+        for room in self.hub.listened_by(key) {
+            self.stop_listening(key, &room);
+        }
         for room in self.hub.rooms_of(key) {
             if let Some(op) = self.end_membership(key, &room) {
                 self.detach(op);
@@ -150,9 +166,10 @@ impl Worker {
     /// others' leaving.
     pub(super) fn evict(&mut self, room: &RoomName) -> usize {
         self.joins.evict(room);
-        let members = self.hub.members(room);
+        self.silence(room);
+        let members = self.hub.occupants(room, Role::Member);
         for &key in &members {
-            self.hub.leave(key, room);
+            self.leave_hub(key, room);
         }
         for &key in &members {
             if let Some(caller) = self.caller(key) {
@@ -162,11 +179,13 @@ impl Worker {
         members.len()
     }
 
-    /// Removes the members of a room that fail the check.
-    pub(super) fn recheck(&mut self, room: &RoomName, check: &MemberCheck) -> usize {
+    /// Not everybody may enter a room any more: nobody listens, and the members that fail the check are removed.
+    pub(super) fn recheck(&mut self, room: &RoomName, kind: RoomKind, check: &MemberCheck) -> usize {
+        self.hub.set_kind(room, kind);
+        self.silence(room);
         self.joins.recheck(room, check);
         let mut removed = 0;
-        for key in self.hub.members(room) {
+        for key in self.hub.occupants(room, Role::Member) {
             if self.hub.get(key).is_some_and(|connection| !check(&connection.link.facts))
                 && let Some(op) = self.end_membership(key, room)
             {
@@ -178,7 +197,7 @@ impl Worker {
     }
 
     /// Lets an operation finish that nobody waits for.
-    fn detach(&self, op: Op<()>) {
+    pub(super) fn detach(&self, op: Op<()>) {
         if let Op::Wait(future) = op {
             self.calls.spawn(future);
         }

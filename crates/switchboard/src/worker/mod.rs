@@ -11,6 +11,7 @@ mod accept;
 pub(crate) mod calls;
 mod conversation;
 mod deadlines;
+mod listening;
 mod loads;
 mod membership;
 mod rate;
@@ -18,6 +19,7 @@ mod transport;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -27,8 +29,10 @@ use mio::{Events, Poll, Token};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::effect::Effects;
 use switchboard_proto::face::{ConnFacts, Cx, FaceSettings};
+use switchboard_proto::id::RoomName;
 use switchboard_proto::peer::Peer;
 use switchboard_proto::time::{Now, Stamps};
+use switchboard_proto::wire::Hears;
 
 use crate::hub::mail::{Address, Ask, Asker, ConnKey, Mail, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox};
@@ -111,7 +115,7 @@ pub(crate) struct Worker {
     /// Drawn once a turn and counted on with every step: ids of requests must differ, not surprise.
     random: u128,
     /// Times of messages in formats that are stamped.
-    stamps: Stamps,
+    stamps: Rc<Stamps>,
     /// The server stops as planned: whoever is still handed over is told at once.
     is_draining: bool,
     is_stopped: bool,
@@ -136,6 +140,8 @@ struct Link {
     streaming: bool,
     /// It has not been let in yet, and perhaps never will be.
     outside: bool,
+    /// It hears nothing of its rooms for now.
+    muted: bool,
     peer: Peer,
     facts: ConnFacts,
 }
@@ -159,6 +165,7 @@ impl Worker {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { index, poll, inbox, mailboxes, loads, calls, faces, settings, listeners, accept_rate, started } =
             parts;
+        let stamps = Rc::new(Stamps::default());
         Self {
             index,
             poll,
@@ -172,7 +179,7 @@ impl Worker {
             accept_rate,
             started,
             now: Now::default(),
-            hub: Hub::new(index, settings.hub),
+            hub: Hub::new(index, settings.hub, Rc::clone(&stamps)),
             mail: VecDeque::new(),
             resumed: Vec::new(),
             deadlines: Deadlines::default(),
@@ -181,7 +188,7 @@ impl Worker {
             unmasked: Vec::new(),
             fx: Effects::default(),
             random: 0,
-            stamps: Stamps::default(),
+            stamps,
             is_draining: false,
             is_stopped: false,
         }
@@ -382,6 +389,11 @@ impl Worker {
                     self.send_effects(key);
                     self.resumed.push(key);
                 }
+                Settled::Listening { asker, rooms } => {
+                    self.finish_listening(key, asker, rooms);
+                    self.send_effects(key);
+                    self.resumed.push(key);
+                }
                 Settled::Outcome(asker, outcome) => {
                     self.settle(key, asker, outcome);
                     self.send_effects(key);
@@ -393,6 +405,7 @@ impl Worker {
 
     fn on_ask(&mut self, ask: Ask) {
         match ask {
+            Ask::Command(key, command) => self.hand_over_command(key, command),
             Ask::Drain => self.drain(),
             Ask::Evict(room, reply) => reply(self.evict(&room)),
             Ask::Inspect(key, reply) => {
@@ -402,7 +415,9 @@ impl Worker {
             }
             Ask::Join(key, room, reply) => self.join(key, room, Asker::Node(reply)),
             Ask::Leave(key, room, reply) => self.leave(key, room, Asker::Node(reply)),
-            Ask::Recheck(room, check, reply) => reply(self.recheck(&room, &check)),
+            Ask::Mute(key, muted) => self.mute(key, muted),
+            Ask::Offer(room) => self.offer(&room),
+            Ask::Recheck(room, kind, check, reply) => reply(self.recheck(&room, kind, &check)),
             Ask::Remove(key, reply) => {
                 if let Some(connection) = self.hub.get(key) {
                     // One that is ending already has been told.
@@ -414,8 +429,7 @@ impl Worker {
             }
             Ask::Send(key, event, reply) => {
                 if self.hub.get(key).is_some() {
-                    self.tell(key, &event);
-                    reply(());
+                    reply(self.tell(key, &event));
                 }
             }
             Ask::Stop => self.is_stopped = true,
@@ -496,7 +510,7 @@ impl Worker {
             now: self.now,
             settings: &self.faces,
             random: self.random,
-            stamps: &mut self.stamps,
+            stamps: &self.stamps,
             fx: &mut self.fx,
             scratch: &mut self.unmasked,
         };
@@ -522,6 +536,11 @@ impl Worker {
 }
 
 impl Link {
+    /// How its client hears a room, as a member or without being one.
+    fn hears(&self, room: &RoomName, is_member: bool) -> Hears {
+        if self.muted { Hears::NOTHING } else { self.peer.hears(room, is_member) }
+    }
+
     /// Whether TLS holds bytes that the socket did not take.
     fn has_pending(&self) -> bool {
         matches!(self.transport, Transport::Tls(_))

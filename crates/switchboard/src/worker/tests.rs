@@ -7,18 +7,19 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll as TaskPoll, Waker};
 
-use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece};
+use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece, RoomKind, Wants};
+use switchboard_proto::command::CommandId;
 use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::face::Remote;
-use switchboard_proto::id::RoomName;
+use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
 use switchboard_proto::wire::Encoded;
 
 use super::*;
-use crate::hub::mail::{Admission, Adopted, Delivery, Socket};
+use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, Socket};
 use crate::hub::mailbox::inbox;
-use crate::hub::{Connection, SlowConsumer};
+use crate::hub::{Connection, Entrance, SlowConsumer};
 use crate::op::{BoxFuture, Op};
 
 /// A node whose joins wait until the test settles them.
@@ -55,11 +56,13 @@ impl Calls for SlowNode {
         self.heard.lock().unwrap().push(reason.as_str());
     }
 
-    fn join(&self, _: Caller, _: RoomName) -> Op<Result<u64, CallError>> {
+    fn join(&self, _: Caller, _: RoomName) -> Op<Result<Entrance, CallError>> {
         let (settle, settled) = sync_channel(1);
         let result = self.joins.lock().unwrap().as_ref().unwrap().recv().unwrap();
         settle.send(result).unwrap();
-        Op::Wait(Box::pin(async move { settled.recv().unwrap() }))
+        Op::Wait(Box::pin(
+            async move { settled.recv().unwrap().map(|after| Entrance { after, kind: RoomKind::Public }) },
+        ))
     }
 
     fn joined(&self, _: &Caller, _: &RoomName) {}
@@ -72,6 +75,20 @@ impl Calls for SlowNode {
         self.undone.lock().unwrap().push(room);
         Op::Ready(())
     }
+
+    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+        Op::Ready(Vec::new())
+    }
+
+    fn listen(&self, _: Caller, _: RoomName) -> Op<Option<Entrance>> {
+        Op::Ready(None)
+    }
+
+    fn unlisten(&self, _: u16, _: RoomName) -> Op<()> {
+        Op::Ready(())
+    }
+
+    fn command_fate(&self, _: CommandId, _: ConnId, _: CommandFate) {}
 
     fn call(&self, _: Caller, _: Call) -> Op<Outcome> {
         Op::Ready(Err(CallError::Unavailable))
@@ -302,7 +319,7 @@ fn a_join_that_a_new_pattern_forbids_meanwhile_is_refused_and_undone() {
     let mut setting = Setting::new();
     setting.results.send(Ok(7)).unwrap();
     setting.send("roomAdd r\r\n");
-    setting.mail(Mail::Ask(Ask::Recheck(room("r"), Arc::new(|_| false), Box::new(drop))));
+    setting.mail(Mail::Ask(Ask::Recheck(room("r"), RoomKind::Restricted, Arc::new(|_| false), Box::new(drop))));
     setting.settle();
     assert!(setting.received().contains("not authorized to join room"));
     assert_eq!(setting.undone(), [room("r")]);
