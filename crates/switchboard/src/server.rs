@@ -28,7 +28,7 @@ use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
 use listeners::{Listeners, Shared};
-use settings::{face_settings, worker_settings};
+use settings::{face_settings, log_limits, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -149,7 +149,7 @@ impl ServerBuilder {
             &config,
             Parts {
                 actions,
-                broker: Box::new(MemoryBroker::new(mailboxes.clone())),
+                broker: Box::new(MemoryBroker::new(mailboxes.clone(), log_limits(&config))),
                 directory: Box::new(MemoryDirectory::default()),
                 workers: mailboxes.clone(),
                 webhooks,

@@ -6,20 +6,25 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use smallvec::SmallVec;
-use switchboard_proto::call::Member;
+use switchboard_proto::call::{HistoryRange, Member};
 use switchboard_proto::event::RoomMessage;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::wire::Encoded;
 
+use crate::clock;
 use crate::hub::mail::{Delivery, Mail};
 use crate::hub::mailbox::Mailbox;
 use crate::op::Op;
 
-use super::{AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, Pattern, RoomInfo};
+use super::log::{Earlier, Log, LogBytes};
+use super::{
+    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, Pattern, Published, RoomInfo,
+};
 
 /// Rooms, spread over locks by their names.
 #[derive(Debug)]
@@ -54,15 +59,22 @@ pub struct MemoryBroker(Arc<Sequences>);
 struct Sequences {
     workers: Vec<Mailbox>,
     rooms: Shards<Sequence>,
+    limits: LogLimits,
+    log_bytes: LogBytes,
+    /// The epoch of the room that was opened last.
+    epoch: AtomicU64,
 }
 
 /// One room's numbering.
 #[derive(Debug)]
 struct Sequence {
+    /// Which life of the room it is.
+    epoch: u64,
     /// The latest number.
     last: u64,
-    /// How many members each worker has.
-    members: Vec<u32>,
+    /// How many members and listeners each worker has.
+    seats: Vec<u32>,
+    log: Log,
 }
 
 /// The number of a worker that had no space.
@@ -70,61 +82,81 @@ struct Full(usize);
 
 impl MemoryBroker {
     /// A broker for these workers, in the order of their numbers.
-    pub fn new(workers: Vec<Mailbox>) -> Self {
-        Self(Arc::new(Sequences { workers, rooms: Shards::new() }))
+    pub fn new(workers: Vec<Mailbox>, limits: LogLimits) -> Self {
+        let log_bytes = LogBytes::default();
+        Self(Arc::new(Sequences { workers, rooms: Shards::new(), limits, log_bytes, epoch: AtomicU64::default() }))
     }
 }
 
 impl Sequences {
     /// Reserves space with every worker that has members, then numbers the message and pushes it. The lock is held
     /// across both, which is what makes all workers see one order.
-    fn try_publish(&self, draft: &Draft) -> Result<Option<u64>, Full> {
+    fn try_publish(&self, draft: &Draft) -> Result<Option<Published>, Full> {
         let mut rooms = self.rooms.of(&draft.room);
         let Some(sequence) = rooms.get_mut(&draft.room) else { return Ok(None) };
+        if let Some(id) = draft.extra.as_ref().and_then(|extra| extra.id.as_deref())
+            && let Some(earlier) = sequence.log.earlier(id, draft.user.as_ref(), draft.sent_at, &self.limits)
+        {
+            return Ok(Some(match earlier {
+                Earlier::Same(message) => Published::Before(message),
+                Earlier::Other => Published::IdTaken,
+            }));
+        }
         let weight = Delivery::weight_of(&draft.body);
         let mut permits = SmallVec::<[_; 8]>::new();
         for (index, worker) in self.workers.iter().enumerate() {
-            if sequence.members[index] > 0 {
+            if sequence.seats[index] > 0 {
                 permits.push(worker.try_reserve(weight).ok_or(Full(index))?);
             }
         }
         let number = sequence.last + 1;
         sequence.last = number;
-        let delivery = Delivery {
-            message: Arc::new(Encoded::new(RoomMessage {
-                room: draft.room.clone(),
-                number,
-                sender: draft.sender.clone(),
-                body: draft.body.clone(),
-                sent_at: draft.sent_at,
-                epoch: 0,
-                user: None,
-                extra: None,
-            })),
-            origin: draft.origin,
-            echo: draft.echo,
+        let message = RoomMessage {
+            room: draft.room.clone(),
+            number,
+            sender: draft.sender.clone(),
+            body: draft.body.clone(),
+            sent_at: draft.sent_at,
+            epoch: sequence.epoch,
+            user: draft.user.clone(),
+            extra: draft.extra.clone(),
         };
+        sequence.log.push(&message, &self.limits, &self.log_bytes);
+        let message = Arc::new(Encoded::new(message));
+        let delivery = Delivery { message: Arc::clone(&message), origin: draft.origin, echo: draft.echo };
         for permit in permits {
             permit.push(Mail::Deliver(delivery.clone()));
         }
-        Ok(Some(number))
+        Ok(Some(Published::Now(message)))
     }
 }
 
 impl Broker for MemoryBroker {
     fn open(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
         let workers = self.0.workers.len();
-        let fresh = || Sequence { last: 0, members: vec![0; workers] };
+        let fresh = || {
+            let now_ms = clock::unix_ms();
+            let later = |last: u64| Some(now_ms.max(last + 1));
+            let last = self.0.epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).unwrap_or_default();
+            Sequence { epoch: now_ms.max(last + 1), last: 0, seats: vec![0; workers], log: Log::default() }
+        };
         self.0.rooms.of(room).entry(room.clone()).or_insert_with(fresh);
         Op::Ready(Ok(()))
     }
 
     fn close(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
-        self.0.rooms.of(room).remove(room);
+        if let Some(mut sequence) = self.0.rooms.of(room).remove(room) {
+            sequence.log.clear(&self.0.log_bytes);
+        }
         Op::Ready(Ok(()))
     }
 
-    fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, BackendError>> {
+    fn history(&self, range: HistoryRange) -> Op<Result<Option<(Vec<RoomMessage>, usize)>, BackendError>> {
+        let rooms = self.0.rooms.of(&range.room);
+        Op::Ready(Ok(rooms.get(&range.room).map(|sequence| sequence.log.range(&range))))
+    }
+
+    fn publish(&self, draft: Draft) -> Op<Result<Option<Published>, BackendError>> {
         if let Ok(number) = self.0.try_publish(&draft) {
             return Op::Ready(Ok(number));
         }
@@ -151,14 +183,14 @@ impl Broker for MemoryBroker {
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>> {
         let mut rooms = self.0.rooms.of(room);
         Op::Ready(Ok(rooms.get_mut(room).map(|sequence| {
-            sequence.members[usize::from(worker)] += 1;
+            sequence.seats[usize::from(worker)] += 1;
             sequence.last
         })))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {
         if let Some(sequence) = self.0.rooms.of(room).get_mut(room) {
-            let count = &mut sequence.members[usize::from(worker)];
+            let count = &mut sequence.seats[usize::from(worker)];
             *count = count.saturating_sub(1);
         }
         Op::Ready(Ok(()))

@@ -3,20 +3,25 @@
 //! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node. The same contract holds for every
 //! backend; the tests at `crates/switchboard/tests/it` that bear it in their name run against each.
 
+mod log;
 pub mod memory;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
-use switchboard_proto::call::Member;
-use switchboard_proto::event::Sender;
+use switchboard_proto::call::{HistoryRange, Member};
+use switchboard_proto::event::{MessageExtra, RoomMessage, Sender};
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
+use switchboard_proto::user::User;
+use switchboard_proto::wire::Encoded;
 use thiserror::Error;
 
 use crate::hub::mail::Address;
 use crate::op::Op;
+
+pub use log::LogLimits;
 
 /// The backend failed; the log has the cause.
 #[derive(Debug, Error)]
@@ -38,6 +43,21 @@ pub struct Draft {
     pub origin: Option<Address>,
     /// Whether that connection hears it too.
     pub echo: bool,
+    /// The user who says it, if the sender has one.
+    pub user: Option<User>,
+    /// What the sender's protocol adds.
+    pub extra: Option<Box<MessageExtra>>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub enum Published {
+    /// Numbered and handed over.
+    Now(Arc<Encoded>),
+    /// The same user said it before, under the same id; nothing was published.
+    Before(Box<RoomMessage>),
+    /// Somebody else used its id; nothing was published.
+    IdTaken,
 }
 
 /// Numbers room messages and hands them to the workers that have members.
@@ -53,13 +73,17 @@ pub trait Broker: fmt::Debug + Send + Sync {
     fn close(&self, room: &RoomName) -> Op<Result<(), BackendError>>;
 
     /// Numbers a message and hands it over. `None`: there is no such room, and nobody hears it.
-    fn publish(&self, draft: Draft) -> Op<Result<Option<u64>, BackendError>>;
+    fn publish(&self, draft: Draft) -> Op<Result<Option<Published>, BackendError>>;
 
-    /// Adds one member to those that `worker` has in a room. The result is the latest number: everything above it
+    /// The latest messages of a range, the newest first, and how many unread ones are older than these. `None`: there is no
+    /// such room.
+    fn history(&self, range: HistoryRange) -> Op<Result<Option<(Vec<RoomMessage>, usize)>, BackendError>>;
+
+    /// Adds one to those that `worker` has in a room, members and listeners. The result is the latest number: everything above it
     /// reaches the worker from now on. `None`: there is no such room.
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>>;
 
-    /// Takes one member from those that `worker` has in a room.
+    /// Takes one from those that `worker` has in a room.
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>>;
 }
 

@@ -372,6 +372,18 @@ settings! {
             /// Whether whoever says something in a room hears it too. Those whose protocol has `compat = "modern"` do in any
             /// case.
             echo_to_sender: bool = false, Switch;
+            /// Messages of each room that are remembered, for protocols whose clients ask for what was said; 0: none.
+            history_messages: usize = 100, Whole::range(0, 100_000), reached "the oldest are forgotten";
+            /// Bytes of each room's messages that are remembered.
+            history_bytes: usize = 64 * KIB, Size::any(), reached "the oldest are forgotten";
+            /// Bytes of all rooms' messages together that are remembered.
+            history_total_bytes: usize = 64 * MIB, Size::any(),
+                reached "a room in which something is said forgets its own oldest messages";
+            /// Time for which an id that a client chose for its message is remembered: saying the same again under it says
+            /// nothing twice.
+            message_id_memory: Duration = Duration::from_secs(300), Span::range(Duration::ZERO, Duration::from_secs(86_400));
+            /// Ids of each room's messages that are remembered.
+            message_ids_max: usize = 1000, Whole::any(), reached "the oldest are forgotten";
             /// Rooms that exist from the start; a list replaces the default. `auth` names what a connection's
             /// server-only state must contain before it may enter; every pair must match.
             starting: Vec<StartingRoom> = vec![StartingRoom::open("defaultRoom")], StartingRooms;

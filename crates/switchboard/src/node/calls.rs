@@ -4,21 +4,24 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece};
+use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece, Wants};
 use switchboard_proto::close::CloseReason;
+use switchboard_proto::command::CommandId;
 use switchboard_proto::event::Sender;
 use switchboard_proto::face::ConnFacts;
-use switchboard_proto::id::RoomName;
+use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::hub::mail::Admission;
+use crate::hub::Entrance;
+use crate::hub::mail::{Admission, CommandFate};
 use crate::op::{BoxFuture, Op, Panic};
 use crate::worker::calls::{Caller, Calls};
 
 use super::Node;
 use super::State;
-use super::chat::crashed_call;
-use super::hooks::{Change, Saying};
+use super::chat::{crashed_call, unavailable};
+use super::hooks::Change;
 use super::registry::Place;
+use super::say::number;
 
 impl Calls for Node {
     fn admit(&self, caller: &Caller) -> Op<Result<Admission, CallError>> {
@@ -41,7 +44,7 @@ impl Calls for Node {
         self.0.counters.delivered.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<u64, CallError>> {
+    fn join(&self, caller: Caller, room: RoomName) -> Op<Result<Entrance, CallError>> {
         let node = self.clone();
         Op::start(async move { node.begin_join(&caller, &room).await }, |panic| {
             tracing::error!(panic = panic.0, "a join panicked");
@@ -66,6 +69,32 @@ impl Calls for Node {
         })
     }
 
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+        let node = self.clone();
+        Op::start(async move { node.begin_attending(&caller, wants, &already).await }, |panic| {
+            tracing::error!(panic = panic.0, "listening to rooms panicked");
+            Vec::new()
+        })
+    }
+
+    fn listen(&self, caller: Caller, room: RoomName) -> Op<Option<Entrance>> {
+        let node = self.clone();
+        Op::start(async move { node.begin_listening(&caller, &room).await }, |panic| {
+            tracing::error!(panic = panic.0, "listening to a room panicked");
+            None
+        })
+    }
+
+    fn unlisten(&self, worker: u16, room: RoomName) -> Op<()> {
+        self.0.broker.unsubscribe(&room, worker).map(|unsubscribed| {
+            if let Err(error) = unsubscribed {
+                unavailable(error);
+            }
+        })
+    }
+
+    fn command_fate(&self, _: CommandId, _: ConnId, _: CommandFate) {}
+
     fn call(&self, caller: Caller, call: Call) -> Op<Outcome> {
         match call {
             Call::Action(call) => self.0.actions.run(call, self.handle(caller)),
@@ -78,7 +107,7 @@ impl Calls for Node {
             Call::Say { room, body } => {
                 let sender = Sender::Connection(caller.facts.id);
                 let connection = Some(self.handle(caller));
-                self.say(Saying { room, sender, connection, body }).map(|number| match number? {
+                self.say(self.saying(room, sender, connection, body)).map(|published| match number(published?) {
                     Some(number) => Ok(Answer::Said { number }),
                     // The room was destroyed a moment ago; its members are about to be told.
                     None => Err(CallError::NoSuchRoom),

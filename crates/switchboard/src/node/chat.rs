@@ -3,64 +3,21 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use switchboard_proto::call::{Answer, CallError, Member, RoomStatus};
+use switchboard_proto::call::{Answer, CallError, Member, RoomKind, RoomStatus};
 use switchboard_proto::event::Sender;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
-use crate::backend::{AddRoomError, BackendError, Draft, Pattern};
-use crate::clock;
+use crate::backend::{AddRoomError, BackendError, Pattern};
+use crate::hub::Entrance;
 use crate::hub::mail::{Address, Ask, MemberCheck};
-use crate::op::{Op, Panic};
+use crate::op::Panic;
 use crate::worker::calls::Caller;
 
 use super::Node;
 use super::connection::ConnectionHandle;
-use super::hooks::{Change, MembershipChange, SayMiddleware, Saying};
-
-/// Who speaks in [`Node::broadcast`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaker {
-    /// A connection, which must be in the room. It hears itself where speakers of its protocol do.
-    Connection(ConnId),
-    /// Anybody the server makes up.
-    Mock(MockConnection),
-}
-
-/// A speaker that is not a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MockConnection {
-    /// What members see as `from`; without one, `0`. The id of a connection speaks for that one: who hears it is
-    /// as if that one had said it.
-    pub id: Option<String>,
-    /// With a list the room must be in it; without one any room will do.
-    pub rooms: Option<Vec<String>>,
-}
-
-impl Speaker {
-    /// The server.
-    pub fn server() -> Self {
-        Self::Mock(MockConnection::default())
-    }
-
-    /// The server, under a name.
-    pub fn named(id: impl Into<String>) -> Self {
-        Self::Mock(MockConnection { id: Some(id.into()), rooms: None })
-    }
-}
-
-impl From<ConnId> for Speaker {
-    fn from(id: ConnId) -> Self {
-        Self::Connection(id)
-    }
-}
-
-impl From<MockConnection> for Speaker {
-    fn from(mock: MockConnection) -> Self {
-        Self::Mock(mock)
-    }
-}
+use super::hooks::{Change, MembershipChange, SayMiddleware};
 
 /// What a connection's rooms look like after [`Node::reauthenticate`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +69,9 @@ impl Node {
     ///
     /// [`CallError::Unavailable`].
     pub async fn rooms(&self) -> Result<Vec<RoomName>, CallError> {
-        self.0.directory.rooms().await.map_err(unavailable)
+        let mut rooms = self.0.directory.rooms().await.map_err(unavailable)?;
+        rooms.retain(|room| room.direct_users().is_none());
+        Ok(rooms)
     }
 
     /// Who is in a room, in the order of joining.
@@ -166,10 +125,13 @@ impl Node {
         let node = self.clone();
         self.to_the_end(async move {
             node.keep_pattern(&room, pattern.clone()).await?;
-            if !pattern.0.is_empty() {
-                let judge = node.clone();
-                let check: MemberCheck = Arc::new(move |facts| judge.is_authorized(facts, &pattern));
-                node.ask_all(|reply| Ask::Recheck(room.clone(), Arc::clone(&check), reply)).await;
+            match kind_of(&room, &pattern) {
+                RoomKind::Public => node.tell_all(|| Ask::Offer(room.clone())).await,
+                kind => {
+                    let (judge, judged) = (node.clone(), room.clone());
+                    let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));
+                    node.ask_all(|reply| Ask::Recheck(room.clone(), kind, Arc::clone(&check), reply)).await;
+                }
             }
             Ok(())
         })
@@ -198,11 +160,14 @@ impl Node {
         let room = existing_name(room)?;
         let info = self.0.directory.room(&room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
         let connection = self.connection(id).await?;
-        Ok(self.is_authorized(&connection.handle.facts, &info.pattern))
+        Ok(self.may_enter(&connection.handle.facts, &room, &info.pattern))
     }
 
-    fn is_authorized(&self, facts: &ConnFacts, pattern: &Pattern) -> bool {
-        pattern.matches(|name| self.attribute(facts, name))
+    pub(super) fn may_enter(&self, facts: &ConnFacts, room: &RoomName, pattern: &Pattern) -> bool {
+        let is_one_of_two = room.direct_users().is_none_or(|(one, other)| {
+            self.0.registry.user(facts.id).is_some_and(|user| user.id() == one || user.id() == other)
+        });
+        is_one_of_two && pattern.matches(|name| self.attribute(facts, name))
     }
 
     /// Looks at all rooms of a connection again and removes it from those that it may not be in any more.
@@ -217,7 +182,7 @@ impl Node {
             let mut result = Reauthentication::default();
             for room in connection.rooms {
                 let info = node.0.directory.room(&room).await.map_err(unavailable)?;
-                if info.is_some_and(|info| node.is_authorized(&connection.handle.facts, &info.pattern)) {
+                if info.is_some_and(|info| node.may_enter(&connection.handle.facts, &room, &info.pattern)) {
                     result.rooms.push(room);
                 } else if let Some(address) = connection.handle.address
                     && node.remove_from(address, room.clone()).await.is_ok()
@@ -253,53 +218,6 @@ impl Node {
 
     async fn remove_from(&self, address: Address, room: RoomName) -> Result<(), CallError> {
         self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await?.map(drop)
-    }
-
-    /// Says something to all members of a room, under the context `user`. The result is the message's number; `None`: there
-    /// is no such room, and nobody hears it.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::MessageRequired`] for `null`, `""` and a room without a name; [`CallError::NotMember`] for a
-    /// connection that is not inside, and for a mock connection whose list of rooms lacks it;
-    /// [`CallError::NoSuchConnection`] for a connection that has ended; [`CallError::Refused`] by middleware.
-    pub async fn broadcast(
-        &self,
-        speaker: impl Into<Speaker>,
-        room: &str,
-        message: impl Into<RawJson>,
-    ) -> Result<Option<u64>, CallError> {
-        let body = message.into();
-        if room.is_empty() || body.is_blank() {
-            return Err(CallError::MessageRequired);
-        }
-        let Ok(room) = RoomName::parse(room) else { return Ok(None) };
-        let (sender, connection) = match speaker.into() {
-            Speaker::Connection(id) => {
-                let info = self.connection(id).await?;
-                if !info.rooms.contains(&room) {
-                    return Err(CallError::NotMember(room));
-                }
-                (Sender::Connection(id), Some(info.handle))
-            }
-            Speaker::Mock(mock) => {
-                if mock.rooms.is_some_and(|rooms| !rooms.iter().any(|other| other == room.as_str())) {
-                    return Err(CallError::NotMember(room));
-                }
-                match mock.id {
-                    None => (Sender::Server, None),
-                    Some(name) => {
-                        let spoken_for = ConnId::parse(&name).filter(|id| self.locate(*id).is_ok());
-                        let info = match spoken_for {
-                            Some(id) => self.connection(id).await.ok(),
-                            None => None,
-                        };
-                        (Sender::Named(name.into()), info.map(|info| info.handle))
-                    }
-                }
-            }
-        };
-        self.say(Saying { room, sender, connection, body }).await
     }
 
     /// Runs `callback` whenever a connection has joined a room, on the node that holds it. Lower priorities run first;
@@ -359,8 +277,7 @@ impl Node {
         }
         let notice = RawJson::from_text("this room has been deleted");
         // The notice is a courtesy: when it fails the log says so, and the members are removed all the same.
-        let saying = Saying { room: room.clone(), sender: Sender::Server, connection: None, body: notice };
-        drop(self.publish(saying).await);
+        drop(self.publish(self.saying(room.clone(), Sender::Server, None, notice)).await);
         // The notice is the last that is said: what leave callbacks broadcast could reach workers that have not removed
         // their members yet.
         self.0.broker.close(room).await.map_err(unavailable)?;
@@ -369,65 +286,13 @@ impl Node {
         self.0.directory.forget(room).await.map_err(unavailable)
     }
 
-    /// Says something on behalf of a connection that is a member, or was one a moment ago.
-    pub(super) fn broadcast_later(&self, connection: &ConnectionHandle, room: RoomName, body: RawJson) {
-        if body.is_blank() {
-            return;
-        }
-        let sender = Sender::Connection(connection.id());
-        match self.say(Saying { room, sender, connection: Some(connection.clone()), body }) {
-            Op::Ready(_) => {}
-            Op::Wait(future) => self.spawn(Box::pin(async move { drop(future.await) })),
-        }
-    }
-
-    /// Runs middleware and asks the backend, if there are any, and publishes.
-    pub(super) fn say(&self, mut saying: Saying) -> Op<Result<Option<u64>, CallError>> {
-        let lists = self.0.hooks.lists();
-        let rule = self.say_rule(&saying);
-        if lists.say.is_empty() && rule.is_none() {
-            return self.publish(saying);
-        }
-        let node = self.clone();
-        let looked_at = async move {
-            for (_, middleware) in &lists.say {
-                middleware.say(&mut saying).await.map_err(CallError::Refused)?;
-            }
-            if let Some(rule) = &rule {
-                node.may_say(rule, &mut saying).await?;
-            }
-            node.publish(saying).await
-        };
-        Op::start(looked_at, |panic| {
-            tracing::error!(panic = panic.0, "say middleware panicked");
-            Err(CallError::Unavailable)
-        })
-    }
-
-    /// Has a message numbered and handed over that nobody has to look at any more.
-    fn publish(&self, saying: Saying) -> Op<Result<Option<u64>, CallError>> {
-        let Saying { room, sender, connection, body } = saying;
-        let hears_itself = |speaker: &ConnectionHandle| self.0.settings.hear_themselves[speaker.facts.kind.index()];
-        let echo = connection.as_ref().is_some_and(hears_itself);
-        let origin = connection.and_then(|connection| connection.address);
-        let draft = Draft { room, sender, body, sent_at: clock::unix_ms(), origin, echo };
-        let node = self.clone();
-        self.0.broker.publish(draft).map(move |published| {
-            let number = published.map_err(unavailable)?;
-            if number.is_some() {
-                node.0.counters.published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-            Ok(number)
-        })
-    }
-
     /// The node's part of a join: the room exists, the connection may, the backend knows.
-    pub(super) async fn begin_join(&self, caller: &Caller, room: &RoomName) -> Result<u64, CallError> {
-        self.check_pattern(&caller.facts, room).await?;
+    pub(super) async fn begin_join(&self, caller: &Caller, room: &RoomName) -> Result<Entrance, CallError> {
+        let mut kind = self.check_pattern(&caller.facts, room).await?;
         if self.has_join_hook() {
             self.may_join(&caller.facts, room).await?;
             // Looked at again meanwhile (`reauthenticate`), it was no member yet.
-            self.check_pattern(&caller.facts, room).await?;
+            kind = self.check_pattern(&caller.facts, room).await?;
         }
         let worker = caller.address.worker;
         // Subscribed before anybody is told, so that nothing is lost in between.
@@ -437,12 +302,16 @@ impl Node {
         if !matches!(added, Ok(true)) {
             self.0.broker.unsubscribe(room, worker).await.map_err(unavailable)?;
         }
-        if added.map_err(unavailable)? { Ok(after) } else { Err(CallError::NoSuchRoom) }
+        if added.map_err(unavailable)? { Ok(Entrance { after, kind }) } else { Err(CallError::NoSuchRoom) }
     }
 
-    async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<(), CallError> {
+    async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<RoomKind, CallError> {
         let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        if self.is_authorized(facts, &info.pattern) { Ok(()) } else { Err(CallError::NotAuthorized) }
+        if self.may_enter(facts, room, &info.pattern) {
+            Ok(kind_of(room, &info.pattern))
+        } else {
+            Err(CallError::NotAuthorized)
+        }
     }
 
     /// What [`Node::begin_join`] did, undone.
@@ -460,6 +329,17 @@ impl Node {
 
     pub(super) fn handle(&self, caller: Caller) -> ConnectionHandle {
         ConnectionHandle { facts: caller.facts, address: Some(caller.address), node: self.clone() }
+    }
+}
+
+/// Who may enter a room with this name and pattern.
+pub(super) fn kind_of(room: &RoomName, pattern: &Pattern) -> RoomKind {
+    if room.direct_users().is_some() {
+        RoomKind::Direct
+    } else if pattern.0.is_empty() {
+        RoomKind::Public
+    } else {
+        RoomKind::Restricted
     }
 }
 

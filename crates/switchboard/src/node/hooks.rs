@@ -4,14 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use switchboard_proto::event::Sender;
+use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::id::RoomName;
 use switchboard_proto::json::RawJson;
 
 use crate::op::{BoxFuture, catch};
 
-use super::Node;
 use super::connection::ConnectionHandle;
+use super::{Node, User};
 
 /// Somebody joined or leaves a room.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub struct Saying {
     pub(super) sender: Sender,
     pub(super) connection: Option<ConnectionHandle>,
     pub(super) body: RawJson,
+    pub(super) user: Option<User>,
+    pub(super) extra: Option<Box<MessageExtra>>,
 }
 
 impl Saying {
@@ -66,6 +68,11 @@ impl Saying {
     /// The connection that says it, when it is one of this node.
     pub fn connection(&self) -> Option<&ConnectionHandle> {
         self.connection.as_ref()
+    }
+
+    /// The user who says it, if the connection has one.
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_ref()
     }
 
     /// What.

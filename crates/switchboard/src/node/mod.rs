@@ -10,10 +10,12 @@ pub mod connection;
 mod files;
 mod gate;
 pub mod hooks;
+mod listening;
 mod pages;
 mod profile;
 mod registry;
 mod request;
+mod say;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,9 +31,10 @@ use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use tokio::sync::{Mutex, Notify, oneshot};
 
-pub use chat::{MockConnection, Reauthentication, Speaker};
+pub use chat::Reauthentication;
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
+pub use say::{MockConnection, Speaker};
 pub use switchboard_proto::user::User;
 
 use crate::action::Actions;
@@ -304,10 +307,13 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which gets its answer and
-    /// nothing else.
+    /// nothing else, and for a DDP session that did not subscribe to its messages.
     pub async fn send_message(&self, id: ConnId, message: impl Into<RawJson>) -> Result<(), CallError> {
         let event = Event::Message(message.into());
-        self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await
+        match self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await? {
+            true => Ok(()),
+            false => Err(CallError::NotSupported),
+        }
     }
 
     /// Ends a connection; its client is told in the way of its wire.
@@ -367,7 +373,7 @@ impl Node {
             "remoteIP" => Some(facts.remote.to_string().into()),
             "remotePort" => Some(facts.remote.port().into()),
             "type" => Some(facts.kind.as_str().into()),
-            "user" => self.0.registry.user_id(facts.id).map(Value::from),
+            "user" => self.0.registry.user(facts.id).map(|user| user.id().into()),
             name => self.0.registry.state_value(facts.id, name),
         }
     }

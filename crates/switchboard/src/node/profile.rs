@@ -29,6 +29,17 @@ pub(super) struct Profile {
     pub(super) state: State,
     pub(super) user: Option<User>,
     pub(super) tags: Vec<String>,
+    /// How the user came, if he logged in himself.
+    pub(super) login: Option<Login>,
+}
+
+/// What somebody's log-in brought to a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Login {
+    /// The token that was given or presented.
+    pub(super) token: Option<[u8; 32]>,
+    /// State that comes with the user: names and values that state may hold.
+    pub(super) state: Vec<(String, Value)>,
 }
 
 /// Why nothing was changed about a connection.
@@ -65,7 +76,22 @@ const MAX_NAME_BYTES: usize = 128;
 
 impl Profile {
     pub(super) fn is_empty(&self) -> bool {
-        self.state.is_empty() && self.user.is_none() && self.tags.is_empty()
+        self.state.is_empty() && self.user.is_none() && self.tags.is_empty() && self.login.is_none()
+    }
+
+    /// Somebody from now on, with what comes with him. State that does not fit any more is left out.
+    pub(super) fn log_in(&mut self, user: User, mut login: Login) {
+        login.state.retain(|(name, value)| self.state.set(name, value.clone()).is_ok());
+        self.user = Some(user);
+        self.login = Some(login);
+    }
+
+    /// Nobody from now on. Of the state that came with the user goes what nobody has changed since.
+    pub(super) fn log_out(&mut self) -> Option<Login> {
+        let login = self.login.take()?;
+        self.user = None;
+        self.state.values.retain(|pair| !login.state.contains(pair));
+        Some(login)
     }
 
     /// Applies a patch. With an error it may be half changed: to be called on a copy.

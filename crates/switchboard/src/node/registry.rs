@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use switchboard_proto::face::ConnFacts;
@@ -10,12 +11,17 @@ use switchboard_proto::id::ConnId;
 
 use crate::hub::mail::Address;
 
-use super::profile::{ConnectionPatch, Profile, State, StateError};
+use super::User;
+use super::profile::{ConnectionPatch, Login, Profile, State, StateError};
 
 /// Every connection of this node, by its id.
 #[derive(Debug)]
 pub(super) struct Registry {
     shards: Vec<Mutex<Shard>>,
+    /// The connections of each user that has any. Its lock is taken inside that of a shard, never the other way.
+    users: Mutex<HashMap<Arc<str>, Vec<ConnId>>>,
+    /// How many connections have a user: with none, nobody need be asked who says something.
+    known: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +46,11 @@ impl Registry {
     const SHARDS: usize = 64;
 
     pub(super) fn new() -> Self {
-        Self { shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect() }
+        Self {
+            shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
+            users: Mutex::default(),
+            known: AtomicUsize::new(0),
+        }
     }
 
     fn shard(&self, id: ConnId) -> MutexGuard<'_, Shard> {
@@ -62,7 +72,61 @@ impl Registry {
     pub(super) fn remove(&self, id: ConnId) {
         let mut shard = self.shard(id);
         shard.places.remove(&id);
-        shard.profiles.remove(&id);
+        let profile = shard.profiles.remove(&id);
+        self.index(id, profile.and_then(|profile| profile.user), None);
+    }
+
+    /// Notes that a connection is somebody else's.
+    fn index(&self, id: ConnId, before: Option<User>, after: Option<User>) {
+        if before.as_ref().map(User::id) == after.as_ref().map(User::id) {
+            return;
+        }
+        let mut users = lock(&self.users);
+        if let Some(user) = before
+            && let Some(connections) = users.get_mut(user.id())
+        {
+            self.known.fetch_sub(1, Ordering::Relaxed);
+            connections.retain(|other| *other != id);
+            if connections.is_empty() {
+                users.remove(user.id());
+            }
+        }
+        if let Some(user) = after {
+            self.known.fetch_add(1, Ordering::Relaxed);
+            users.entry(user.shared_id()).or_default().push(id);
+        }
+    }
+
+    /// The connections of a user, in the order in which they became his.
+    pub(super) fn connections_of(&self, user: &str) -> Vec<ConnId> {
+        lock(&self.users).get(user).cloned().unwrap_or_default()
+    }
+
+    /// Whose a connection is.
+    pub(super) fn user(&self, id: ConnId) -> Option<User> {
+        if self.known.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.shard(id).profiles.get(&id)?.user.clone()
+    }
+
+    /// Says whose a connection is from now on, and by which log-in. What an earlier log-in brought is gone.
+    pub(super) fn log_in(&self, id: ConnId, user: User, login: Login) -> Result<(), StateError> {
+        self.change(id, |profile| {
+            profile.log_out();
+            profile.log_in(user, login);
+            Ok(())
+        })
+    }
+
+    /// Nobody from now on. The result is the log-in that ended.
+    pub(super) fn log_out(&self, id: ConnId) -> Option<Login> {
+        let mut login = None;
+        let changed = self.change(id, |profile| {
+            login = profile.log_out();
+            Ok(())
+        });
+        changed.ok().and(login)
     }
 
     /// Where a connection lives: with a worker, or as a request with these facts.
@@ -85,18 +149,25 @@ impl Registry {
         self.shard(id).profiles.get(&id)?.state.get(name).cloned()
     }
 
-    pub(super) fn user_id(&self, id: ConnId) -> Option<String> {
-        self.shard(id).profiles.get(&id)?.user.as_ref().map(|user| user.id().to_owned())
-    }
-
     /// Changes everything that the patch names, or nothing.
     pub(super) fn patch(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
+        self.change(id, |profile| profile.apply(patch))
+    }
+
+    /// Changes a connection's profile, or, with an error, nothing.
+    fn change(
+        &self,
+        id: ConnId,
+        change: impl FnOnce(&mut Profile) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let mut shard = self.shard(id);
         if !shard.places.contains_key(&id) {
             return Err(StateError::NoSuchConnection);
         }
-        let mut profile = shard.profiles.get(&id).cloned().unwrap_or_default();
-        profile.apply(patch)?;
+        let before = shard.profiles.get(&id).cloned().unwrap_or_default();
+        let mut profile = before.clone();
+        change(&mut profile)?;
+        self.index(id, before.user, profile.user.clone());
         if profile.is_empty() {
             shard.profiles.remove(&id);
         } else {
@@ -106,7 +177,7 @@ impl Registry {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing under this lock can panic half way.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -137,7 +208,6 @@ impl Hasher for IdHasher {
 mod tests {
     use super::*;
     use crate::hub::mail::ConnKey;
-    use crate::node::User;
     use crate::node::profile::MAX_TAGS;
     use serde_json::json;
 
@@ -199,6 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_log_in_brought_goes_with_it() {
+        let (registry, id) = registry();
+        let login = |name: &str, value: Value| Login { token: None, state: vec![(name.into(), value)] };
+        set_state(&registry, id, "mine", json!(1)).unwrap();
+        let [one, two] = ["u1", "u2"].map(|user| User::new(user).unwrap());
+        registry.log_in(id, one, login("staff", json!(true))).unwrap();
+        assert_eq!((registry.connections_of("u1"), registry.connections_of("u2")), (vec![id], vec![]));
+        assert_eq!(registry.state_value(id, "staff"), Some(json!(true)));
+        registry.log_in(id, two, login("guest", json!(true))).unwrap();
+        assert_eq!((registry.connections_of("u1"), registry.connections_of("u2")), (vec![], vec![id]));
+        assert_eq!((registry.state_value(id, "staff"), registry.user(id).unwrap().id()), (None, "u2"));
+        set_state(&registry, id, "guest", json!("set by the server since")).unwrap();
+        assert!(registry.log_out(id).is_some());
+        assert_eq!(registry.state_value(id, "guest"), Some(json!("set by the server since")));
+        assert_eq!((registry.user(id), registry.state_value(id, "mine")), (None, Some(json!(1))));
+        assert!(registry.log_out(id).is_none());
+        registry.remove(id);
+        assert!(registry.log_out(id).is_none());
+    }
+
+    #[test]
     fn a_patch_changes_everything_or_nothing() {
         let (registry, id) = registry();
         let user = User::new("u1").unwrap();
@@ -209,11 +300,11 @@ mod tests {
         };
         registry.patch(id, patch.clone()).unwrap();
         let before = registry.profile(id);
-        assert_eq!((before.user.as_ref(), registry.user_id(id).as_deref()), (Some(&user), Some("u1")));
+        assert_eq!((before.user.as_ref(), registry.user(id)), (Some(&user), Some(user.clone())));
         let bad = ConnectionPatch { user: Some(None), tags: Some(vec![String::new()]), ..patch };
         assert_eq!(registry.patch(id, bad), Err(StateError::BadTag));
         assert_eq!(registry.profile(id), before);
         registry.patch(id, ConnectionPatch { user: Some(None), ..Default::default() }).unwrap();
-        assert_eq!((registry.user_id(id), registry.profile(id).tags), (None, vec!["t".to_owned()]));
+        assert_eq!((registry.user(id), registry.profile(id).tags), (None, vec!["t".to_owned()]));
     }
 }

@@ -12,6 +12,7 @@ use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
 
 use crate::action::Actions;
+use crate::backend::LogLimits;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::http::{FrontSettings, WebSocketDoor};
@@ -122,6 +123,18 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
             max_connections => max_connections,
         },
         close_linger_ms: millis(config.servers.socket.close_linger),
+    }
+}
+
+/// What a broker remembers of rooms.
+pub(super) fn log_limits(config: &Config) -> LogLimits {
+    let rooms = &config.rooms;
+    LogLimits {
+        messages: rooms.history_messages,
+        bytes: off_is_max(rooms.history_bytes),
+        total_bytes: off_is_max(rooms.history_total_bytes),
+        ids: off_is_max(rooms.message_ids_max),
+        id_ms: millis(rooms.message_id_memory),
     }
 }
 

@@ -1,0 +1,50 @@
+//! Hearing rooms without being a member.
+
+use switchboard_proto::call::{RoomKind, Wants};
+use switchboard_proto::id::RoomName;
+
+use crate::hub::Entrance;
+use crate::worker::calls::Caller;
+
+use super::Node;
+use super::chat::{kind_of, unavailable};
+
+impl Node {
+    /// Of the rooms that a connection wants to hear those that everybody may enter, without those that it hears already.
+    pub(super) async fn begin_attending(
+        &self,
+        caller: &Caller,
+        wants: Wants,
+        already: &[RoomName],
+    ) -> Vec<(RoomName, Entrance)> {
+        let mut rooms = wants.rooms;
+        if wants.public_rooms {
+            rooms.extend(self.rooms().await.unwrap_or_default());
+        }
+        let mut entered: Vec<(RoomName, Entrance)> = Vec::new();
+        for room in rooms {
+            if already.contains(&room) || entered.iter().any(|(other, _)| *other == room) {
+                continue;
+            }
+            if let Some(entrance) = self.begin_listening(caller, &room).await {
+                entered.push((room, entrance));
+            }
+        }
+        entered
+    }
+
+    /// The node's part of listening to one room. None: not everybody may enter it, or there is no such room.
+    pub(super) async fn begin_listening(&self, caller: &Caller, room: &RoomName) -> Option<Entrance> {
+        let after = self.0.broker.subscribe(room, caller.address.worker).await.map_err(unavailable).ok()??;
+        // Looked at behind the subscription: whoever closes the room from now on finds the listener.
+        let info = self.0.directory.room(room).await.map_err(unavailable).ok().flatten();
+        let kind = info.map(|info| kind_of(room, &info.pattern));
+        if kind != Some(RoomKind::Public) {
+            if let Err(error) = self.0.broker.unsubscribe(room, caller.address.worker).await {
+                unavailable(error);
+            }
+            return None;
+        }
+        Some(Entrance { after, kind: RoomKind::Public })
+    }
+}
