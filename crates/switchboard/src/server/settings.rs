@@ -166,6 +166,7 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
             enabled: config.servers.websocket.enabled,
             compression: config.servers.websocket.compression,
         },
+        ddp: WebSocketDoor { enabled: true, compression: false },
     }
 }
 

@@ -62,15 +62,18 @@ pub(crate) struct FrontSettings {
     pub(crate) idle_timeout: Duration,
     pub(crate) json: JsonLimits,
     pub(crate) params: ParamLimits,
+    /// ActionHero's browser protocol.
     pub(crate) websocket: WebSocketDoor,
+    /// DDP.
+    pub(crate) ddp: WebSocketDoor,
 }
 
-/// What has to be known of WebSockets to let one in.
+/// What has to be known of a protocol over WebSockets to let somebody in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WebSocketDoor {
-    /// `servers.websocket.enabled`.
+    /// Whether it is spoken at all.
     pub(crate) enabled: bool,
-    /// `servers.websocket.compression`.
+    /// Whether compression is offered.
     pub(crate) compression: bool,
 }
 

@@ -18,12 +18,30 @@ use crate::hub::mail::{Admission, Adopted, Socket};
 use crate::op::Op;
 use crate::worker::new_id;
 
+use super::WebSocketDoor;
 use super::answer::{Answer, JSON, TEXT, empty, insert, last, respond, text};
 use super::session;
 use super::visit::{Answering, Page, Visit};
 
-/// Whatever begins like this is for ActionHero's browser protocol.
-pub(super) const PATH: &str = "/primus";
+/// Which protocol a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// ActionHero's browser protocol.
+    ActionHero,
+    /// DDP.
+    Ddp,
+}
+
+impl Door {
+    /// The door that a path leads to, if it leads to one.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        match path {
+            "/websocket" => Some(Self::Ddp),
+            // As on the real servers, whatever begins so.
+            _ => path.starts_with("/primus").then_some(Self::ActionHero),
+        }
+    }
+}
 
 /// What ActionHero's transport tells about itself, as far as anybody asks.
 const SPEC: &str = concat!(
@@ -62,8 +80,8 @@ impl Upgrade {
 }
 
 impl Visit {
-    /// Answers a request below `/primus`.
-    pub(super) fn websocket<B: Body>(self: &Arc<Self>, request: &Request<B>, page: &Page) -> Answering {
+    /// Answers a request at one of the doors.
+    pub(super) fn websocket<B: Body>(self: &Arc<Self>, door: Door, request: &Request<B>, page: &Page) -> Answering {
         let asks = request.headers().contains_key(header::UPGRADE);
         if !asks && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = match request.uri().path() {
@@ -80,11 +98,14 @@ impl Visit {
         if request.method() == Method::OPTIONS {
             return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", page)));
         }
-        let agreed = match self.agree(request) {
+        let agreed = match self.agree(door, request) {
             Ok(agreed) => agreed,
             Err(refusal) => return Answering::Now(Some(last(*refusal))),
         };
-        let kind = PeerKind::WebSocket { deflate: agreed.deflate.is_some() };
+        let kind = match door {
+            Door::ActionHero => PeerKind::WebSocket { deflate: agreed.deflate.is_some() },
+            Door::Ddp => PeerKind::Ddp,
+        };
         let facts = ConnFacts {
             id: new_id(),
             kind: kind.connection_type(),
@@ -104,18 +125,21 @@ impl Visit {
     }
 
     /// Looks at all that can be decided by the request alone.
-    fn agree<B: Body>(&self, request: &Request<B>) -> Result<Agreed, Box<Response<Answer>>> {
-        let websocket = &self.front.settings.websocket;
+    fn agree<B: Body>(&self, door: Door, request: &Request<B>) -> Result<Agreed, Box<Response<Answer>>> {
+        let settings = &self.front.settings;
+        let WebSocketDoor { enabled, compression } = match door {
+            Door::ActionHero => settings.websocket,
+            Door::Ddp => settings.ddp,
+        };
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let Accepted { accept, deflate } =
-            handshake::accept(request.method().as_str(), version, headers, websocket.compression)
-                .map_err(|error| Box::new(not_upgraded(error)))?;
+        let Accepted { accept, deflate } = handshake::accept(request.method().as_str(), version, headers, compression)
+            .map_err(|error| Box::new(not_upgraded(error)))?;
         if !request.body().is_end_stream() {
             // Nobody could tell where the frames begin.
             return Err(Box::new(text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")));
         }
-        if !websocket.enabled {
+        if !enabled {
             return Err(Box::new(text(StatusCode::NOT_FOUND, "no WebSocket here\n")));
         }
         if self.stopping.has_begun() {

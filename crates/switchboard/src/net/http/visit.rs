@@ -18,7 +18,7 @@ use crate::op::BoxFuture;
 
 use super::Front;
 use super::answer::{Answer, Answered, empty, last, single, text};
-use super::upgrade::Upgrade;
+use super::upgrade::{Door, Upgrade};
 
 /// A connection that speaks HTTP.
 #[derive(Debug)]
@@ -44,16 +44,14 @@ struct Refused(StatusCode, &'static str);
 enum Route {
     Api,
     File,
-    WebSocket,
+    WebSocket(Door),
 }
 
 impl Route {
     fn of(path: &str) -> Self {
         match path.strip_prefix("/api") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Api,
-            // As on the real servers, whatever begins so.
-            _ if path.starts_with(super::upgrade::PATH) => Self::WebSocket,
-            _ => Self::File,
+            _ => Door::of(path).map_or(Self::File, Self::WebSocket),
         }
     }
 }
@@ -77,11 +75,12 @@ impl Visit {
     /// Answers a request for a WebSocket that has come whole, in front of all that speaks HTTP; `None` when it is for anything
     /// else.
     pub(super) fn answer_early(self: &Arc<Self>, request: &Request<Empty<Bytes>>) -> Option<Answering> {
-        if Route::of(request.uri().path()) != Route::WebSocket || request.method() != Method::GET {
+        let Route::WebSocket(door) = Route::of(request.uri().path()) else { return None };
+        if request.method() != Method::GET {
             return None;
         }
         Some(match self.judge(request) {
-            Ok(page) => self.websocket(request, &page),
+            Ok(page) => self.websocket(door, request, &page),
             Err(Refused(status, reason)) => Answering::Now(Some(text(status, reason))),
         })
     }
@@ -94,7 +93,7 @@ impl Visit {
         // What follows a request for another protocol is not looked at: the connection ends with it, one way or the other.
         let is_last = request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let answering = match Route::of(request.uri().path()) {
-            Route::WebSocket => self.websocket(&request, &page),
+            Route::WebSocket(door) => self.websocket(door, &request, &page),
             Route::Api => Answering::Later(Box::pin(Arc::clone(self).api(request, page)), is_last),
             Route::File => Answering::Later(Box::pin(Arc::clone(self).file(request, page)), is_last),
         };
