@@ -30,6 +30,7 @@ pub mod node;
 
 pub mod backend;
 pub(crate) mod clock;
+pub mod command;
 pub mod hub;
 pub mod op;
 pub mod webhook;

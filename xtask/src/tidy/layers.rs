@@ -16,6 +16,7 @@ struct Wall {
 }
 
 const PROTO: &str = "crates/switchboard-proto/src/";
+const COMMAND: &str = "crates/switchboard/src/command/";
 const HUB: &str = "crates/switchboard/src/hub/";
 const WORKER: &str = "crates/switchboard/src/worker/";
 const WEBHOOK: &str = "crates/switchboard/src/webhook/";
@@ -64,6 +65,26 @@ const WALLS: &[Wall] = &[
             "crate::worker",
         ],
         advice: "the hub is below everything but the protocols: give it the value, or move the name down",
+    },
+    Wall {
+        inside: &[COMMAND],
+        forbidden: &["fastrand", "mio", "std::time::Instant", "std::time::SystemTime", "tokio", "uuid"],
+        advice: "the engine of client commands is pure: take time and ids as arguments, and let the node do the rest",
+    },
+    Wall {
+        inside: &[COMMAND],
+        forbidden: &[
+            "crate::action",
+            "crate::admin",
+            "crate::backend",
+            "crate::cli",
+            "crate::config",
+            "crate::net",
+            "crate::node",
+            "crate::server",
+            "crate::worker",
+        ],
+        advice: "the engine of client commands knows the protocols' words and addresses of connections, and nothing else",
     },
     Wall {
         inside: &[WORKER],
@@ -351,6 +372,14 @@ mod tests {
         check(path, "use mio::Poll;\n", &["1: names `mio::Poll`"]);
         check(path, "fn a(b: crate::node::Node) {}\n", &["1: names `crate::node::Node`"]);
         check(path, "use crate::op::Op;\nuse super::room;\n", &[]);
+    }
+
+    #[test]
+    fn the_engine_of_client_commands_is_pure() {
+        let path = "crates/switchboard/src/command/engine.rs";
+        check(path, "use tokio::time;\n", &["1: names `tokio::time`"]);
+        check(path, "use crate::backend::Broker;\n", &["1: names `crate::backend::Broker`"]);
+        check(path, "use crate::hub::mail::Address;\nuse crate::proto::time::Now;\n", &[]);
     }
 
     #[test]

@@ -1,0 +1,29 @@
+//! Client commands: what the server asks a client to do, from the order to the one outcome that its sender is told.
+//!
+//! This is the model alone: no clock, no lock, no randomness and no runtime. Time and ids are arguments, and what should be
+//! done comes back in [`Out`]. The node drives it.
+//!
+//! What it promises: a command is handed to a connection at most once; commands to one user leave in the order of
+//! acceptance; every order that was accepted is reported exactly once, no later than its deadline; only who was addressed
+//! can reply, and once.
+
+pub mod client;
+pub mod client_data;
+pub mod engine;
+pub mod figures;
+pub mod history;
+pub mod limits;
+pub mod order;
+pub mod outcome;
+
+pub use client::{Client, ClientView, Paused, Status};
+pub use client_data::{BadClientData, Capabilities, ClientData};
+pub use engine::Engine;
+pub use figures::{Figures, LATENCY_BUCKETS_MS};
+pub use history::{PendingCommand, SettledCommand};
+pub use limits::CommandLimits;
+pub use order::{
+    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, ReplyTooLarge, TargetKind,
+    TargetName,
+};
+pub use outcome::{Counts, Mode, Outcome, Report, Row};
