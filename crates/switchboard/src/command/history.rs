@@ -1,9 +1,15 @@
 //! Commands for people to look at: pending ones, and those that were settled lately.
 
-use crate::proto::command::CommandId;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
-use super::order::TargetName;
+use crate::proto::command::CommandId;
+use crate::proto::id::ConnId;
+use crate::proto::user::User;
+
+use super::order::{Aim, TargetName};
 use super::outcome::{Counts, Mode, Outcome};
+use super::rows::Rows;
 
 /// A command that is pending.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,4 +61,97 @@ pub struct SettledCommand {
     pub counts: Counts,
     /// Replies that counted and had `success: false`.
     pub client_errors: usize,
+}
+
+/// Settled commands, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    entries: VecDeque<Entry>,
+    numbers: HashMap<CommandId, u64>,
+    settled: u64,
+    /// Addressed sessions of lists that are remembered.
+    listed: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shown: Arc<SettledCommand>,
+    audience: Audience,
+}
+
+/// Who was addressed.
+#[derive(Debug)]
+pub(super) enum Audience {
+    Connection(ConnId),
+    /// Both sorted.
+    Listed(Box<[ConnId]>, Box<[Arc<str>]>),
+    User(Arc<str>),
+}
+
+impl Audience {
+    pub(super) fn new(aim: &Aim, rows: &Rows) -> Self {
+        match aim {
+            Aim::User(user) | Aim::Connection { user: Some(user), .. } => Self::User(user.shared_id()),
+            Aim::Connection { id, user: None } => Self::Connection(*id),
+            Aim::Everybody | Aim::Sessions(_) => {
+                let guests = rows.iter().filter(|row| row.user.is_none());
+                let mut guests: Box<[ConnId]> = guests.map(|row| row.connection).collect();
+                guests.sort_unstable();
+                let mut users: Vec<Arc<str>> =
+                    rows.iter().filter_map(|row| row.user.as_ref()).map(User::shared_id).collect();
+                users.sort_unstable();
+                users.dedup();
+                Self::Listed(guests, users.into())
+            }
+        }
+    }
+
+    fn includes(&self, from: ConnId, user: Option<&User>) -> bool {
+        match self {
+            Self::Connection(id) => *id == from,
+            Self::Listed(guests, users) => {
+                let is_user = |user: &User| users.binary_search_by(|id| (**id).cmp(user.id())).is_ok();
+                guests.binary_search(&from).is_ok() || user.is_some_and(is_user)
+            }
+            Self::User(id) => user.is_some_and(|user| user.id() == &**id),
+        }
+    }
+
+    fn listed(&self) -> usize {
+        match self {
+            Self::Listed(guests, users) => guests.len() + users.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl History {
+    /// Remembers a command, and forgets the oldest while there are more than `max`, or while they list more sessions than
+    /// `max_listed`.
+    pub(super) fn push(&mut self, mut shown: SettledCommand, audience: Audience, max: usize, max_listed: usize) {
+        self.settled += 1;
+        shown.number = self.settled;
+        self.numbers.insert(shown.id, self.settled);
+        self.listed += audience.listed();
+        self.entries.push_back(Entry { shown: Arc::new(shown), audience });
+        while self.entries.len() > max || self.listed > max_listed {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.numbers.remove(&oldest.shown.id);
+            self.listed -= oldest.audience.listed();
+        }
+    }
+
+    /// A settled command, and whether this connection, which is this user's, was addressed by it.
+    pub(super) fn find(&self, id: CommandId, from: ConnId, user: Option<&User>) -> Option<(Arc<SettledCommand>, bool)> {
+        let first = self.entries.front()?.shown.number;
+        let at = self.numbers.get(&id)?.checked_sub(first)?;
+        let entry = self.entries.get(usize::try_from(at).ok()?)?;
+        Some((Arc::clone(&entry.shown), entry.audience.includes(from, user)))
+    }
+
+    /// Those after this number, the oldest first.
+    pub(super) fn after(&self, number: u64, limit: usize) -> Vec<Arc<SettledCommand>> {
+        let at = self.entries.partition_point(|entry| entry.shown.number <= number);
+        self.entries.range(at..).take(limit).map(|entry| Arc::clone(&entry.shown)).collect()
+    }
 }

@@ -7,17 +7,26 @@
 //! acceptance; every order that was accepted is reported exactly once, no later than its deadline; only who was addressed
 //! can reply, and once.
 
-pub mod client;
-pub mod client_data;
-pub mod engine;
-pub mod figures;
-pub mod history;
-pub mod limits;
-pub mod order;
-pub mod outcome;
+mod outcome;
+
+mod order;
+
+mod limits;
+
+mod engine;
+
+mod pending;
+mod rows;
+
+mod client;
+mod client_data;
+
+mod figures;
+mod history;
+mod idempotency;
 
 pub use client::{Client, ClientView, Paused, Status};
-pub use client_data::{BadClientData, Capabilities, ClientData};
+pub use client_data::{BadClientData, Capabilities, ClientData, HEARTBEAT, PAUSE, RESUME};
 pub use engine::Engine;
 pub use figures::{Figures, LATENCY_BUCKETS_MS};
 pub use history::{PendingCommand, SettledCommand};
