@@ -6,7 +6,7 @@ use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::frame::line::Framing;
 use crate::frame::ws::{MessageKind, WsError, WsFrame, WsFramer, WsLimits, deflate, handshake};
 use crate::id::ConnId;
-use crate::json::{self, JsonLimits};
+use crate::json::{self, JsonLimits, RawJson};
 use crate::peer::{PeerKind, Step};
 use crate::time::{Now, Stamps};
 
@@ -71,11 +71,11 @@ pub fn line_peer(data: &[u8]) {
     }
 }
 
-/// Parses `data` as JSON under limits and checks that what was accepted keeps them.
+/// Parses `data` as JSON under limits and checks that what was accepted keeps them, and means the same on one line.
 ///
 /// # Panics
 ///
-/// When something was accepted that goes beyond the limits.
+/// When something was accepted that goes beyond the limits, or means something else on one line.
 pub fn json_limits(data: &[u8]) {
     fn depth(value: &serde_json::Value) -> usize {
         match value {
@@ -89,6 +89,9 @@ pub fn json_limits(data: &[u8]) {
         && let Ok(value) = json::parse(text, limits)
     {
         assert!(depth(&value) <= limits.depth, "deeper than the limit");
+        let raw = RawJson::from_parsed(text);
+        assert!(!raw.as_str().contains(['\r', '\n']), "more than one line");
+        assert_eq!(raw.to_value(), value, "means something else");
     }
 }
 

@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for Bounded {
     }
 }
 
-/// JSON text that was checked once and is passed on as it is. Cloning shares it.
+/// JSON text that was checked once and is passed on as it is, without a line break wherever it came from. Cloning shares it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Arc<str>);
 
@@ -138,6 +138,27 @@ impl RawJson {
     /// The JSON text of a value.
     pub fn from_value(value: &Value) -> Self {
         Self(value.to_string().into())
+    }
+
+    /// Text that [`parse`] has read, or the part of such a text that is a value. Numbers and the order of members stay as they
+    /// were written; white space between tokens goes, so that a line holds it.
+    pub fn from_parsed(text: &str) -> Self {
+        let mut is_inside_text = false;
+        let mut is_escaped = false;
+        let kept: String = text
+            .chars()
+            .filter(|char| {
+                let is_kept = is_inside_text || !matches!(char, ' ' | '\t' | '\n' | '\r');
+                match char {
+                    _ if is_escaped => is_escaped = false,
+                    '\\' => is_escaped = true,
+                    '"' => is_inside_text = !is_inside_text,
+                    _ => {}
+                }
+                is_kept
+            })
+            .collect();
+        Self(kept.into())
     }
 
     fn from_written(json: Vec<u8>) -> Self {
@@ -325,6 +346,14 @@ mod tests {
     fn what_follows_the_value_is_refused() {
         assert!(parse("1 2", limits()).is_err());
         assert!(parse(" 1 ", limits()).is_ok());
+    }
+
+    #[test]
+    fn what_was_parsed_is_passed_on_as_it_came_without_white_space_between_tokens() {
+        let text = "{ \"b\" : 1.0e2 ,\r\n\t\"a b\":[ 1.50, \"\\\" \\\\\" , \" \\\\ \" ] }";
+        assert!(parse(text, JsonLimits::default()).is_ok());
+        let raw = RawJson::from_parsed(text);
+        assert_eq!(raw.as_str(), "{\"b\":1.0e2,\"a b\":[1.50,\"\\\" \\\\\",\" \\\\ \"]}");
     }
 
     #[test]
