@@ -31,6 +31,7 @@ pub mod node;
 pub mod backend;
 pub(crate) mod clock;
 pub mod command;
+pub(crate) mod failures;
 pub mod hub;
 pub mod op;
 pub mod webhook;

@@ -34,10 +34,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
+use crate::failures::Failures;
 use crate::node::Node;
 use crate::proto::json::JsonLimits;
 
-use access::{Failures, TokenCheck};
+use access::TokenCheck;
 
 pub use api::openapi_json;
 
