@@ -108,15 +108,15 @@ fn admit(shared: &Shared, request: &mut Request, remote: Option<Remote>) -> Resu
         return Err(Code::OriginNotAllowed.with("requests of a page of another host are refused"));
     }
     let address = remote.map(|Remote(address)| address.ip().to_canonical());
-    let second = shared.started.elapsed().as_secs();
-    let is_over = address.is_some_and(|address| shared.failures.is_over(address, second));
+    let now_ms = u64::try_from(shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let is_over = address.is_some_and(|address| shared.failures.retry_ms(address, now_ms).is_some());
     let is_operator = !is_over && shared.token.is_presented(request.headers());
     // A probe whose token is out of date still learns what anybody may know.
     let is_open = OPEN.contains(&request.uri().path());
     let is_attempt = !is_open || request.headers().contains_key(AUTHORIZATION);
     if is_attempt && !is_operator && !is_over {
         shared.counters.unauthenticated.fetch_add(1, Ordering::Relaxed);
-        if address.is_some_and(|address| shared.failures.note(address, second)) {
+        if address.is_some_and(|address| shared.failures.note(address, now_ms)) {
             tracing::warn!(?address, "admin API: many requests with a wrong token, or none");
         }
     }

@@ -91,7 +91,7 @@ pub(crate) fn start(listener: std::net::TcpListener, config: &Config, node: Node
     let shared = Arc::new(Shared {
         node,
         token: TokenCheck::new(&admin.token)?,
-        failures: Failures::new(admin.failures_per_address),
+        failures: Failures::new(admin.failures_per_address, Duration::from_secs(1)),
         json: JsonLimits { depth: config.limits.max_json_depth, keys: off_is_max(config.limits.max_json_keys) },
         max_body_bytes: off_is_max(admin.max_body_bytes),
         body_timeout: off_is_longest(admin.body_timeout),
