@@ -20,6 +20,7 @@ pub mod close;
 pub mod effect;
 pub mod face;
 pub mod peer;
+pub mod profile;
 pub mod wire;
 
 pub mod json;

@@ -3,6 +3,8 @@
 //! Clients can set none of it.
 
 use serde_json::Value;
+pub use switchboard_proto::profile::MAX_TAGS;
+use switchboard_proto::profile::{FACTS, MAX_STATE_BYTES, MAX_STATE_VALUES, is_tag, state_bytes};
 use switchboard_proto::user::{BadUser, User};
 use thiserror::Error;
 
@@ -68,12 +70,6 @@ pub enum StateError {
     TooManyTags,
 }
 
-/// Most tags of one connection.
-pub const MAX_TAGS: usize = 64;
-
-/// Longest tag, in bytes.
-const MAX_NAME_BYTES: usize = 128;
-
 impl Profile {
     pub(super) fn is_empty(&self) -> bool {
         self.state.is_empty() && self.user.is_none() && self.tags.is_empty() && self.login.is_none()
@@ -113,7 +109,7 @@ impl Profile {
 fn checked_tags(tags: Vec<String>) -> Result<Vec<String>, StateError> {
     let mut checked: Vec<String> = Vec::new();
     for tag in tags {
-        if !is_name(&tag) {
+        if !is_tag(&tag) {
             return Err(StateError::BadTag);
         }
         if checked.contains(&tag) {
@@ -127,15 +123,9 @@ fn checked_tags(tags: Vec<String>) -> Result<Vec<String>, StateError> {
     Ok(checked)
 }
 
-fn is_name(text: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
-}
-
 impl State {
-    const MAX_VALUES: usize = 64;
-    const MAX_BYTES: usize = 16 * 1024;
     /// Facts of a connection, which state cannot hide.
-    pub const BUILT_IN: [&str; 7] = ["connectedAt", "fingerprint", "id", "remoteIP", "remotePort", "type", "user"];
+    pub const BUILT_IN: [&str; 7] = FACTS;
 
     /// A value.
     pub fn get(&self, name: &str) -> Option<&Value> {
@@ -173,11 +163,10 @@ impl State {
             Value::Array(_) | Value::Object(_) => return Err(StateError::NotScalar(name.to_owned())),
             Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-        let size = |name: &str, value: &Value| name.len() + value.as_str().map_or(8, str::len);
         let others = self.values.iter().filter(|(other, _)| other != name);
         let (count, bytes) =
-            others.fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + size(name, value)));
-        if count >= Self::MAX_VALUES || bytes + size(name, &value) > Self::MAX_BYTES {
+            others.fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + state_bytes(name, value)));
+        if count >= MAX_STATE_VALUES || bytes + state_bytes(name, &value) > MAX_STATE_BYTES {
             return Err(StateError::Full);
         }
         match self.values.iter_mut().find(|(other, _)| other == name) {
