@@ -6,9 +6,10 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper::http::uri::Authority;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
-use super::kind::{Span, Word, describe, quote, refuse};
+use super::fields::{Fields, texts, write_texts};
+use super::kind::{Span, Word, quote, refuse};
 use super::section::{Kind, Mismatch};
 
 /// The address of a backend: `http` or `https`, a host, perhaps a port, a path and a query; nobody's name or password.
@@ -202,17 +203,10 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
     let required = fields.take("required", "a list of texts", texts);
     let optional = fields.take("optional", "a list of texts", texts);
     let timeout = fields.take("timeout", "0 or a duration from 1ms to 10m", |value| TIMEOUT.read(value).ok());
-    for (key, _) in table {
-        if !KEYS.contains(&key.get_ref().as_ref()) {
-            let text = format!("unknown key; an action has {}", KEYS.join(", "));
-            let wrong = Mismatch { inside: String::new(), span: Some(key.span()), text, found: None };
-            complaints.push(wrong.of_part(key.get_ref()));
-        }
-    }
+    fields.refuse_others("an action", &KEYS);
     for (name, what) in [("name", "an action needs a name"), ("url", "an action needs a url")] {
         if !table.contains_key(name) {
-            let span = Some(item.span());
-            complaints.push(Mismatch { inside: String::new(), span, text: what.into(), found: None });
+            fields.complain(item, what);
         }
     }
     Some(RemoteAction {
@@ -227,38 +221,7 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
 
 const KEYS: [&str; 7] = ["name", "url", "version", "description", "required", "optional", "timeout"];
 
-/// A table being read, and what is wrong with it.
-struct Fields<'a, 'de> {
-    table: &'a DeTable<'de>,
-    complaints: &'a mut Vec<Mismatch>,
-}
-
-impl<'de> Fields<'_, 'de> {
-    fn take<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&Spanned<DeValue<'de>>) -> Option<T>,
-    ) -> Option<T> {
-        let value = self.table.get(name)?;
-        let taken = read(value);
-        if taken.is_none() {
-            let wrong = Mismatch::new(expected, describe(value.get_ref()));
-            self.complaints.push(wrong.at(value).of_part(name));
-        }
-        taken
-    }
-}
-
-fn texts(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
-    value.get_ref().as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
-}
-
 fn write_action(action: &RemoteAction) -> String {
-    let list = |names: &[String]| {
-        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
-        format!("[{}]", names.join(", "))
-    };
     let mut text = format!("{{ name = {}, url = {}", quote(&action.name), quote(&action.url.0.to_string()));
     let usual = RemoteAction::new("", action.url.clone());
     let mut add = |name: &str, is_usual: bool, value: String| {
@@ -268,8 +231,8 @@ fn write_action(action: &RemoteAction) -> String {
     };
     add("version", action.version == usual.version, action.version.to_string());
     add("description", action.description == usual.description, quote(&action.description));
-    add("required", action.required == usual.required, list(&action.required));
-    add("optional", action.optional == usual.optional, list(&action.optional));
+    add("required", action.required == usual.required, write_texts(&action.required));
+    add("optional", action.optional == usual.optional, write_texts(&action.optional));
     add("timeout", action.timeout == usual.timeout, TIMEOUT.write(&action.timeout));
     text.push_str(" }");
     text

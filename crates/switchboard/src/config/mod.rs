@@ -3,7 +3,7 @@
 //! - `settings`: every key, its type, default and documentation; the one place where a key is added
 //! - `section`: the macro behind that list, and what a key can do
 //! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `network`, `page_origins`, `node_name`
-//!   and `secret` are special ones
+//!   and `secret` are special ones; `fields` is tables inside them
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -15,6 +15,7 @@
 
 mod check;
 mod environment;
+mod fields;
 mod hooks;
 mod kind;
 mod layer;

@@ -25,7 +25,7 @@ impl StartingRoom {
     }
 }
 
-/// A value that an authentication pattern compares with a connection's server-only state.
+/// A value of a connection's server-only state, which authentication patterns compare with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthValue {
     /// `true` or `false`.
@@ -110,7 +110,7 @@ fn read_room(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Opt
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("name", DeValue::String(text)) => name = Some(text.to_string()),
             ("name", _) => refuse("a text"),
-            ("auth", DeValue::Table(pairs)) => auth = read_auth(pairs, complaints),
+            ("auth", DeValue::Table(pairs)) => auth = read_values("auth", pairs, complaints),
             ("auth", _) => refuse("a table such as { authorized = true }"),
             (unknown, _) => complaints.push(Mismatch {
                 inside: format!(".{unknown}"),
@@ -127,17 +127,22 @@ fn read_room(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Opt
     Some(StartingRoom { name: name?, auth })
 }
 
-fn read_auth(pairs: &DeTable<'_>, complaints: &mut Vec<Mismatch>) -> BTreeMap<String, AuthValue> {
-    let mut auth = BTreeMap::new();
+/// The values of the part `name`, which is a table.
+pub(super) fn read_values(
+    name: &str,
+    pairs: &DeTable<'_>,
+    complaints: &mut Vec<Mismatch>,
+) -> BTreeMap<String, AuthValue> {
+    let mut values = BTreeMap::new();
     for (key, value) in pairs {
         if let Some(read) = auth_value(value.get_ref()) {
-            auth.insert(key.get_ref().to_string(), read);
+            values.insert(key.get_ref().to_string(), read);
         } else {
             let mismatch = Mismatch::new("a text, a number, true or false", describe(value.get_ref()));
-            complaints.push(mismatch.at(value).of_part(key.get_ref()).of_part("auth"));
+            complaints.push(mismatch.at(value).of_part(key.get_ref()).of_part(name));
         }
     }
-    auth
+    values
 }
 
 fn auth_value(value: &DeValue<'_>) -> Option<AuthValue> {
@@ -161,8 +166,13 @@ fn write_room(room: &StartingRoom) -> String {
     if room.auth.is_empty() {
         return format!("{{ name = {name} }}");
     }
-    let pairs: Vec<String> = room.auth.iter().map(|(key, value)| write_pair(key, value)).collect();
-    format!("{{ name = {name}, auth = {{ {} }} }}", pairs.join(", "))
+    format!("{{ name = {name}, auth = {} }}", write_values(&room.auth))
+}
+
+/// The values as a table of TOML.
+pub(super) fn write_values(values: &BTreeMap<String, AuthValue>) -> String {
+    let pairs: Vec<String> = values.iter().map(|(key, value)| write_pair(key, value)).collect();
+    format!("{{ {} }}", pairs.join(", "))
 }
 
 fn write_pair(key: &str, value: &AuthValue) -> String {
