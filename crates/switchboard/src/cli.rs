@@ -1,7 +1,7 @@
 //! The command line: which commands there are, and those that only read the configuration.
 //!
-//! Nothing here touches the process: arguments, environment and working directory come in, a [`Command`] goes out. The
-//! binary runs the server or writes the [`Output`].
+//! Nothing here touches the process, [`hash_password`] excepted: arguments, environment and working directory come in, a
+//! [`Command`] goes out. The binary runs the server or writes the [`Output`].
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -9,6 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+mod hash_password;
+
+pub use hash_password::hash_password;
 
 use crate::config::{self, Config, LoadOptions, Loaded, Origin};
 
@@ -24,6 +28,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub enum Command {
     /// Write this and end.
     Exit(Output),
+    /// Hash the password that comes on standard input: [`hash_password`].
+    HashPassword,
     /// Run the server.
     Serve(Box<Serve>),
 }
@@ -88,6 +94,7 @@ pub fn run(
         Verb::Config { verb: ConfigVerb::Show(settings) } => {
             Command::Exit(config_show(&settings.into_options(env, cwd)))
         }
+        Verb::HashPassword => Command::HashPassword,
         Verb::Serve(settings) => {
             let options = settings.into_options(env, cwd);
             match Config::load(&options) {
@@ -141,6 +148,8 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Read a password from standard input, print what `password_hash` of a user can be
+    HashPassword,
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,6 +210,7 @@ Examples:
   SWITCHBOARD__SERVERS__SOCKET__PORT=5001 switchboard serve
   switchboard check-config --config switchboard.toml
   switchboard config show
+  switchboard hash-password < password.txt          asks for the password without the file
 
 Settings: --set wins over the environment, that over the file, that over the default.
 
@@ -211,8 +221,10 @@ Exit codes:
 
 #[cfg(test)]
 mod tests {
+    use super::hash_password::hash_password_of;
     use super::{Command, EXIT_OK, EXIT_USAGE, Output, Serve, run};
     use crate::config::Origin;
+    use crate::password::{PasswordDigest, PasswordHash};
 
     fn command(line: &str, env: &[(&str, &str)]) -> Command {
         let args = std::iter::once("switchboard").chain(line.split_whitespace()).map(Into::into);
@@ -222,14 +234,14 @@ mod tests {
     fn output(line: &str, env: &[(&str, &str)]) -> Output {
         match command(line, env) {
             Command::Exit(output) => output,
-            Command::Serve(_) => panic!("{line} runs the server"),
+            other => panic!("{line}: {other:?}"),
         }
     }
 
     fn serve(line: &str) -> Serve {
         match command(line, &[]) {
-            Command::Exit(output) => panic!("{line} ends with {output:?}"),
             Command::Serve(serve) => *serve,
+            other => panic!("{line}: {other:?}"),
         }
     }
 
@@ -283,8 +295,40 @@ mod tests {
     }
 
     #[test]
+    fn hash_password_takes_one_line_and_prints_a_hash_of_it() {
+        assert_eq!(command("hash-password", &[]), Command::HashPassword);
+        for input in ["secret\n", "secret\r\n", "secret", "secret\nmore\n"] {
+            let Output { stdout, stderr, code } = hash_password_of(input.as_bytes());
+            assert_eq!((stderr.as_str(), code), ("", EXIT_OK), "{input:?}");
+            let hash = PasswordHash::parse(stdout.strip_suffix('\n').unwrap()).ok().unwrap();
+            assert_eq!(hash.is_of(&PasswordDigest::of("secret")), Ok(true), "{input:?}");
+        }
+        let longest = [&[b'x'; 1024][..], b"\r\n"].concat();
+        assert_eq!(hash_password_of(&*longest).code, EXIT_OK);
+    }
+
+    #[test]
+    fn hash_password_refuses_what_is_no_password() {
+        let too_long = [b'x'; 5000];
+        for (input, expected) in [
+            (&b""[..], "no password: write it to standard input, as one line"),
+            (b"\n", "no password: write it to standard input, as one line"),
+            (b"\r\nsecret\n", "no password: write it to standard input, as one line"),
+            (b"\xff\n", "the password is not UTF-8"),
+            (&too_long[..1025], "a password has at most 1024 bytes"),
+            (&too_long, "a password has at most 1024 bytes"),
+        ] {
+            let refused =
+                Output { stderr: format!("switchboard: {expected}\n"), code: EXIT_USAGE, ..Output::default() };
+            assert_eq!(hash_password_of(input), refused);
+        }
+    }
+
+    #[test]
     fn mistakes_and_reserved_commands_are_usage_errors() {
-        for line in ["--prot 1", "start", "hash-password", "ctl", "doctor", "bench", "config", "--set", "serve extra"] {
+        for line in
+            ["--prot 1", "start", "hash-password secret", "ctl", "doctor", "bench", "config", "--set", "serve extra"]
+        {
             let refused = output(line, &[]);
             assert_eq!((refused.stdout.as_str(), refused.code), ("", EXIT_USAGE), "{line}");
             assert!(

@@ -34,6 +34,7 @@ pub mod command;
 pub(crate) mod failures;
 pub mod hub;
 pub mod op;
+pub(crate) mod password;
 pub mod webhook;
 pub(crate) mod worker;
 

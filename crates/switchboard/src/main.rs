@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let cwd = std::env::current_dir().unwrap_or_default();
     match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
         Command::Exit(output) => output.emit(),
+        Command::HashPassword => cli::hash_password().emit(),
         Command::Serve(serve) => {
             let _log = telemetry::init(&serve.loaded.config.log);
             raise_file_limit();

@@ -85,7 +85,8 @@ impl Layers {
         let plain = Spanned::new(0..value.len(), DeValue::String(value.into()));
         let attempts = match (source, DeValue::parse(value.trim())) {
             (_, Err(_)) => vec![plain],
-            (Source::FileOfEnvironment { .. }, Ok(parsed)) => vec![plain, parsed],
+            // A list in a file is meant as one: what is wrong inside it is worth more than that it is no text.
+            (Source::FileOfEnvironment { .. }, Ok(parsed)) if !parsed.get_ref().is_array() => vec![plain, parsed],
             (_, Ok(parsed)) if parsed.get_ref().is_str() => vec![parsed],
             (_, Ok(parsed)) => vec![parsed, plain],
         };

@@ -1,9 +1,10 @@
 //! What operators can set, and how it is read.
 //!
-//! - `settings`: every key, its type, default and documentation; the one place where a key is added
+//! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server` is a
+//!   part of it)
 //! - `section`: the macro behind that list, and what a key can do
-//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `network`, `page_origins`, `node_name`
-//!   and `secret` are special ones; `fields` is tables inside them
+//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `network`, `page_origins`,
+//!   `node_name` and `secret` are special ones; `fields` is tables inside them
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -14,6 +15,7 @@
 //! arguments, so that a test is a table.
 
 mod check;
+mod ddp_server;
 mod environment;
 mod fields;
 mod hooks;
@@ -32,7 +34,9 @@ mod section;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod users;
 
+pub use ddp_server::DdpServer;
 pub use hooks::{HttpUrl, OnFailure, RemoteAction};
 pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
 pub use network::{BadNetwork, Network};
@@ -44,3 +48,4 @@ pub use settings::{
     ActionHook, Actions, Admin, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook, Limits, Log, LogFormat,
     Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebServer, WebSocketServer,
 };
+pub use users::{Password, User};

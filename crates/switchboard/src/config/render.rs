@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::load::Loaded;
-use super::secret::Secret;
 use super::section::Section;
 use super::settings::Config;
 
@@ -94,7 +93,7 @@ pub fn show(loaded: &Loaded) -> String {
         let unused = key.path == "servers.socket.port" && loaded.config.servers.socket.path.is_some();
         let value = slot.write();
         // What stands in a secret's place is no value.
-        let mark = if unused || value == Secret::HIDDEN { "#" } else { "" };
+        let mark = if unused || slot.hides() { "#" } else { "" };
         push(&mut file, format_args!("{mark}{name} = {value} # {}\n", loaded.origins.of(key.path)));
     });
     file

@@ -88,6 +88,10 @@ impl Kind<Secret> for SecretText {
         if value.is_set() { Secret::HIDDEN.into() } else { "\"\"".into() }
     }
 
+    fn hides(&self, value: &Secret) -> bool {
+        value.is_set()
+    }
+
     fn check(&self, value: &Secret) -> Vec<Mismatch> {
         if self.allows(value.reveal()) { Vec::new() } else { self.refuse() }
     }

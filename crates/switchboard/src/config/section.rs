@@ -35,6 +35,8 @@ pub(super) trait Slot {
     fn read(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), Vec<Mismatch>>;
     /// The value as TOML that `read` accepts.
     fn write(&self) -> String;
+    /// Whether a secret is left out of what `write` gives, which is no TOML then.
+    fn hides(&self) -> bool;
     /// The value as the reference shows it when it is the default.
     fn write_default(&self) -> String;
     /// What is wrong with the value that is there, for configurations made in code.
@@ -51,6 +53,10 @@ pub(super) trait Kind<T> {
     fn write(&self, value: &T) -> String;
     /// See [`Slot::check`].
     fn check(&self, value: &T) -> Vec<Mismatch>;
+    /// See [`Slot::hides`].
+    fn hides(&self, _: &T) -> bool {
+        false
+    }
     /// See [`Slot::write_default`]; differs from `write` where the default depends on the machine.
     fn write_default(&self, value: &T) -> String {
         self.write(value)
@@ -110,6 +116,10 @@ impl<T, K: Kind<T>> Slot for Bound<'_, T, K> {
 
     fn write(&self) -> String {
         self.kind.write(self.value)
+    }
+
+    fn hides(&self) -> bool {
+        self.kind.hides(self.value)
     }
 
     fn write_default(&self) -> String {

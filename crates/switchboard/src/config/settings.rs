@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ddp_server::DdpServer;
 use super::hooks::{HttpUrl, LONGEST_ANSWER, OnFailure, RemoteAction, RemoteActions, Url};
 use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
 use super::network::{Network, Networks};
@@ -15,6 +16,7 @@ use super::page_origins::PageOrigins;
 use super::rooms::{StartingRoom, StartingRooms};
 use super::secret::{Secret, SecretText};
 use super::section::settings;
+use super::users::{User, Users};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -25,7 +27,10 @@ settings! {
     /// Fields are public, for programs that embed the server; [`Config::validate`](Config::validate) says whether
     /// the values make sense together.
     pub struct Config {
-        keys {}
+        keys {
+            /// People and bots that may log in. A password may be its hash instead, made by `switchboard hash-password`.
+            users: Vec<User> = Vec::new(), Users;
+        }
         sections {
             /// This process: its name, its threads, its end.
             node: Node,
@@ -97,6 +102,8 @@ settings! {
             web: WebServer,
             /// ActionHero's browser protocol, on the web listener under `/primus`.
             websocket: WebSocketServer,
+            /// DDP, the protocol of bots, on the web listener under `/websocket`.
+            ddp: DdpServer,
         }
     }
 }

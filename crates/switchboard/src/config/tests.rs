@@ -9,6 +9,7 @@ use super::{AuthValue, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, S
 mod hooks;
 mod properties;
 mod table;
+mod users;
 
 /// A directory with files that is gone when the test is over.
 struct Dir(PathBuf);
@@ -66,8 +67,8 @@ fn setting_refused(setting: &str) -> String {
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
-    let Config { node, log, servers, admin, actions, limits, rooms, files, hooks } = loaded.config;
-    let (socket, web) = (servers.socket, servers.web);
+    let Config { node, log, servers, admin, actions, limits, rooms, files, hooks, users } = loaded.config;
+    let (socket, web, ddp) = (servers.socket, servers.web, servers.ddp);
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
     assert_eq!((log.level.as_str(), log.format), ("info", LogFormat::Text));
@@ -96,6 +97,9 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((hooks.secret.is_set(), hooks.timeout), (false, Duration::from_secs(2)));
     let urls = [hooks.connect.url, hooks.join.url, hooks.leave.url, hooks.say.url, hooks.action.url];
     assert_eq!((urls, actions.remote), ([const { None }; 5], vec![]));
+    assert_eq!((users, ddp.enabled, ddp.max_failed_logins, ddp.ambiguous_login_errors), (vec![], true, 30, false));
+    assert_eq!((ddp.token_life, ddp.max_tokens_per_user), (Duration::from_secs(90 * 86_400), 100));
+    assert_eq!((ddp.password_checks_max, ddp.password_checks_waiting), (2, 1000));
     assert_eq!((loaded.origins.iter().count(), loaded.file), (0, None));
     assert_eq!(Config::default().validate(), Ok(()));
 }
@@ -140,7 +144,7 @@ fn all_problems_of_all_sources_are_told_at_once_in_the_order_of_the_lines() {
 prot = 5000
 port = \"abc\"
 secure = true
-[servers.ddp]
+[servers.gateway]
 port = 8080
 [limits]
 max_line_bytes = 10
@@ -156,7 +160,7 @@ starting = 3
         [
             "switchboard.toml:2: servers.socket.prot: unknown key; did you mean servers.socket.port?",
             "switchboard.toml:3: servers.socket.port: expected a whole number from 0 to 65535, found \"abc\"",
-            "switchboard.toml:5: servers.ddp: unknown key; `switchboard config reference` lists all",
+            "switchboard.toml:5: servers.gateway: unknown key; `switchboard config reference` lists all",
             "switchboard.toml:8: limits.max_line_bytes: unknown key; did you mean servers.socket.max_line_bytes?",
             "switchboard.toml:9: limits.slow_consumer: expected \"close\", \"drop-oldest\" or \"drop-newest\", found \
              \"wait\"",

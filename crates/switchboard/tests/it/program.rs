@@ -155,6 +155,16 @@ pub(crate) fn output(folder: &Path, arguments: &[&str], environment: &[(&str, &s
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
+/// Runs `hash-password` with this on standard input.
+#[track_caller]
+fn hash_password(folder: &Path, input: &[u8]) -> (i32, String, String) {
+    std::fs::write(folder.join("input"), input).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("hash-password").current_dir(folder).stdin(File::open(folder.join("input")).unwrap());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
 #[test]
 fn the_ready_line_names_the_real_port_and_is_all_of_standard_output() {
     let mut program = Program::start(&[]);
@@ -248,6 +258,26 @@ fn check_config_tells_good_from_bad_by_its_exit_code() {
     assert!(code == 2 && stderr.contains("switchboard.toml:1"), "{code} {stderr}");
     let (code, _, stderr) = output(folder.path(), &["check-config", "--config", "nowhere.toml"], &[]);
     assert!(code == 2 && stderr.contains("nowhere.toml"), "{code} {stderr}");
+}
+
+#[test]
+fn hash_password_makes_what_a_user_of_the_configuration_needs() {
+    let folder = Folder::new();
+    let (code, hash, stderr) = hash_password(folder.path(), b"canary\n");
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && hash.lines().count() == 1, "{hash}");
+    let user = format!("[[users]]\nid = \"u1\"\nusername = \"bot\"\npassword_hash = \"{}\"\n", hash.trim_end());
+    folder.write("switchboard.toml", &user);
+    let (code, stdout, stderr) = output(folder.path(), &["check-config"], &[]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "configuration OK: switchboard.toml\n", ""));
+    for input in ["", "\n"] {
+        let (code, stdout, stderr) = hash_password(folder.path(), input.as_bytes());
+        assert_eq!((code, stdout.as_str()), (2, ""));
+        assert_eq!(stderr, "switchboard: no password: write it to standard input, as one line\n");
+    }
+    // Never on the command line, where everybody on the machine reads it.
+    let (code, stdout, _) = output(folder.path(), &["hash-password", "canary"], &[]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"::1\"",
         "\"other\"",
         "[{ name = \"other\" }]",
+        "[{ id = \"u1\", username = \"other\", password = \"other\" }]",
         "[{ name = \"other\", url = \"http://other/\" }]",
         "[\"10.0.0.0/8\"]",
         "\"http://other/\"",
