@@ -35,6 +35,7 @@ pub(crate) mod failures;
 pub mod hub;
 pub mod op;
 pub(crate) mod password;
+pub mod users;
 pub mod webhook;
 pub(crate) mod worker;
 

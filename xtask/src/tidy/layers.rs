@@ -20,6 +20,7 @@ const COMMAND: &str = "crates/switchboard/src/command/";
 const HUB: &str = "crates/switchboard/src/hub/";
 const WORKER: &str = "crates/switchboard/src/worker/";
 const WEBHOOK: &str = "crates/switchboard/src/webhook/";
+const USERS: &str = "crates/switchboard/src/users/";
 
 const WALLS: &[Wall] = &[
     Wall {
@@ -119,6 +120,22 @@ const WALLS: &[Wall] = &[
             "crate::worker",
         ],
         advice: "the client of hooks knows how to ask, not about what: decide above it, in the node or an action",
+    },
+    Wall {
+        inside: &[USERS],
+        forbidden: &[
+            "crate::action",
+            "crate::admin",
+            "crate::backend",
+            "crate::cli",
+            "crate::hub",
+            "crate::net",
+            "crate::node",
+            "crate::server",
+            "crate::webhook",
+            "crate::worker",
+        ],
+        advice: "users know who may log in, not who is: connections and tokens belong to the node and its backend",
     },
     Wall {
         inside: &["crates/switchboard/src/backend/"],
@@ -397,6 +414,7 @@ mod tests {
     fn every_layer_names_only_those_below() {
         for (path, name) in [
             ("backend/memory.rs", "crate::worker"),
+            ("users/verify.rs", "crate::node"),
             ("node/chat.rs", "crate::net::listen"),
             ("net/tls.rs", "crate::server"),
             ("admin/rooms.rs", "crate::hub::Hub"),

@@ -1,0 +1,155 @@
+//! Who may log in, and with what.
+//!
+//! Users come from the configuration and do not change while the server runs. `verify` checks passwords without telling by
+//! its time who exists, and without letting anybody guess or keep all processors busy; `token` makes what a client logs in
+//! with the next time. Who is logged in on which connection, and which tokens there are, is not known here.
+
+mod token;
+mod verify;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::{self, DdpServer};
+use crate::proto::user::User;
+
+pub use token::{LoginToken, TokenHash};
+pub use verify::Refusal;
+use verify::{Gate, Stored};
+
+/// Everybody who may log in. Cloning shares it.
+#[derive(Clone)]
+pub struct Users(Arc<Inner>);
+
+struct Inner {
+    accounts: Vec<Account>,
+    by_id: HashMap<Arc<str>, Account>,
+    by_name: HashMap<Box<str>, Account>,
+    gate: Gate,
+}
+
+/// Somebody who may log in, unless he is switched off. Cloning shares it.
+#[derive(Clone)]
+pub struct Account(Arc<Facts>);
+
+struct Facts {
+    user: User,
+    roles: Vec<String>,
+    tags: Vec<String>,
+    state: Vec<(String, Value)>,
+    is_active: bool,
+    stored: Stored,
+}
+
+impl Users {
+    /// Takes over the users of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration would not pass [`Config::validate`](crate::Config::validate), or the system gives no random
+    /// bytes.
+    pub fn new(users: &[config::User], settings: &DdpServer) -> io::Result<Self> {
+        let mut gate = Gate::new(settings)?;
+        let mut accounts = Vec::with_capacity(users.len());
+        for user in users {
+            let invalid =
+                |text: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("user {:?}: {text}", user.id));
+            let stored = gate.take_over(&user.password).map_err(invalid)?;
+            let mut tags: Vec<String> = Vec::new();
+            for tag in user.tags.iter().chain(&user.roles) {
+                if !tags.contains(tag) {
+                    tags.push(tag.clone());
+                }
+            }
+            accounts.push(Account(Arc::new(Facts {
+                user: User::named(&user.id, &user.username).map_err(|error| invalid(&error.to_string()))?,
+                roles: user.roles.clone(),
+                tags,
+                state: user.state.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+                is_active: user.active,
+                stored,
+            })));
+        }
+        let by_id = accounts.iter().map(|account| (account.user().shared_id(), account.clone())).collect();
+        let by_name = accounts.iter().map(|account| (account.user().name().into(), account.clone())).collect();
+        Ok(Self(Arc::new(Inner { accounts, by_id, by_name, gate })))
+    }
+
+    /// Whether nobody may log in.
+    pub fn is_empty(&self) -> bool {
+        self.0.accounts.is_empty()
+    }
+
+    /// Everybody, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.0.accounts.iter()
+    }
+
+    /// Whoever has this id, else whoever has it as a name.
+    pub fn find(&self, id_or_name: &str) -> Option<&Account> {
+        self.by_id(id_or_name).or_else(|| self.by_name(id_or_name))
+    }
+
+    /// Whoever has this id.
+    pub fn by_id(&self, id: &str) -> Option<&Account> {
+        self.0.by_id.get(id)
+    }
+
+    /// Whoever has this name; case matters.
+    pub fn by_name(&self, name: &str) -> Option<&Account> {
+        self.0.by_name.get(name)
+    }
+}
+
+impl Account {
+    /// Id and name.
+    pub fn user(&self) -> &User {
+        &self.0.user
+    }
+
+    /// What he is.
+    pub fn roles(&self) -> &[String] {
+        &self.0.roles
+    }
+
+    /// What commands can aim at: his tags, then his roles, each once.
+    pub fn tags(&self) -> &[String] {
+        &self.0.tags
+    }
+
+    /// Server-only state of his connections: names and values that the state of a connection may hold.
+    pub fn state(&self) -> &[(String, Value)] {
+        &self.0.state
+    }
+
+    /// Whether he may log in.
+    pub fn is_active(&self) -> bool {
+        self.0.is_active
+    }
+
+    /// Whether he is a program: has the role `bot`.
+    pub fn is_bot(&self) -> bool {
+        self.0.roles.iter().any(|role| role == "bot")
+    }
+}
+
+/// How many there are.
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Users({})", self.0.accounts.len())
+    }
+}
+
+/// Who it is, and nothing that he proves himself with.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Account").field(&self.0.user).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

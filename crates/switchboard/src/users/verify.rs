@@ -1,0 +1,204 @@
+//! Checking passwords.
+//!
+//! As soon as one user has a hash, every attempt costs the check of one, for those with a plain password and for those who
+//! do not exist too, so that times tell nobody who is who. Checks run on threads of their own, few at a time.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ring::hmac;
+use ring::rand::SystemRandom;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{DdpServer, Password};
+use crate::failures::Failures;
+use crate::op::OnThread;
+use crate::password::{PasswordDigest, PasswordHash};
+use crate::proto::call::{PasswordProof, Who};
+use crate::proto::face::Remote;
+use crate::proto::time::Now;
+
+use super::{Account, Users};
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// As many checks of passwords wait as may (`servers.ddp.password_checks_waiting`).
+    #[error("too many checks of passwords wait")]
+    Busy,
+    /// The password is right, and the user is switched off.
+    #[error("the user is not active")]
+    Inactive,
+    /// Nobody has this id or name.
+    #[error("no such user")]
+    NoSuchUser,
+    /// Too many wrong attempts came from this address (`servers.ddp.max_failed_logins`).
+    #[error("too many failed logins from this address")]
+    TooManyAttempts {
+        /// Milliseconds until the next attempt makes sense.
+        retry_ms: u64,
+    },
+    /// The check could not be done: no memory, or the server is about to end.
+    #[error("passwords cannot be checked now")]
+    Unavailable,
+    /// The password is wrong.
+    #[error("wrong password")]
+    WrongPassword,
+}
+
+/// What a password is checked by.
+pub(super) enum Stored {
+    Hash(PasswordHash),
+    /// The keyed hash of the password's digest, under a key that this start has drawn.
+    Plain(hmac::Tag),
+}
+
+/// A check that runs; dropping it lets the next one run.
+struct Turn {
+    _place: OwnedSemaphorePermit,
+    _running: OwnedSemaphorePermit,
+}
+
+/// What all checks have in common.
+pub(super) struct Gate {
+    key: hmac::Key,
+    /// The costliest hash that somebody has: what is checked, for nothing, for those who have none.
+    decoy: Option<PasswordHash>,
+    failures: Failures,
+    /// For those that run or wait.
+    places: Arc<Semaphore>,
+    /// For those that run.
+    turns: Arc<Semaphore>,
+    hash_checks: AtomicU64,
+}
+
+impl Gate {
+    /// Time in which failed logins of one address are counted together.
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(settings: &DdpServer) -> io::Result<Self> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        let (running, waiting) = (settings.password_checks_max, settings.password_checks_waiting);
+        Ok(Self {
+            key: key.map_err(|_| io::Error::other("the system gives no random bytes"))?,
+            decoy: None,
+            failures: Failures::new(settings.max_failed_logins, Self::WINDOW),
+            places: Arc::new(Semaphore::new(running.saturating_add(waiting).min(Semaphore::MAX_PERMITS))),
+            turns: Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS))),
+            hash_checks: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes of a password what it will be checked by.
+    pub(super) fn take_over(&mut self, password: &Password) -> Result<Stored, &'static str> {
+        match password {
+            Password::Plain(plain) => {
+                Ok(Stored::Plain(hmac::sign(&self.key, PasswordDigest::of(plain.reveal()).as_bytes())))
+            }
+            Password::Hash(text) => {
+                let hash = PasswordHash::parse(text.reveal()).map_err(|_| "password_hash cannot be used")?;
+                if self.decoy.as_ref().is_none_or(|decoy| decoy.cost() < hash.cost()) {
+                    self.decoy = Some(hash.clone());
+                }
+                Ok(Stored::Hash(hash))
+            }
+        }
+    }
+
+    /// Whether an address has failed too often.
+    fn may_try(&self, from: Remote, now: Now) -> Result<(), Refusal> {
+        let retry_ms = self.failures.retry_ms(address(from), now.monotonic_ms);
+        retry_ms.map_or(Ok(()), |retry_ms| Err(Refusal::TooManyAttempts { retry_ms }))
+    }
+
+    /// Whether this is the password of that account, and the turn that was taken for it: as long as that is kept, the next
+    /// check waits. Costs the same without an account.
+    async fn is_right(
+        &self,
+        account: Option<Account>,
+        digest: Option<PasswordDigest>,
+        may_try: impl Fn() -> Result<(), Refusal>,
+    ) -> Result<(bool, Option<Turn>), Refusal> {
+        let can_be_right = account.is_some() && digest.is_some();
+        let digest = digest.unwrap_or_else(|| PasswordDigest::of(""));
+        let stored = account.as_ref().map(|account| &account.0.stored);
+        let is_plain = match stored {
+            Some(Stored::Plain(tag)) => hmac::verify(&self.key, digest.as_bytes(), tag.as_ref()).is_ok(),
+            Some(Stored::Hash(_)) | None => {
+                // For its time alone.
+                let _ = hmac::verify(&self.key, digest.as_bytes(), &[0; 32]);
+                false
+            }
+        };
+        let (hash, is_decoy) = match (stored, &self.decoy) {
+            (Some(Stored::Hash(hash)), _) => (hash.clone(), false),
+            (_, Some(decoy)) => (decoy.clone(), true),
+            (_, None) => return Ok((can_be_right && is_plain, None)),
+        };
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let running = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refusal::Unavailable)?;
+        // Others from the same address may have failed meanwhile.
+        may_try()?;
+        self.hash_checks.fetch_add(1, Ordering::Relaxed);
+        // The thread keeps the turn until it is done, even if nobody waits for it any more.
+        let turn = Turn { _place: place, _running: running };
+        let check = OnThread::new(&Handle::current(), move || (hash.is_of(&digest), turn));
+        match check.await {
+            Ok((Ok(is_of), turn)) => Ok((can_be_right && if is_decoy { is_plain } else { is_of }, Some(turn))),
+            Ok((Err(_), _)) | Err(_) => Err(Refusal::Unavailable),
+        }
+    }
+}
+
+impl Users {
+    /// Checks a password. It takes the same time for a user who does not exist, unless the hashes of users differ in cost.
+    ///
+    /// Wrong attempts of an address are limited in each minute of `now`'s monotonic clock; all Unix sockets are one
+    /// address. To be awaited in a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]. That somebody is switched off is told to whoever knows his password, nobody else.
+    pub async fn verify(&self, who: &Who, proof: &PasswordProof, from: Remote, now: Now) -> Result<Account, Refusal> {
+        let gate = &self.0.gate;
+        gate.may_try(from, now)?;
+        let account = match who {
+            Who::Id(id) => self.by_id(id),
+            Who::Name(name) => self.by_name(name),
+        };
+        let digest = match proof {
+            PasswordProof::Plain(password) => Some(PasswordDigest::of(password)),
+            PasswordProof::Digest(hex) => PasswordDigest::from_hex(hex),
+        };
+        // The turn ends when a failure is noted, so that whoever waits for it knows.
+        let (is_right, _turn) = gate.is_right(account.cloned(), digest, || gate.may_try(from, now)).await?;
+        match account {
+            Some(account) if is_right && account.is_active() => Ok(account.clone()),
+            Some(_) if is_right => Err(Refusal::Inactive),
+            account => {
+                if gate.failures.note(address(from), now.monotonic_ms) {
+                    tracing::warn!(remote = %from, "many logins with a wrong name or password");
+                }
+                Err(if account.is_some() { Refusal::WrongPassword } else { Refusal::NoSuchUser })
+            }
+        }
+    }
+
+    /// Checks of hashes so far, those for nothing included.
+    pub fn hash_checks(&self) -> u64 {
+        self.0.gate.hash_checks.load(Ordering::Relaxed)
+    }
+}
+
+/// What attempts are counted by. No connection over IP comes from the unspecified address.
+fn address(from: Remote) -> IpAddr {
+    match from {
+        Remote::Ip(address, _) => address,
+        Remote::Unix => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
