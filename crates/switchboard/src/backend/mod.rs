@@ -1,10 +1,15 @@
-//! What nodes share: messages on their way ([`Broker`]), and who is where ([`Directory`]).
+//! What nodes share: messages on their way ([`Broker`]), who is where ([`Directory`]), and what outlives connections
+//! ([`sessions::SessionStore`]).
 //!
-//! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node. The same contract holds for every
-//! backend; the tests at `crates/switchboard/tests/it` that bear it in their name run against each.
+//! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node; [`file`] keeps sessions when the process ends.
+//! The same contract holds for every backend: what must hold for sessions is in `contract`, and is run against each.
 
+#[cfg(test)]
+mod contract;
+pub mod file;
 mod log;
 pub mod memory;
+pub mod sessions;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,284 @@
+//! The file: its folder and lock, its rows, and transactions on it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle};
+use switchboard_proto::id::RoomName;
+
+use super::{FORMAT, OpenError};
+use crate::backend::BackendError;
+use crate::backend::sessions::{Change, Row, State, Token, TokenHash};
+use crate::op::catch;
+
+const FILE: &str = "switchboard.redb";
+/// Holds nothing. It is locked as long as the process uses the folder, even while the file itself is closed.
+const LOCK_FILE: &str = "switchboard.lock";
+/// The file while it is being made. It gets its name when it is whole.
+const NEW_FILE: &str = "switchboard.redb.new";
+
+/// Pages of the file that are kept in memory. All that is read in normal operation is kept elsewhere: this serves writing.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// By name: the format, and the ceiling of command times.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const META_FORMAT: &str = "format";
+const META_CEILING: &str = "ceiling";
+/// By hash: order, when it was made and until when it is valid in milliseconds since 1970, user.
+const TOKENS: TableDefinition<'_, &[u8; 32], TokenRow> = TableDefinition::new("tokens");
+type TokenRow = (u64, u64, u64, &'static str);
+/// By user and room: order.
+const USER_ROOMS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("user_rooms");
+
+/// Opens a database in a file. Tests put a disk between that fails.
+pub(super) type OpenFile = Box<dyn Fn(&Builder, File) -> Result<Database, DatabaseError> + Send>;
+
+/// Opens a database in a file.
+pub(super) fn open_file(builder: &Builder, file: File) -> Result<Database, DatabaseError> {
+    builder.create_with_backend(FileBackend::new(file)?)
+}
+
+/// The folder, which is ours as long as this lives.
+pub(super) struct Disk {
+    path: PathBuf,
+    max_user_rooms: usize,
+    open_file: OpenFile,
+    /// Closing it gives the folder back.
+    _lock: File,
+}
+
+impl Disk {
+    /// Makes the folder and the file unless they are there, and locks the folder for this process.
+    pub(super) fn prepare(folder: &Path, max_user_rooms: usize, open_file: OpenFile) -> Result<Self, OpenError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            |error| OpenError::Folder { path, error }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+        let lock_path = folder.join(LOCK_FILE);
+        let lock = private_file().create(true).truncate(false).open(&lock_path).map_err(at(&lock_path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse { folder: folder.to_owned() },
+            TryLockError::Error(error) => at(&lock_path)(error),
+        })?;
+        let disk = Self { path: folder.join(FILE), max_user_rooms, open_file, _lock: lock };
+        if !disk.path.try_exists().map_err(at(&disk.path))? {
+            disk.make(&folder.join(NEW_FILE)).map_err(|reason| disk.write_error(&reason))?;
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+        }
+        Ok(disk)
+    }
+
+    /// Makes the file. Whoever is killed meanwhile leaves none under its name.
+    fn make(&self, new_path: &Path) -> Result<(), String> {
+        let made = catch(|| -> Result<(), redb::Error> {
+            let file = private_file().create(true).truncate(true).open(new_path)?;
+            let database = (self.open_file)(&builder(), file)?;
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+            transaction.open_table(TOKENS)?;
+            transaction.open_table(USER_ROOMS)?;
+            transaction.commit()?;
+            drop(database);
+            Ok(fs::rename(new_path, &self.path)?)
+        });
+        flatten(made)
+    }
+
+    /// Opens the file and reads all of it.
+    pub(super) fn open(&self) -> Result<Open, OpenError> {
+        let file = private_file().open(&self.path);
+        let file = file.map_err(|error| OpenError::Folder { path: self.path.clone(), error })?;
+        // A file that something else has changed may make the library panic.
+        let opened = catch(|| (self.open_file)(&builder(), file));
+        let opened = opened.map_err(|panic| self.unusable(panic.0))?;
+        let database = opened.map_err(|error| match error {
+            DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                self.write_error(&error.to_string())
+            }
+            error => self.unusable(error.to_string()),
+        })?;
+        let read = catch(|| read(&database, self.max_user_rooms)).map_err(|panic| self.unusable(panic.0))?;
+        match read.map_err(|error| self.unusable(error.to_string()))? {
+            Contents::Known { state, ceiling } => Ok(Open { database, state, ceiling }),
+            Contents::Format(found) if found > FORMAT => Err(OpenError::Newer { path: self.path.clone(), found }),
+            Contents::Format(found) => Err(self.unusable(format!("its format is {found}"))),
+            Contents::Foreign => Err(self.unusable("another program's data is in it".into())),
+            Contents::BadRow(what) => Err(self.unusable(what)),
+        }
+    }
+
+    /// The file could not be written.
+    pub(super) fn write_error(&self, reason: &str) -> OpenError {
+        OpenError::Write { path: self.path.clone(), reason: reason.to_owned() }
+    }
+
+    fn unusable(&self, reason: String) -> OpenError {
+        OpenError::Unusable { path: self.path.clone(), reason }
+    }
+}
+
+/// What is read and written by its owner only.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    // The whole file is read at the start anyway: then damage is found there and not later.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+fn flatten<T>(result: Result<Result<T, redb::Error>, crate::op::Panic>) -> Result<T, String> {
+    match result {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("panic: {}", panic.0)),
+    }
+}
+
+/// What is in a database.
+enum Contents {
+    Known {
+        state: State,
+        ceiling: u64,
+    },
+    /// Another format than ours.
+    Format(u64),
+    Foreign,
+    /// A row that we did not write.
+    BadRow(String),
+}
+
+fn read(database: &Database, max_user_rooms: usize) -> Result<Contents, redb::Error> {
+    let transaction = database.begin_read()?;
+    if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
+        return Ok(Contents::Foreign);
+    }
+    let meta = transaction.open_table(META)?;
+    let number = |name| -> Result<_, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
+    match number(META_FORMAT)? {
+        Some(FORMAT) => {}
+        Some(format) => return Ok(Contents::Format(format)),
+        None => return Ok(Contents::Foreign),
+    }
+    let ceiling = number(META_CEILING)?.unwrap_or(0);
+    let mut state = State::new(max_user_rooms);
+    for row in transaction.open_table(TOKENS)?.iter()? {
+        let (hash, value) = row?;
+        let (order, created_ms, expires_ms, user) = value.value();
+        let hash = TokenHash::from_bytes(*hash.value());
+        state.restore_token(Token { hash, user: user.to_owned(), created_ms, expires_ms }, order);
+    }
+    for row in transaction.open_table(USER_ROOMS)?.iter()? {
+        let (key, order) = row?;
+        let (user, room) = key.value();
+        match RoomName::parse(room) {
+            Ok(room) => state.restore_user_room(user, room, order.value()),
+            Err(error) => return Ok(Contents::BadRow(format!("the room {room:?} of user {user:?}: {error}"))),
+        }
+    }
+    Ok(Contents::Known { state, ceiling })
+}
+
+/// The file, open, and what is in it.
+pub(super) struct Open {
+    database: Database,
+    state: State,
+    ceiling: u64,
+}
+
+/// What became of each of many changes.
+pub(super) type Outcomes = Vec<Result<usize, BackendError>>;
+
+impl Open {
+    /// What is in the file.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The ceiling of command times that is in the file.
+    pub(super) fn ceiling(&self) -> u64 {
+        self.ceiling
+    }
+
+    /// Makes all changes and sets the ceiling in one transaction. When this returns they are on disk. After an error it is
+    /// unknown which are, and the file must be opened anew.
+    pub(super) fn commit(&mut self, changes: &[Change], ceiling: Option<u64>) -> Result<Outcomes, String> {
+        let (database, state) = (&self.database, &mut self.state);
+        let outcomes = flatten(catch(|| write(database, state, changes, ceiling)))?;
+        self.ceiling = ceiling.unwrap_or(self.ceiling);
+        Ok(outcomes)
+    }
+
+    /// Puts the ceiling of command times on disk.
+    pub(super) fn set_ceiling(&mut self, ceiling: u64) -> Result<(), String> {
+        self.commit(&[], Some(ceiling)).map(drop)
+    }
+}
+
+fn write(
+    database: &Database,
+    state: &mut State,
+    changes: &[Change],
+    ceiling: Option<u64>,
+) -> Result<Outcomes, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut is_changed = false;
+    let mut outcomes = Vec::with_capacity(changes.len());
+    {
+        let mut tables =
+            Tables { tokens: transaction.open_table(TOKENS)?, user_rooms: transaction.open_table(USER_ROOMS)? };
+        if let Some(ceiling) = ceiling {
+            transaction.open_table(META)?.insert(META_CEILING, ceiling)?;
+            is_changed = true;
+        }
+        for change in changes {
+            let mut written = Ok(());
+            outcomes.push(state.apply(change, &mut |row| {
+                is_changed = true;
+                if written.is_ok() {
+                    written = tables.write(row);
+                }
+            }));
+            written?;
+        }
+    }
+    if is_changed {
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok(outcomes)
+}
+
+struct Tables<'a> {
+    tokens: Table<'a, &'static [u8; 32], TokenRow>,
+    user_rooms: Table<'a, (&'static str, &'static str), u64>,
+}
+
+impl Tables<'_> {
+    fn write(&mut self, row: Row<'_>) -> Result<(), redb::StorageError> {
+        match row {
+            Row::Token { token, order } => {
+                let value = (order, token.created_ms, token.expires_ms, token.user.as_str());
+                self.tokens.insert(token.hash.as_bytes(), value)?;
+            }
+            Row::NoToken(hash) => {
+                self.tokens.remove(hash.as_bytes())?;
+            }
+            Row::UserRoom { user, room, order } => {
+                self.user_rooms.insert((user, room.as_str()), order)?;
+            }
+            Row::NoUserRoom { user, room } => {
+                self.user_rooms.remove((user, room.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+}

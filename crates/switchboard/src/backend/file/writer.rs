@@ -1,0 +1,208 @@
+//! The thread that owns the file. It takes what waits, writes it in one transaction, and answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::database::{Disk, Open, Outcomes};
+use super::{CEILING_AHEAD, Shared, lock, next_ceiling};
+use crate::backend::BackendError;
+use crate::backend::sessions::Change;
+use crate::clock::unix_ms;
+
+/// Changes that share one transaction, at most: the first of them waits for all.
+const MAX_BATCH: usize = 512;
+
+/// Time between two attempts to open a file that could not be written. Changes fail meanwhile.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time between two lines in the log about a file that cannot be written.
+const LOG_PAUSE: Duration = Duration::from_secs(30);
+
+/// Something for the writer to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Change(Change),
+    /// A ceiling of command times above `needed`.
+    Raise {
+        needed: u64,
+    },
+    /// Nothing; but wake up, since `Shared::is_closing` is set.
+    Close,
+}
+
+/// Something to do, and whom to tell.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) work: Work,
+    pub(super) reply: Option<oneshot::Sender<Result<usize, BackendError>>>,
+}
+
+/// The writer. Whoever holds it owns the file.
+pub(super) struct Writer {
+    disk: Disk,
+    /// `None`: the last attempt to write, or to open, has failed.
+    open: Option<Open>,
+    shared: Arc<Shared>,
+    waiting: Receiver<Request>,
+    raise_at: Instant,
+    failures: Failures,
+}
+
+/// What has gone wrong since it last went well.
+#[derive(Debug, Default)]
+struct Failures {
+    /// Changes that failed.
+    changes: usize,
+    /// Of the latest.
+    reason: String,
+    /// When it was last tried to open the file again.
+    last_attempt: Option<Instant>,
+    last_line: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(disk: Disk, open: Open, shared: Arc<Shared>, waiting: Receiver<Request>) -> Self {
+        let raise_at = Instant::now() + CEILING_AHEAD / 2;
+        Self { disk, open: Some(open), shared, waiting, raise_at, failures: Failures::default() }
+    }
+
+    /// Writes until the store is closed or dropped.
+    pub(super) fn run(mut self) {
+        loop {
+            let first = match self.waiting.recv_timeout(self.raise_at.saturating_duration_since(Instant::now())) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let requests: Vec<_> = first.into_iter().chain(self.waiting.try_iter()).take(MAX_BATCH).collect();
+            let is_all = requests.len() < MAX_BATCH;
+            self.serve(requests);
+            if is_all && self.shared.is_closing.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Makes all that is asked for in one transaction.
+    fn serve(&mut self, requests: Vec<Request>) {
+        let mut changes = Vec::with_capacity(requests.len());
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut replies_to_raises = Vec::new();
+        let mut needed = (self.raise_at <= Instant::now()).then_some(0);
+        for Request { work, reply } in requests {
+            match work {
+                Work::Change(change) => {
+                    changes.push(change);
+                    replies.push(reply);
+                }
+                Work::Raise { needed: time } => {
+                    needed = needed.max(Some(time));
+                    replies_to_raises.push(reply);
+                }
+                Work::Close => {}
+            }
+        }
+        if changes.is_empty() && needed.is_none() {
+            return;
+        }
+        replies.append(&mut replies_to_raises);
+        match self.write(&changes, needed) {
+            Ok(mut outcomes) => {
+                outcomes.resize_with(replies.len(), || Ok(0));
+                replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| answer(reply, outcome));
+            }
+            Err(reason) => {
+                replies.into_iter().for_each(|reply| answer(reply, Err(BackendError(reason.clone()))));
+            }
+        }
+    }
+
+    /// Makes these changes, and raises the ceiling of command times above `needed`.
+    fn write(&mut self, changes: &[Change], needed: Option<u64>) -> Result<Outcomes, String> {
+        let ceiling = needed.map(|needed| {
+            self.raise_at = Instant::now() + CEILING_AHEAD / 2;
+            next_ceiling(&lock(&self.shared.clocks), unix_ms(), needed)
+        });
+        let result = self.reopen().and_then(|open| open.commit(changes, ceiling));
+        match &result {
+            Ok(_) => {
+                self.publish(changes, ceiling);
+                self.failures.end();
+            }
+            Err(reason) => {
+                // What is on disk is unknown until it is read again.
+                self.open = None;
+                self.failures.note(reason, changes.len());
+            }
+        }
+        if ceiling.is_some() {
+            self.shared.is_raise_asked.store(false, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// The file; after a failure it is opened again, and what is in it then holds.
+    fn reopen(&mut self) -> Result<&mut Open, String> {
+        if self.open.is_none() {
+            if self.failures.last_attempt.is_some_and(|last| last.elapsed() < RETRY_PAUSE) {
+                return Err(self.failures.reason.clone());
+            }
+            self.failures.last_attempt = Some(Instant::now());
+            let open = self.disk.open().map_err(|error| error.to_string())?;
+            *lock(&self.shared.state) = open.state().clone();
+            self.open = Some(open);
+        }
+        self.open.as_mut().ok_or_else(|| self.failures.reason.clone())
+    }
+
+    /// Shows what was written to those who read.
+    fn publish(&self, changes: &[Change], ceiling: Option<u64>) {
+        let mut state = lock(&self.shared.state);
+        for change in changes {
+            // It answers what it answered a moment ago: the data are the same.
+            drop(state.apply(change, &mut |_| {}));
+        }
+        drop(state);
+        if let Some(ceiling) = ceiling {
+            lock(&self.shared.clocks).raise(ceiling);
+        }
+    }
+
+    /// Leaves the latest time of a command instead of a ceiling above it, so that a planned restart costs no time.
+    fn end(mut self) {
+        let highest = lock(&self.shared.clocks).stop();
+        if let Some(open) = &mut self.open
+            && let Err(reason) = open.set_ceiling(highest)
+        {
+            tracing::warn!(%reason, "the store could not be closed; what was answered is in it");
+        }
+    }
+}
+
+fn answer(reply: Option<oneshot::Sender<Result<usize, BackendError>>>, outcome: Result<usize, BackendError>) {
+    // Whoever asked may have stopped waiting.
+    drop(reply.map(|reply| reply.send(outcome)));
+}
+
+impl Failures {
+    fn note(&mut self, reason: &str, changes: usize) {
+        self.changes += changes;
+        reason.clone_into(&mut self.reason);
+        if self.last_line.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
+            self.last_line = Some(Instant::now());
+            tracing::error!(reason, failed = self.changes, "the store cannot be written: changes fail until it can");
+        }
+    }
+
+    fn end(&mut self) {
+        if self.last_line.is_some() {
+            tracing::warn!(failed = self.changes, "the store can be written again");
+            *self = Self::default();
+        }
+    }
+}
