@@ -35,6 +35,7 @@ pub(crate) mod failures;
 pub mod hub;
 pub mod op;
 pub(crate) mod password;
+pub(crate) mod random;
 pub mod users;
 pub mod webhook;
 pub(crate) mod worker;

@@ -16,19 +16,23 @@ use tokio::sync::mpsc;
 use crate::action::{Action, ActionExists, Actions, Middleware, builtin, remote};
 use crate::admin;
 use crate::backend::Pattern;
+use crate::backend::file::{FileSessions, OpenError};
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
-use crate::config::{Config, ConfigError, HttpUrl};
+use crate::backend::sessions::SessionStore;
+use crate::backend::sessions::memory::MemorySessions;
+use crate::config::{BackendKind, Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::net::certificates::CertificateError;
 use crate::net::listen::{ListenAddress, bind_admin};
 use crate::node::{Node, Parts};
 use crate::op::catch;
+use crate::users::Users;
 use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
 use listeners::{Listeners, Shared};
-use settings::{face_settings, log_limits, worker_settings};
+use settings::{command_settings, face_settings, log_limits, off_is_max, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -62,9 +66,15 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// What `backend.kind = "file"` keeps could not be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The system refused a thread or an event queue.
     #[error("a worker could not be started: {0}")]
     Worker(#[from] io::Error),
+    /// The users could not be taken over.
+    #[error("users: {0}")]
+    Users(io::Error),
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] CertificateError),
@@ -114,13 +124,22 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// See [`StartError`]. Nothing is left running then.
-    pub async fn start(self) -> Result<Server, StartError> {
-        let Self { config, mut actions, problem, setup } = self;
-        actions.limit_long_running(config.actions.long_running_max);
-        if let Some(problem) = problem {
+    pub async fn start(mut self) -> Result<Server, StartError> {
+        if let Some(problem) = self.problem.take() {
             return Err(problem.into());
         }
-        config.validate()?;
+        self.config.validate()?;
+        let sessions = open_sessions(&self.config)?;
+        let started = self.start_on(Arc::clone(&sessions)).await;
+        if started.is_err() {
+            sessions.close().await;
+        }
+        started
+    }
+
+    async fn start_on(self, sessions: Arc<dyn SessionStore>) -> Result<Server, StartError> {
+        let Self { config, mut actions, setup, .. } = self;
+        actions.limit_long_running(config.actions.long_running_max);
         let runtime = tokio::runtime::Handle::current();
         let count = match config.node.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -151,8 +170,11 @@ impl ServerBuilder {
                 actions,
                 broker: Box::new(MemoryBroker::new(mailboxes.clone(), log_limits(&config))),
                 directory: Box::new(MemoryDirectory::default()),
+                sessions,
                 workers: mailboxes.clone(),
                 webhooks,
+                users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,
+                commands: command_settings(&config),
                 runtime: runtime.clone(),
             },
         );
@@ -326,6 +348,7 @@ impl Server {
         if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, emptied).await.is_err() {
             tracing::warn!(open = self.node.figures().connections, "not every connection ended in time");
         }
+        self.node.shut_down_commands();
         if let Some(admin) = self.admin.take() {
             admin.stop().await;
         }
@@ -336,6 +359,15 @@ impl Server {
         drop(joined.await);
         if tokio::time::timeout_at(deadline, self.node.leaves_reported()).await.is_err() {
             tracing::warn!("not every leave was reported in time");
+        }
+        if tokio::time::timeout_at(
+            deadline.max(tokio::time::Instant::now() + CLOSE_STORE),
+            self.node.sessions().close(),
+        )
+        .await
+        .is_err()
+        {
+            tracing::warn!("the store did not close in time; what was answered is in it");
         }
     }
 }
@@ -358,6 +390,17 @@ fn webhooks(config: &Config) -> Result<Option<Arc<Webhooks>>, AuthoritiesError> 
         return Ok(None);
     }
     Webhooks::new(hooks, urls.any(HttpUrl::is_secure)).map(|webhooks| Some(Arc::new(webhooks)))
+}
+
+/// Time that the store has to close, if `node.drain_timeout` has been used up by others: one write.
+const CLOSE_STORE: Duration = Duration::from_millis(500);
+
+fn open_sessions(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
+    let max_user_rooms = off_is_max(config.limits.max_rooms_per_connection);
+    Ok(match config.backend.kind {
+        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms)),
+        BackendKind::File => Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms)?),
+    })
 }
 
 async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {

@@ -10,6 +10,7 @@
 mod outcome;
 
 mod order;
+mod request;
 
 mod limits;
 
@@ -36,3 +37,4 @@ pub use order::{
     TargetName,
 };
 pub use outcome::{Counts, Mode, Outcome, Report, Row};
+pub use request::{ClientCommand, CommandFailure, CommandOptions, CommandRefusal, SentCommand, Target};

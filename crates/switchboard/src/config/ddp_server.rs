@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kind::{Span, Switch, Whole};
+use super::kind::{Size, Span, Switch, Whole};
 use super::section::settings;
 
 /// In seconds.
@@ -14,6 +14,39 @@ settings! {
         keys {
             /// Whether the web listener speaks it.
             enabled: bool = true, Switch;
+            /// Longest message of a client; never off.
+            max_message_bytes: usize = 1 << 20, Size::range(125, 64 << 20),
+                reached "the connection is closed with code 1009";
+            /// Frames that one message may come in.
+            max_fragments: u32 = 1024, Whole::any(), reached "the connection is closed with code 1008";
+            /// Pings and pongs of the WebSocket protocol that one client may send in a second, and as many at once.
+            max_control_frames: u32 = 16, Whole::any(), reached "the connection is closed with code 1008";
+            /// Time that a message may take from its first byte to its last.
+            message_timeout: Duration = Duration::from_secs(10), Span::any(),
+                reached "the connection is closed with code 1008";
+            /// Nesting of lists and objects in what clients send; never off, since depth costs stack.
+            max_json_depth: usize = 64, Whole::range(1, 127), reached "the message is answered with `Parse error`";
+            /// Subscriptions of one connection.
+            max_subscriptions: usize = 1000, Whole::any(),
+                reached "further ones are refused with `too-many-subscriptions`";
+            /// Longest id of a subscription or a method.
+            max_id_bytes: usize = 256, Size::range(1, 64 << 10), reached "the message is answered as malformed";
+            /// Time in which a client must have said `connect`.
+            connect_timeout: Duration = Duration::from_secs(10), Span::any(), reached "the connection is closed";
+            /// Silence after which a client is pinged; 0: never.
+            heartbeat_interval: Duration = Duration::from_secs(15), Span::any();
+            /// Time in which anything must come behind that ping.
+            heartbeat_timeout: Duration = Duration::from_secs(15), Span::any(),
+                reached "the connection is closed with code 1001";
+            /// Characters of one message to a room.
+            max_text_chars: usize = 5000, Whole::any(), reached "the message is refused, `error-message-size-exceeded`";
+            /// Messages that one user may send to rooms in a second, in the long run. Users with the role `bot` are not
+            /// limited.
+            send_rate: u32 = 5, Whole::any(), reached "further messages are refused with `too-many-requests`";
+            /// Messages that one user may send at once.
+            send_burst: u32 = 30, Whole::range(1, 1_000_000), reached "as with `servers.ddp.send_rate`";
+            /// Whether clients that subscribed to all their messages hear public rooms that they have not joined.
+            public_rooms_to_all: bool = false, Switch;
             /// Logins with a wrong name or password from one address, or one /64 network of IPv6, in a minute.
             max_failed_logins: u32 = 30, Whole::any(),
                 reached "further logins with a password from there are refused with `too-many-requests` until the minute is over";

@@ -20,6 +20,8 @@ use super::users::{User, Users};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+/// The longest limit of a command: longer than anybody waits.
+const LONGEST_COMMAND: Duration = Duration::from_secs(24 * 3600);
 
 settings! {
     /// The configuration of a server. `Config::default()` is what runs without any file.
@@ -40,6 +42,8 @@ settings! {
             servers: Servers,
             /// The API for operators, over HTTP.
             admin: Admin,
+            /// What is kept beyond a connection, and where.
+            backend: Backend,
             /// What connections may ask the server to do.
             actions: Actions,
             /// Bounds for memory and work, each with a consequence when it is reached.
@@ -50,6 +54,8 @@ settings! {
             files: Files,
             /// Questions to a backend of yours over HTTP, before something happens.
             hooks: Hooks,
+            /// What the server asks clients to do.
+            commands: Commands,
         }
     }
 }
@@ -63,6 +69,8 @@ settings! {
             name: String = unique_name(), NodeName;
             /// Threads that serve connections; 0: one per processor core.
             workers: u16 = 0, Whole::range(0, 1024);
+            /// Folder for what `backend.kind = "file"` keeps; made if it is missing. One process at a time uses it.
+            data_dir: PathBuf = "data".into(), FilePath;
             /// Time over which a planned stop spreads the closes of WebSockets, so that their clients do not come back all at
             /// once; at most four fifths of `node.drain_timeout` are used; 0: all at once.
             drain_spread: Duration = Duration::from_secs(10), Span::any();
@@ -300,6 +308,18 @@ settings! {
 }
 
 settings! {
+    /// What is kept beyond a connection, and where. See docs/guide/operating.md.
+    pub struct Backend {
+        keys {
+            /// Where tokens, the rooms of users and the clocks of their commands are kept: memory forgets them when the process
+            /// ends; file keeps them in `node.data_dir`, also when it is killed.
+            kind: BackendKind = BackendKind::Memory, OneOf;
+        }
+        sections {}
+    }
+}
+
+settings! {
     /// What connections may ask the server to do.
     pub struct Actions {
         keys {
@@ -367,6 +387,60 @@ settings! {
             /// TLS handshakes of one listener at the same time.
             tls_handshakes_max: usize = 256, Whole::any(),
                 reached "new connections wait in the kernel until a handshake is over";
+        }
+        sections {}
+    }
+}
+
+settings! {
+    /// What the server asks clients to do, and how long it waits for their replies. See docs/guide/commands.md.
+    pub struct Commands {
+        keys {
+            /// Limit of a command for which its sender names none.
+            timeout: Duration = Duration::from_secs(5), Span::range(Duration::from_millis(1), LONGEST_ANSWER),
+                reached "the sender is told that nobody replied in time";
+            /// Longest limit that a sender may name.
+            max_timeout: Duration = Duration::from_secs(300), Span::range(Duration::from_millis(1), LONGEST_COMMAND),
+                reached "the command is refused";
+            /// Bytes of a command.
+            max_command_bytes: usize = 64 * KIB, Size::range(256, 16 * MIB), reached "the command is refused";
+            /// Bytes of a reply. What one message of a client may hold is a limit too.
+            max_reply_bytes: usize = 512 * KIB, Size::range(256, 64 * MIB),
+                reached "the reply is refused with `error-response-too-large`; the command stays pending";
+            /// Bytes of replies that are kept: of collections that are not complete, and of outcomes that an idempotency key
+            /// may ask for again.
+            max_held_bytes: usize = 64 * MIB, Size::range(MIB, 1024 * MIB),
+                reached "remembered outcomes are forgotten, the oldest first; then replies to collections are refused";
+            /// Commands to one user, or to one connection without a user, that may wait for a reply.
+            max_pending_per_user: usize = 100, Whole::range(1, 1_000_000),
+                reached "further commands are refused with `too-many-requests`";
+            /// Commands that may wait for a reply, all together.
+            max_pending: usize = 10_000, Whole::range(1, 1_000_000),
+                reached "further commands are refused with `too-many-requests`";
+            /// Sessions that pending commands address, all together.
+            max_pending_rows: usize = 1_000_000, Whole::range(1, 10_000_000),
+                reached "commands that would need more are refused with `too-many-requests`";
+            /// Bytes that a client may say about itself.
+            max_client_data_bytes: usize = 16 * KIB, Size::range(256, MIB), reached "client data is refused";
+            /// Time that a DDP session has to say what it can do before it is sent commands: clients of Rocket.Chat's SDK do
+            /// not listen earlier.
+            ready_wait: Duration = Duration::from_millis(500), Span::range(Duration::ZERO, Duration::from_secs(60)),
+                reached "it is sent commands";
+            /// Added to the times of commands, for clients whose clocks are ahead of the server's: those of Rocket.Chat's SDK
+            /// ignore commands that are older than their log-in.
+            ts_offset: Duration = Duration::ZERO, Span::range(Duration::ZERO, Duration::from_secs(86_400));
+            /// Time between two commands `heartbeat` to every session that answers them; 0: none are sent.
+            heartbeat_interval: Duration = Duration::ZERO, Span::off_or(Duration::from_secs(1), Duration::from_secs(86_400));
+            /// Commands that have come to their end and are remembered, to be shown, and to tell late replies from unknown
+            /// ones.
+            history_max: usize = 1000, Whole::range(0, 1_000_000), reached "the oldest are forgotten";
+            /// Time for which an idempotency key is remembered behind the outcome.
+            idempotency_memory: Duration = Duration::from_secs(600), Span::range(Duration::ZERO, Duration::from_secs(86_400)),
+                reached "the same key sends a new command";
+            /// Idempotency keys that are remembered.
+            idempotency_max: usize = 10_000, Whole::range(0, 1_000_000), reached "the oldest are forgotten";
+            /// Listeners to replies that a program which embeds the server may have at the same time.
+            listeners_max: usize = 10_000, Whole::any(), reached "further ones are refused";
         }
         sections {}
     }
@@ -538,6 +612,19 @@ pub enum LogFormat {
 
 impl Word for LogFormat {
     const WORDS: &'static [(Self, &'static str)] = &[(Self::Text, "text"), (Self::Json, "json")];
+}
+
+/// Where things are kept beyond a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendKind {
+    /// In this process's memory.
+    Memory,
+    /// In one file of `node.data_dir`.
+    File,
+}
+
+impl Word for BackendKind {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Memory, "memory"), (Self::File, "file")];
 }
 
 /// The generation of clients that a listener speaks to.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AuthValue, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom};
+use super::{AuthValue, BackendKind, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom};
 
 mod hooks;
 mod properties;
@@ -67,10 +67,13 @@ fn setting_refused(setting: &str) -> String {
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
-    let Config { node, log, servers, admin, actions, limits, rooms, files, hooks, users } = loaded.config;
+    let Config { node, log, servers, admin, backend, actions, limits, rooms, files, hooks, users, commands } =
+        loaded.config;
     let (socket, web, ddp) = (servers.socket, servers.web, servers.ddp);
+    assert_eq!((commands.timeout, commands.max_timeout), (Duration::from_secs(5), Duration::from_secs(300)));
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
+    assert_eq!((node.data_dir.to_str(), backend.kind), (Some("data"), BackendKind::Memory));
     assert_eq!((log.level.as_str(), log.format), ("info", LogFormat::Text));
     assert_eq!((socket.enabled, socket.bind.as_str(), socket.port, socket.path), (true, "0.0.0.0", 5000, None));
     assert_eq!((socket.secure, socket.tls.cert, socket.tls.key, socket.tls.client_ca), (false, None, None, None));

@@ -50,12 +50,14 @@ pub enum Mail {
 }
 
 impl Mail {
+    /// Bytes that a request of the node counts. What it carries besides is shared, or small.
+    pub const ASK_BYTES: usize = 256;
+
     /// Bytes that it counts in an inbox.
     pub fn weight(&self) -> usize {
         match self {
             Self::Adopt(adopted) => 512 + adopted.received.len(),
-            Self::Ask(Ask::Command(_, command)) => 512 + command.document.command.as_str().len(),
-            Self::Ask(_) => 256,
+            Self::Ask(_) => Self::ASK_BYTES,
             Self::Deliver(delivery) => delivery.weight(),
             Self::Settled(_, settled) => 256 + settled.bytes(),
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece, Wants};
+use switchboard_proto::call::{Answer, Call, CallError, ConnectionType, Content, Outcome, Piece, Wants};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::command::CommandId;
 use switchboard_proto::event::Sender;
@@ -29,7 +29,7 @@ impl Calls for Node {
     }
 
     fn opened(&self, caller: &Caller, admission: Admission) {
-        self.enter(&caller.facts, Place::Worker(caller.address), admission);
+        self.enter(&caller.facts, Place::Worker(caller.address, caller.facts.kind), admission);
     }
 
     fn closed(&self, caller: &Caller, reason: CloseReason) {
@@ -70,6 +70,9 @@ impl Calls for Node {
     }
 
     fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+        if caller.facts.kind == ConnectionType::Ddp {
+            self.attend_to_commands(&caller, wants.commands);
+        }
         let node = self.clone();
         Op::start(async move { node.begin_attending(&caller, wants, &already).await }, |panic| {
             tracing::error!(panic = panic.0, "listening to rooms panicked");
@@ -93,7 +96,9 @@ impl Calls for Node {
         })
     }
 
-    fn command_fate(&self, _: CommandId, _: ConnId, _: CommandFate) {}
+    fn command_fate(&self, id: CommandId, connection: ConnId, fate: CommandFate) {
+        self.note_command_fate(id, connection, fate);
+    }
 
     fn call(&self, caller: Caller, call: Call) -> Op<Outcome> {
         match call {
@@ -113,19 +118,41 @@ impl Calls for Node {
                     None => Err(CallError::NoSuchRoom),
                 })
             }
-            Call::LogIn(_)
-            | Call::LogOut
-            | Call::SetClientData { .. }
-            | Call::ReplyCommand { .. }
-            | Call::Attend(_)
-            | Call::FindRoom { .. }
-            | Call::JoinAsUser { .. }
-            | Call::LeaveAsUser { .. }
-            | Call::OpenDirect { .. }
-            | Call::Publish(_)
-            | Call::History(_) => Op::Ready(Err(CallError::NotSupported)),
+            Call::LogIn(credentials) => {
+                let node = self.clone();
+                self.start_user_call(async move { node.log_in(caller, credentials).await })
+            }
+            Call::LogOut => {
+                let node = self.clone();
+                self.start_user_call(async move { node.log_out(caller).await })
+            }
+            Call::SetClientData { data } => Op::Ready(self.set_client_data(&caller, data)),
+            Call::ReplyCommand { id, reply } => Op::Ready(self.reply_to_command(&caller, &id, reply)),
+            Call::FindRoom { names } => {
+                let node = self.clone();
+                self.start_user_call(async move { node.find_room(caller, names).await })
+            }
+            Call::JoinAsUser { room } => {
+                let node = self.clone();
+                self.start_user_call(async move { node.join_as_user(caller.facts, caller.address, room).await })
+            }
+            Call::LeaveAsUser { room } => {
+                let node = self.clone();
+                self.start_user_call(async move { node.leave_as_user(caller.facts, room).await })
+            }
+            Call::OpenDirect { with } => {
+                let node = self.clone();
+                self.start_user_call(async move { node.open_direct(caller.facts, with).await })
+            }
+            Call::Publish(publication) => self.publish_as_user(caller, publication),
+            Call::History(range) => {
+                let node = self.clone();
+                self.start_user_call(async move { node.history(caller, range).await })
+            }
             // The worker answers or splits these itself.
-            Call::Details | Call::Join { .. } | Call::Leave { .. } => Op::Ready(Err(CallError::Unavailable)),
+            Call::Attend(_) | Call::Details | Call::Join { .. } | Call::Leave { .. } => {
+                Op::Ready(Err(CallError::Unavailable))
+            }
         }
     }
 
@@ -161,6 +188,7 @@ impl Node {
     /// Takes a connection out again.
     pub(super) fn leave_for_good(&self, facts: &ConnFacts, reason: CloseReason) {
         self.0.registry.remove(facts.id);
+        self.end_commands_of(facts.id);
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.counters.connections_by_type[facts.kind.index()].fetch_sub(1, Ordering::Relaxed);
         self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);

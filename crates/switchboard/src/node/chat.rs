@@ -240,7 +240,7 @@ impl Node {
     }
 
     /// Runs an operation of several steps that must not stop half way, even if whoever asked stops waiting.
-    async fn to_the_end<T: Send + 'static>(
+    pub(super) async fn to_the_end<T: Send + 'static>(
         &self,
         operation: impl Future<Output = Result<T, CallError>> + Send + 'static,
     ) -> Result<T, CallError> {
@@ -250,7 +250,7 @@ impl Node {
         })
     }
 
-    async fn make_room(&self, room: &RoomName) -> Result<bool, CallError> {
+    pub(super) async fn make_room(&self, room: &RoomName) -> Result<bool, CallError> {
         let max_rooms = match self.0.settings.max_rooms {
             0 => usize::MAX,
             max_rooms => max_rooms,
@@ -305,7 +305,7 @@ impl Node {
         if added.map_err(unavailable)? { Ok(Entrance { after, kind }) } else { Err(CallError::NoSuchRoom) }
     }
 
-    async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<RoomKind, CallError> {
+    pub(super) async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<RoomKind, CallError> {
         let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
         if self.may_enter(facts, room, &info.pattern) {
             Ok(kind_of(room, &info.pattern))

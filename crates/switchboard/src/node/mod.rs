@@ -6,21 +6,25 @@
 
 pub(crate) mod calls;
 mod chat;
+pub mod commands;
 pub mod connection;
 mod files;
 mod gate;
 pub mod hooks;
 mod listening;
+mod login;
 mod pages;
 mod profile;
 mod registry;
 mod request;
 mod say;
+mod send_rates;
+mod user_rooms;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use switchboard_proto::call::{CallError, ConnectionType};
@@ -39,20 +43,25 @@ pub use switchboard_proto::user::User;
 
 use crate::action::Actions;
 use crate::action::cache::Cache;
+use crate::backend::sessions::SessionStore;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
 use crate::config::{Compat, Config};
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
+use crate::users::Users;
 use crate::webhook::Webhooks;
 
 use chat::unavailable;
+pub(crate) use commands::CommandSettings;
+use commands::Commands;
 use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
 use gate::Gate;
 use hooks::Hooks;
 use registry::Registry;
+use send_rates::SendRates;
 
 /// A running node. Cloning shares it.
 ///
@@ -67,6 +76,7 @@ struct Inner {
     cache: Cache,
     broker: Box<dyn Broker>,
     directory: Box<dyn Directory>,
+    sessions: Arc<dyn SessionStore>,
     registry: Registry,
     hooks: Hooks,
     /// Without hooks over HTTP there is none.
@@ -77,6 +87,9 @@ struct Inner {
     /// Rooms are made and destroyed one at a time, because each takes several steps: broker and directory must agree at
     /// the end. Only the control plane waits here; a worker never does.
     rooms_changing: Mutex<()>,
+    commands: Commands,
+    users: Users,
+    send_rates: SendRates,
     counters: Counters,
     /// A connection has ended.
     closed: Notify,
@@ -92,6 +105,12 @@ struct NodeSettings {
     hear_themselves: [bool; ConnectionType::ALL.len()],
     max_rooms: usize,
     chunk_bytes: usize,
+    /// `servers.ddp.token_life`.
+    token_life: Duration,
+    /// `servers.ddp.max_tokens_per_user`.
+    max_tokens_per_user: usize,
+    /// `servers.ddp.ambiguous_login_errors`.
+    ambiguous_login_errors: bool,
 }
 
 #[derive(Debug, Default)]
@@ -148,21 +167,25 @@ pub(crate) struct Parts {
     pub(crate) actions: Actions,
     pub(crate) broker: Box<dyn Broker>,
     pub(crate) directory: Box<dyn Directory>,
+    pub(crate) sessions: Arc<dyn SessionStore>,
     pub(crate) workers: Vec<Mailbox>,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
+    pub(crate) users: Users,
+    pub(crate) commands: CommandSettings,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Node {
     pub(crate) fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { actions, broker, directory, workers, webhooks, runtime } = parts;
-        Self(Arc::new(Inner {
+        let Parts { actions, broker, directory, sessions, workers, webhooks, users, commands, runtime } = parts;
+        let node = Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
             actions,
             cache: Cache::new(config.actions.cache_max_bytes),
             broker,
             directory,
+            sessions,
             registry: Registry::new(),
             hooks: Hooks::default(),
             gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),
@@ -171,15 +194,25 @@ impl Node {
                 hear_themselves: ConnectionType::ALL.map(|kind| hears_itself(config, kind)),
                 max_rooms: config.limits.max_rooms,
                 chunk_bytes: config.files.chunk_bytes,
+                token_life: config.servers.ddp.token_life,
+                max_tokens_per_user: config.servers.ddp.max_tokens_per_user,
+                ambiguous_login_errors: config.servers.ddp.ambiguous_login_errors,
             },
             workers,
             rooms_changing: Mutex::default(),
+            commands: Commands::new(commands),
+            users,
+            send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
             closed: Notify::new(),
             is_draining: AtomicBool::new(false),
             started: Instant::now(),
             runtime,
-        }))
+        }));
+        node.keep_command_time();
+        node.keep_hearts();
+        node.keep_tokens_clean();
+        node
     }
 
     /// Its name (`node.name`).
@@ -240,6 +273,7 @@ impl Node {
     /// Says that the planned stop has begun.
     pub(crate) fn begin_drain(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
+        self.drain_commands();
     }
 
     /// The ids of every connection of this node, in no order.
@@ -361,7 +395,12 @@ impl Node {
     ///
     /// See [`StateError`]; nothing has changed then.
     pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
-        self.0.registry.patch(id, patch)
+        let is_somebody_else = patch.user.is_some();
+        self.0.registry.patch(id, patch)?;
+        if is_somebody_else {
+            self.note_command_user(id);
+        }
+        Ok(())
     }
 
     /// An attribute that authentication patterns look at: a fact, else a value of the state.
@@ -380,6 +419,11 @@ impl Node {
 
     fn directory(&self) -> &dyn Directory {
         &*self.0.directory
+    }
+
+    /// What is kept beyond a connection.
+    pub(crate) fn sessions(&self) -> &dyn SessionStore {
+        &*self.0.sessions
     }
 
     fn registry(&self) -> &Registry {

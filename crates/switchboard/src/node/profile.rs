@@ -8,6 +8,8 @@ use switchboard_proto::profile::{FACTS, MAX_STATE_BYTES, MAX_STATE_VALUES, is_ta
 use switchboard_proto::user::{BadUser, User};
 use thiserror::Error;
 
+use crate::backend::sessions::TokenHash;
+
 /// A connection's server-only state: texts, numbers and booleans by name. Authentication patterns look at it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
@@ -39,7 +41,7 @@ pub(super) struct Profile {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Login {
     /// The token that was given or presented.
-    pub(super) token: Option<[u8; 32]>,
+    pub(super) token: Option<TokenHash>,
     /// State that comes with the user: names and values that state may hold.
     pub(super) state: Vec<(String, Value)>,
 }

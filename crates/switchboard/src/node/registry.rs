@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use switchboard_proto::call::ConnectionType;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::ConnId;
 
@@ -35,7 +36,7 @@ struct Shard {
 #[derive(Debug)]
 pub(super) enum Place {
     /// With a worker, which knows the rest.
-    Worker(Address),
+    Worker(Address, ConnectionType),
     /// Nowhere: it is a request over HTTP, and this is all there is.
     Request(Box<ConnFacts>),
 }
@@ -132,9 +133,27 @@ impl Registry {
     /// Where a connection lives: with a worker, or as a request with these facts.
     pub(super) fn locate(&self, id: ConnId) -> Option<Result<Address, ConnFacts>> {
         self.shard(id).places.get(&id).map(|place| match place {
-            Place::Worker(address) => Ok(*address),
+            Place::Worker(address, _) => Ok(*address),
             Place::Request(facts) => Err(ConnFacts::clone(facts)),
         })
+    }
+
+    /// Where a connection of this type lives.
+    pub(super) fn locate_as(&self, id: ConnId, wanted: ConnectionType) -> Option<Address> {
+        match self.shard(id).places.get(&id)? {
+            Place::Worker(address, kind) if *kind == wanted => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The connections with a tag.
+    pub(super) fn tagged(&self, tag: &str) -> Vec<ConnId> {
+        let in_shard = |shard: &Mutex<Shard>| {
+            let shard = lock(shard);
+            let tagged = shard.profiles.iter().filter(|(_, profile)| profile.tags.iter().any(|other| other == tag));
+            tagged.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(in_shard).collect()
     }
 
     pub(super) fn ids(&self) -> Vec<ConnId> {
@@ -214,7 +233,8 @@ mod tests {
     fn registry() -> (Registry, ConnId) {
         let registry = Registry::new();
         let id = ConnId::from_random(7);
-        let place = Place::Worker(Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } });
+        let place =
+            Place::Worker(Address { worker: 0, key: ConnKey { slot: 1, generation: 2 } }, ConnectionType::Socket);
         registry.insert(id, place, State::default());
         (registry, id)
     }

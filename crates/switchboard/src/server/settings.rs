@@ -13,9 +13,11 @@ use switchboard_proto::params::ParamLimits;
 
 use crate::action::Actions;
 use crate::backend::LogLimits;
+use crate::command::CommandLimits;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::http::{FrontSettings, WebSocketDoor};
+use crate::node::CommandSettings;
 use crate::worker::WorkerSettings;
 
 /// In settings 0 turns a limit off.
@@ -32,7 +34,7 @@ pub(super) fn face_settings(config: &Config, actions: &Actions) -> FaceSettings 
     FaceSettings {
         socket: socket_settings(config, actions),
         websocket: websocket_settings(config),
-        ddp: DdpSettings::default(),
+        ddp: ddp_settings(config),
     }
 }
 
@@ -75,8 +77,58 @@ fn websocket_settings(config: &Config) -> WebSocketSettings {
         params: param_limits(&config.limits),
         heartbeat_ms: millis(websocket.heartbeat),
         silence_ms: millis(websocket.silence_timeout),
-        // Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late.
-        drain_spread_ms: millis(config.node.drain_spread.min(config.node.drain_timeout * 4 / 5)),
+        drain_spread_ms: drain_spread_ms(config),
+    }
+}
+
+fn ddp_settings(config: &Config) -> DdpSettings {
+    let ddp = &config.servers.ddp;
+    DdpSettings {
+        limits: WsLimits {
+            max_message_bytes: ddp.max_message_bytes,
+            max_fragments: ddp.max_fragments,
+            control_per_second: ddp.max_control_frames,
+        },
+        message_timeout_ms: millis(ddp.message_timeout),
+        json: JsonLimits { depth: ddp.max_json_depth, keys: off_is_max(config.limits.max_json_keys) },
+        max_subscriptions: off_is_max(ddp.max_subscriptions),
+        max_id_bytes: ddp.max_id_bytes,
+        connect_timeout_ms: millis(ddp.connect_timeout),
+        heartbeat_ms: millis(ddp.heartbeat_interval),
+        heartbeat_timeout_ms: millis(ddp.heartbeat_timeout),
+        max_text_chars: off_is_max(ddp.max_text_chars),
+        public_rooms_to_all: ddp.public_rooms_to_all,
+        drain_spread_ms: drain_spread_ms(config),
+    }
+}
+
+/// Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late.
+fn drain_spread_ms(config: &Config) -> u64 {
+    millis(config.node.drain_spread.min(config.node.drain_timeout * 4 / 5))
+}
+
+/// What a node takes for client commands.
+pub(super) fn command_settings(config: &Config) -> CommandSettings {
+    let commands = &config.commands;
+    CommandSettings {
+        limits: CommandLimits {
+            max_pending_per_user: commands.max_pending_per_user,
+            max_pending: commands.max_pending,
+            max_pending_rows: commands.max_pending_rows,
+            max_reply_bytes: commands.max_reply_bytes,
+            max_held_bytes: commands.max_held_bytes,
+            history_max: commands.history_max,
+            idempotency_ms: millis(commands.idempotency_memory),
+            idempotency_max: commands.idempotency_max,
+        },
+        timeout: commands.timeout,
+        max_timeout: commands.max_timeout,
+        max_command_bytes: commands.max_command_bytes,
+        max_client_data_bytes: commands.max_client_data_bytes,
+        ready_wait: commands.ready_wait,
+        ts_offset_ms: millis(commands.ts_offset),
+        heartbeat_interval: commands.heartbeat_interval,
+        listeners_max: off_is_max(commands.listeners_max),
     }
 }
 
@@ -166,7 +218,7 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
             enabled: config.servers.websocket.enabled,
             compression: config.servers.websocket.compression,
         },
-        ddp: WebSocketDoor { enabled: true, compression: false },
+        ddp: WebSocketDoor { enabled: config.servers.ddp.enabled, compression: false },
     }
 }
 

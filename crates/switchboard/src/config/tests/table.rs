@@ -20,6 +20,7 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"7MiB\"",
         "\"json\"",
         "\"modern\"",
+        "\"file\"",
         "\"drop-oldest\"",
         "\"debug\"",
         "\"127.0.0.1\"",

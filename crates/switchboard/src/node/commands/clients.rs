@@ -1,0 +1,101 @@
+//! What connections do about client commands: take them, say what they can do, answer.
+
+use switchboard_proto::call::{Answer, CallError, ConnectionType, Outcome as CallOutcome};
+use switchboard_proto::command::CommandId;
+use switchboard_proto::id::ConnId;
+use switchboard_proto::json::RawJson;
+
+use crate::command::{Client, ClientData, ClientView, Fate, ReplyTooLarge};
+use crate::hub::mail::CommandFate;
+use crate::worker::calls::Caller;
+
+use super::super::Node;
+
+impl Node {
+    fn client(&self, caller: &Caller) -> Client {
+        let connection = caller.facts.id;
+        Client { connection, address: caller.address, user: self.0.registry.user(connection) }
+    }
+
+    /// Whether a connection takes commands, where that is a subscription.
+    pub(in crate::node) fn attend_to_commands(&self, caller: &Caller, takes: bool) {
+        let (client, now) = (self.client(caller), self.command_now());
+        self.with_engine(|engine, out| match takes {
+            // Nobody's connection is not asked anything there.
+            true if client.user.is_some() => engine.take_commands(client, true, now, out),
+            _ => engine.stop_taking(client.connection, now, out),
+        });
+    }
+
+    /// What a client says about itself. Where there is no subscription it says so whether it takes commands.
+    pub(in crate::node) fn set_client_data(&self, caller: &Caller, data: RawJson) -> CallOutcome {
+        let most = self.0.commands.settings.max_client_data_bytes;
+        let ip = caller.facts.remote.to_string();
+        let data = ClientData::parse(data, &ip, most).map_err(|_| CallError::BadClientData)?;
+        let (client, now) = (self.client(caller), self.command_now());
+        if caller.facts.kind == ConnectionType::Ddp && client.user.is_none() {
+            return Err(CallError::NotLoggedIn);
+        }
+        self.with_engine(|engine, out| {
+            if caller.facts.kind != ConnectionType::Ddp {
+                match data.asks_for_commands() {
+                    true => engine.take_commands(client.clone(), false, now, out),
+                    false => engine.stop_taking(client.connection, now, out),
+                }
+            }
+            engine.set_client_data(client, data, now, out);
+        });
+        Ok(Answer::ClientDataSet)
+    }
+
+    /// A reply. Whether it was the one that its command waited for is told; why it was not is not, or clients could look for
+    /// ids of others.
+    pub(in crate::node) fn reply_to_command(&self, caller: &Caller, id: &str, reply: RawJson) -> CallOutcome {
+        let user = self.0.registry.user(caller.facts.id);
+        if caller.facts.kind == ConnectionType::Ddp && user.is_none() {
+            return Err(CallError::NotLoggedIn);
+        }
+        let now = self.command_now();
+        let counted = self.with_engine(|engine, out| engine.reply(id, caller.facts.id, user.as_ref(), reply, now, out));
+        counted.map(Answer::CommandReplied).map_err(|ReplyTooLarge| CallError::ReplyTooLarge)
+    }
+
+    /// A worker has handed a command over, or could not.
+    pub(in crate::node) fn note_command_fate(&self, id: CommandId, connection: ConnId, fate: CommandFate) {
+        let fate = match fate {
+            CommandFate::Delivered => Fate::Delivered,
+            CommandFate::Overflow => Fate::Overflow,
+            CommandFate::Gone => Fate::Gone,
+        };
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.delivered(id, connection, fate, now, out));
+    }
+
+    /// A connection is somebody else's, or nobody's, from now on.
+    pub(in crate::node) fn note_command_user(&self, connection: ConnId) {
+        let (user, now) = (self.0.registry.user(connection), self.command_now());
+        self.with_engine(|engine, out| engine.set_user(connection, user, now, out));
+    }
+
+    /// A connection has ended.
+    pub(in crate::node) fn end_commands_of(&self, connection: ConnId) {
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.close(connection, now, out));
+    }
+
+    /// A session has had its time to listen.
+    pub(super) fn ready_later(&self, connection: ConnId, generation: u64) {
+        let node = self.clone();
+        let wait = self.0.commands.settings.ready_wait;
+        self.spawn(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            let now = node.command_now();
+            node.with_engine(|engine, out| engine.ready(connection, generation, now, out));
+        }));
+    }
+
+    /// What a connection said about itself, and how it does with commands. None: it never said anything, and takes none.
+    pub fn client_of(&self, connection: ConnId) -> Option<ClientView> {
+        self.0.commands.desk().engine.client(connection)
+    }
+}

@@ -1,0 +1,133 @@
+//! Handing commands to connections: in the order of acceptance, each at a time later than all before to the same user.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::backend::BackendError;
+use crate::command::Engine;
+use crate::hub::mail::{Address, Ask, Mail};
+use crate::op::{BoxFuture, Op};
+
+use super::super::Node;
+use super::{Desk, Waiter};
+
+/// What the next command waits for.
+enum Obstacle {
+    /// A time for it.
+    Clock(BoxFuture<'static, Result<u64, BackendError>>),
+    /// The backend gives no time.
+    Backend,
+    /// Space with a worker.
+    Space(usize),
+}
+
+impl Node {
+    /// Hands over whatever may leave. What has to wait does so in a task of its own, and everything behind it lines up.
+    pub(super) fn deliver_commands(&self, desk: &mut Desk) {
+        if desk.courier_waits {
+            return;
+        }
+        if let Some(obstacle) = self.deliver_until_obstacle(&mut desk.engine, None) {
+            desk.courier_waits = true;
+            let node = self.clone();
+            self.spawn(Box::pin(async move { node.overcome(obstacle).await }));
+        }
+    }
+
+    /// Waits until nothing is in the way of what may leave.
+    async fn overcome(&self, mut obstacle: Obstacle) {
+        loop {
+            let time = match obstacle {
+                Obstacle::Clock(time) => match time.await {
+                    Ok(time) => Some(time),
+                    Err(error) => {
+                        tracing::warn!(%error, "client commands wait for the backend");
+                        tokio::time::sleep(Self::BACKEND_PAUSE).await;
+                        None
+                    }
+                },
+                Obstacle::Backend => {
+                    tokio::time::sleep(Self::BACKEND_PAUSE).await;
+                    None
+                }
+                Obstacle::Space(worker) => {
+                    self.wait_for_space(worker).await;
+                    None
+                }
+            };
+            let mut desk = self.0.commands.desk();
+            match self.deliver_until_obstacle(&mut desk.engine, time) {
+                Some(next) => obstacle = next,
+                None => {
+                    desk.courier_waits = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Pause after the backend gave no time.
+    const BACKEND_PAUSE: Duration = Duration::from_millis(100);
+
+    /// Hands over until something is in the way. `time` is one that was waited for: it is for the first who leaves, if that
+    /// is still who it was drawn for; any later time of any clock would do as well, so at worst it is one that skips ahead.
+    fn deliver_until_obstacle(&self, engine: &mut Engine<Waiter>, mut time: Option<u64>) -> Option<Obstacle> {
+        let commands = &self.0.commands;
+        while let Some(next) = engine.next_outgoing() {
+            let mut permits = SmallVec::<[_; 4]>::new();
+            for Address { worker, .. } in &next.to {
+                let worker = usize::from(*worker);
+                match self.0.workers[worker].try_reserve(Mail::ASK_BYTES) {
+                    Some(permit) => permits.push(permit),
+                    None => return Some(Obstacle::Space(worker)),
+                }
+            }
+            let now = self.command_now();
+            let at_ms = now.unix_ms + commands.settings.ts_offset_ms;
+            let ts =
+                match self.0.sessions.next_command_time(&next.clock.to_string(), at_ms.max(time.take().unwrap_or(0))) {
+                    Op::Ready(Ok(ts)) => ts,
+                    Op::Ready(Err(error)) => {
+                        tracing::warn!(%error, "client commands wait for the backend");
+                        return Some(Obstacle::Backend);
+                    }
+                    Op::Wait(time) => return Some(Obstacle::Clock(time)),
+                };
+            for (dispatch, permit) in engine.send_next(ts, now).into_iter().zip(permits) {
+                permit.push(Mail::Ask(Ask::Command(dispatch.address.key, dispatch.delivery)));
+            }
+        }
+        None
+    }
+
+    async fn wait_for_space(&self, worker: usize) {
+        let mailbox = &self.0.workers[worker];
+        poll_fn(|cx| {
+            if mailbox.try_reserve(Mail::ASK_BYTES).is_some() {
+                return Poll::Ready(());
+            }
+            mailbox.wake_on_space(cx.waker());
+            // It may have had space again before it was asked to wake.
+            if mailbox.try_reserve(Mail::ASK_BYTES).is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Withholds room messages from connections, or no more.
+    pub(super) fn mute(&self, paused: &[(Address, bool)]) {
+        for &(Address { worker, key }, muted) in paused {
+            let mailbox = &self.0.workers[usize::from(worker)];
+            let mail = Mail::Ask(Ask::Mute(key, muted));
+            match mailbox.try_reserve(mail.weight()) {
+                Some(permit) => permit.push(mail),
+                None => {
+                    let mailbox = mailbox.clone();
+                    self.spawn(Box::pin(async move { mailbox.push(mail).await }));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The command `heartbeat`, sent from time to time to whoever said that it answers it.
+
+use std::time::Duration;
+
+use crate::command::{ClientCommand, CommandOptions, HEARTBEAT, Outcome, Target};
+
+use super::super::Node;
+
+impl Node {
+    /// Asks every session that answers heartbeats once in `commands.heartbeat_interval`, for as long as there is a node.
+    pub(in crate::node) fn keep_hearts(&self) {
+        let interval = self.0.commands.settings.heartbeat_interval;
+        let Ok(command) = ClientCommand::new(HEARTBEAT) else { return };
+        if interval.is_zero() {
+            return;
+        }
+        let inner = std::sync::Arc::downgrade(&self.0);
+        self.spawn(Box::pin(async move {
+            loop {
+                let targets = match inner.upgrade().map(Node) {
+                    Some(node) => node.0.commands.desk().engine.heartbeat_targets(),
+                    None => return,
+                };
+                // Spread over the interval, so that replies do not come all at once.
+                let pause = interval / u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
+                if targets.is_empty() {
+                    tokio::time::sleep(pause.min(Self::LOOK)).await;
+                }
+                for target in targets {
+                    let Some(node) = inner.upgrade().map(Node) else { return };
+                    let (connection, command) = (target.connection, command.clone());
+                    let beating = node.clone();
+                    node.spawn(Box::pin(async move { beating.beat(connection, command).await }));
+                    drop(node);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }));
+    }
+
+    /// How often it is looked whether there is anybody to ask, at the least.
+    const LOOK: Duration = Duration::from_secs(1);
+
+    async fn beat(&self, connection: crate::proto::id::ConnId, command: ClientCommand) {
+        let options =
+            CommandOptions { fail_fast: true, sender: Some(HEARTBEAT.to_owned()), ..CommandOptions::default() };
+        let Ok(sent) = self.send_client_command(Target::Connection(connection), command, options).await else { return };
+        let ping_ms = match sent.report().outcome {
+            Outcome::Replied => Some(sent.report().latency_ms),
+            Outcome::Timeout | Outcome::Overflow => None,
+            // It is not there any more; there is nobody to be unresponsive.
+            Outcome::Cancelled | Outcome::Disconnected | Outcome::NoRecipient | Outcome::Shutdown => return,
+        };
+        let now = self.command_now();
+        self.0.commands.desk().engine.note_heartbeat(connection, ping_ms, now);
+    }
+}

@@ -1,0 +1,484 @@
+//! Client commands: the server asks a client to do something and gets its reply, or learns why there is none.
+//!
+//! What is pending and who may answer is decided by the [`Engine`], which knows neither clocks nor sockets. Around it:
+//! `courier` hands commands to connections, `clients` is what connections do, `heartbeats` asks whether they are there.
+
+mod clients;
+mod courier;
+mod heartbeats;
+mod responses;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use switchboard_proto::command::{CommandDocument, CommandId, Recipient};
+use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::time::Now;
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock;
+use crate::command::{
+    Accepted, Aim, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
+    PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
+};
+use crate::random;
+
+use super::{Node, User};
+
+pub use crate::command::ClientCommand;
+use responses::Responses;
+
+/// What a node takes from the configuration for client commands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommandSettings {
+    pub(crate) limits: CommandLimits,
+    /// `commands.timeout`.
+    pub(crate) timeout: Duration,
+    /// `commands.max_timeout`.
+    pub(crate) max_timeout: Duration,
+    /// `commands.max_command_bytes`.
+    pub(crate) max_command_bytes: usize,
+    /// `commands.max_client_data_bytes`.
+    pub(crate) max_client_data_bytes: usize,
+    /// `commands.ready_wait`.
+    pub(crate) ready_wait: Duration,
+    /// `commands.ts_offset`, in milliseconds.
+    pub(crate) ts_offset_ms: u64,
+    /// `commands.heartbeat_interval`.
+    pub(crate) heartbeat_interval: Duration,
+    /// `commands.listeners_max`.
+    pub(crate) listeners_max: usize,
+}
+
+type Waiter = oneshot::Sender<Arc<Report>>;
+
+/// The client commands of a node.
+pub(super) struct Commands {
+    settings: CommandSettings,
+    desk: Mutex<Desk>,
+    responses: Responses,
+    check: RwLock<Option<Arc<Check>>>,
+    /// When the timekeeper looks next, on the monotonic clock.
+    next_look_ms: AtomicU64,
+    /// There is something to look at earlier, or the node is gone.
+    earlier: Arc<Notify>,
+}
+
+/// What one thread at a time works at.
+struct Desk {
+    engine: Engine<Waiter>,
+    /// The courier waits for a clock, or for space with a worker; behind it everything lines up.
+    courier_waits: bool,
+}
+
+type Check = dyn Fn(&CommandRequest<'_>) -> bool + Send + Sync;
+
+/// A command that somebody wants to send, as [`Node::check_commands`] sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandRequest<'a> {
+    /// Who wants to send it, if he said so.
+    pub sender: Option<&'a str>,
+    /// To whom.
+    pub target: &'a Target,
+    /// What.
+    pub command: &'a ClientCommand,
+}
+
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commands").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        self.earlier.notify_one();
+    }
+}
+
+impl Commands {
+    pub(super) fn new(settings: CommandSettings) -> Self {
+        Self {
+            settings,
+            desk: Mutex::new(Desk { engine: Engine::new(settings.limits), courier_waits: false }),
+            responses: Responses::new(settings.listeners_max),
+            check: RwLock::default(),
+            next_look_ms: AtomicU64::new(u64::MAX),
+            earlier: Arc::default(),
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // The engine does not panic half way.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client command on its way. Dropping it takes the command back, unless somebody else waits for the same.
+#[derive(Debug)]
+#[must_use = "a command that nobody waits for is taken back"]
+pub struct PendingClientCommand {
+    id: CommandId,
+    document: Arc<CommandDocument>,
+    target: Target,
+    recipient: Option<Recipient>,
+    /// None: it has come to its end.
+    waiting: Option<(oneshot::Receiver<Arc<Report>>, Node)>,
+    ended: Option<Arc<Report>>,
+}
+
+impl PendingClientCommand {
+    /// Its id.
+    pub fn id(&self) -> CommandId {
+        self.id
+    }
+}
+
+impl Future for PendingClientCommand {
+    type Output = SentCommand;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SentCommand> {
+        let this = &mut *self;
+        if let Some((reported, _)) = &mut this.waiting {
+            match Pin::new(reported).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(report) => {
+                    this.waiting = None;
+                    this.ended = report.ok();
+                }
+            }
+        }
+        match this.ended.take() {
+            Some(report) => {
+                let (document, target) = (Arc::clone(&this.document), this.target.clone());
+                Poll::Ready(SentCommand::new(report, document, target, this.recipient.clone()))
+            }
+            // Polled again after its end, or the node is gone with whatever was pending.
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for PendingClientCommand {
+    fn drop(&mut self) {
+        if let Some((reported, node)) = self.waiting.take() {
+            drop(reported);
+            node.abandon_command(self.id);
+        }
+    }
+}
+
+impl Node {
+    /// Asks a client to do something and waits for the reply (`sendClientCommand` of the seed). The command is sent when this
+    /// is first polled; its limit begins when it is accepted. Stopping to wait takes it back.
+    ///
+    /// Guarantees: exactly one outcome, no later than the limit plus a moment; the command is written to a connection at most
+    /// once, and commands to one user leave in the order in which they were accepted; a reply counts once, and only from who
+    /// was asked.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandRefusal`]: then it never was a command. That nobody replied is no error here: see [`SentCommand::reply`].
+    pub async fn send_client_command(
+        &self,
+        target: Target,
+        command: ClientCommand,
+        options: CommandOptions,
+    ) -> Result<SentCommand, CommandRefusal> {
+        Ok(self.begin_client_command(target, command, options).await?.await)
+    }
+
+    /// Sends a command without waiting for its outcome yet.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandRefusal`].
+    pub async fn begin_client_command(
+        &self,
+        target: Target,
+        command: ClientCommand,
+        options: CommandOptions,
+    ) -> Result<PendingClientCommand, CommandRefusal> {
+        let limit = self.limit_of(&command, &options)?;
+        if !self.is_allowed(&CommandRequest { sender: options.sender.as_deref(), target: &target, command: &command }) {
+            return Err(CommandRefusal::NotAllowed);
+        }
+        let (aim, recipient) = self.aim(&target).await?;
+        let id = match options.id {
+            Some(id) => id,
+            None => random::bits().map(CommandId::from_random).map_err(|_| CommandRefusal::Unavailable)?,
+        };
+        let idempotency = options
+            .idempotency_key
+            .as_ref()
+            .map(|key| Idempotency { key: key.as_str().into(), fingerprint: fingerprint(&target, &command, &options) });
+        let default_mode = match target {
+            Target::User(_) | Target::Connection(_) => Mode::First,
+            Target::All | Target::Room(_) | Target::Tag(_) => Mode::All,
+        };
+        let (key, json, data) = command.into_parts();
+        let document = Arc::new(CommandDocument { id, key, command: json, data });
+        let now = self.command_now();
+        let order = Order {
+            document: Arc::clone(&document),
+            aim,
+            target: target_name(&target),
+            mode: options.mode.unwrap_or(default_mode),
+            fail_fast: options.fail_fast,
+            min_replies: options.min_replies,
+            require_capability: options.require_capability,
+            deadline_ms: now.monotonic_ms + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            sender: options.sender.map(Into::into),
+        };
+        let (waiter, reported) = oneshot::channel();
+        let accepted = self.with_engine(|engine, out| engine.accept(order, idempotency, waiter, now, out))?;
+        let pending = |id, ended: Option<Arc<Report>>| PendingClientCommand {
+            id,
+            document,
+            target,
+            recipient,
+            waiting: ended.is_none().then(|| (reported, self.clone())),
+            ended,
+        };
+        match accepted {
+            Accepted::New => Ok(pending(id, None)),
+            Accepted::Joined(first) => Ok(pending(first, None)),
+            Accepted::Finished(report) => Ok(pending(report.id, Some(report))),
+            Accepted::Conflict => Err(CommandRefusal::KeyConflict),
+        }
+    }
+
+    /// Takes a command back: whoever waits for it is told `cancelled`. `false`: no such command is pending.
+    pub fn cancel_client_command(&self, id: CommandId) -> bool {
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.cancel(id, now, out))
+    }
+
+    /// Nobody waits for a command any more, or one less.
+    fn abandon_command(&self, id: CommandId) {
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.abandon(id, Waiter::is_closed, now, out));
+    }
+
+    /// Has every command looked at before it is sent: with `false` it is refused. There is one check; a later one replaces it.
+    pub fn check_commands(&self, check: impl Fn(&CommandRequest<'_>) -> bool + Send + Sync + 'static) {
+        *self.0.commands.check.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(check));
+    }
+
+    fn is_allowed(&self, request: &CommandRequest<'_>) -> bool {
+        let check = self.0.commands.check.read().unwrap_or_else(PoisonError::into_inner).clone();
+        check.is_none_or(|check| match crate::op::catch(|| check(request)) {
+            Ok(allowed) => allowed,
+            Err(panic) => {
+                tracing::error!(panic = panic.0, "the check of client commands panicked");
+                false
+            }
+        })
+    }
+
+    /// Pending commands in the order of acceptance: those behind this number, at most `limit`.
+    pub fn pending_client_commands(&self, after: u64, limit: usize) -> Vec<PendingCommand> {
+        self.0.commands.desk().engine.pending(after, limit, self.command_now())
+    }
+
+    /// Commands that came to their end lately, the oldest first: those behind this number, at most `limit`.
+    pub fn client_command_history(&self, after: u64, limit: usize) -> Vec<Arc<SettledCommand>> {
+        self.0.commands.desk().engine.history(after, limit)
+    }
+
+    /// Figures of client commands.
+    pub fn client_command_figures(&self) -> Figures {
+        self.0.commands.desk().engine.figures()
+    }
+
+    /// Runs `listener` with the reply to one command, once: on `client-command-response-<id>`, as the seed names the event.
+    /// Late and double replies are not told. The listener must not block. Listeners of a command that ends without a reply are
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandRefusal::Refused`] when there are `commands.listeners_max` listeners.
+    pub fn on_client_command_response(
+        &self,
+        id: CommandId,
+        listener: impl FnOnce(&crate::proto::json::RawJson) + Send + 'static,
+    ) -> Result<(), CommandRefusal> {
+        let added = self.0.commands.responses.add(id, Box::new(listener));
+        if added { Ok(()) } else { Err(CommandRefusal::Refused(Refusal::TooMany)) }
+    }
+
+    /// What is wrong with a command and its options, or its limit.
+    fn limit_of(&self, command: &ClientCommand, options: &CommandOptions) -> Result<Duration, CommandRefusal> {
+        let settings = &self.0.commands.settings;
+        if command.json().as_str().len() > settings.max_command_bytes {
+            return Err(CommandRefusal::BadCommand);
+        }
+        let has =
+            |text: &Option<String>, most: usize| text.as_ref().is_none_or(|text| (1..=most).contains(&text.len()));
+        if !has(&options.idempotency_key, 255) {
+            return Err(CommandRefusal::BadOption("an idempotency key has 1 to 255 bytes"));
+        }
+        if !has(&options.sender, 128) {
+            return Err(CommandRefusal::BadOption("a sender has 1 to 128 bytes"));
+        }
+        if options.min_replies.is_some_and(|replies| replies == 0) {
+            return Err(CommandRefusal::BadOption("min_replies is 1 or more"));
+        }
+        let limit = options.timeout.unwrap_or(settings.timeout);
+        if limit.is_zero() || limit > settings.max_timeout {
+            return Err(CommandRefusal::BadOption(
+                "the limit of a command is more than 0 and at most commands.max_timeout",
+            ));
+        }
+        Ok(limit)
+    }
+
+    /// Who is meant, and how his document names him.
+    async fn aim(&self, target: &Target) -> Result<(Aim, Option<Recipient>), CommandRefusal> {
+        Ok(match target {
+            Target::All => (Aim::Everybody, None),
+            Target::Connection(id) => {
+                let place = self.0.registry.locate(*id).ok_or(CommandRefusal::NoSuchConnection)?;
+                if place.is_err() {
+                    return Err(CommandRefusal::NotSupported);
+                }
+                let user = self.0.registry.user(*id);
+                let recipient = user.clone().map_or(Recipient::Guest(*id), Recipient::User);
+                (Aim::Connection { id: *id, user }, Some(recipient))
+            }
+            Target::Room(room) => {
+                let room = RoomName::parse(room).map_err(|_| CommandRefusal::NoSuchRoom)?;
+                let members = self.directory().members(&room).await.map_err(|_| CommandRefusal::Unavailable)?;
+                let members = members.ok_or(CommandRefusal::NoSuchRoom)?;
+                (Aim::Sessions(members.into_iter().map(|member| member.id).collect()), None)
+            }
+            Target::Tag(tag) => (Aim::Sessions(self.tagged(tag)), None),
+            Target::User(name) => {
+                let user = self.known_user(name).ok_or(CommandRefusal::NoSuchUser)?;
+                (Aim::User(user.clone()), Some(Recipient::User(user)))
+            }
+        })
+    }
+
+    /// A user who is configured, or whose connection is here.
+    pub(super) fn known_user(&self, id_or_name: &str) -> Option<User> {
+        if let Some(account) = self.0.users.find(id_or_name) {
+            return Some(account.user().clone());
+        }
+        self.0.registry.connections_of(id_or_name).into_iter().find_map(|id| self.0.registry.user(id))
+    }
+
+    /// Connections with a tag, or of users with it.
+    fn tagged(&self, tag: &str) -> Vec<ConnId> {
+        let mut tagged = self.0.registry.tagged(tag);
+        for account in self.0.users.iter().filter(|account| account.tags().iter().any(|other| other == tag)) {
+            tagged.extend(self.0.registry.connections_of(account.user().id()));
+        }
+        tagged.sort_unstable();
+        tagged.dedup();
+        tagged
+    }
+
+    pub(super) fn command_now(&self) -> Now {
+        Now { monotonic_ms: self.uptime_ms(), unix_ms: clock::unix_ms() }
+    }
+
+    /// Does something with the engine, and then whatever it wants done.
+    fn with_engine<T>(&self, step: impl FnOnce(&mut Engine<Waiter>, &mut Out<Waiter>) -> T) -> T {
+        let commands = &self.0.commands;
+        let mut out = Out::default();
+        let mut desk = commands.desk();
+        let result = step(&mut desk.engine, &mut out);
+        self.deliver_commands(&mut desk);
+        self.mute(&out.paused);
+        let next_ms = desk.engine.next_deadline().unwrap_or(u64::MAX);
+        drop(desk);
+        if next_ms < commands.next_look_ms.load(Ordering::Relaxed) {
+            commands.earlier.notify_one();
+        }
+        for (connection, generation) in out.settling {
+            self.ready_later(connection, generation);
+        }
+        for (id, reply) in out.responded {
+            commands.responses.tell(id, &reply);
+        }
+        for (waiters, report) in out.settled {
+            commands.responses.forget(report.id);
+            for waiter in waiters {
+                // Whoever waited may have stopped.
+                let _ = waiter.send(Arc::clone(&report));
+            }
+        }
+        result
+    }
+
+    /// Ends what has gone past its limit, for as long as there is a node.
+    pub(super) fn keep_command_time(&self) {
+        let inner = Arc::downgrade(&self.0);
+        let earlier = Arc::clone(&self.0.commands.earlier);
+        let started = tokio::time::Instant::from_std(self.0.started);
+        self.spawn(Box::pin(async move {
+            loop {
+                let Some(node) = inner.upgrade().map(Node) else { return };
+                let next_ms = node.0.commands.desk().engine.next_deadline().unwrap_or(u64::MAX);
+                node.0.commands.next_look_ms.store(next_ms, Ordering::Relaxed);
+                // Looked at once more: whoever came in between has not seen when the next look is.
+                let due_ms = node.0.commands.desk().engine.next_deadline().unwrap_or(u64::MAX).min(next_ms);
+                drop(node);
+                if due_ms == u64::MAX {
+                    earlier.notified().await;
+                    continue;
+                }
+                // One more, because the clock's milliseconds are cut off.
+                let due = started + Duration::from_millis(due_ms + 1);
+                if tokio::time::timeout_at(due, earlier.notified()).await.is_err() {
+                    let Some(node) = inner.upgrade().map(Node) else { return };
+                    let now = node.command_now();
+                    node.with_engine(|engine, out| engine.tick(now, out));
+                }
+            }
+        }));
+    }
+
+    /// The planned stop has begun: nothing is accepted any more.
+    pub(super) fn drain_commands(&self) {
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.drain(now, out));
+    }
+
+    /// The planned stop is over: whatever is pending ends.
+    pub(crate) fn shut_down_commands(&self) {
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.shut_down(now, out));
+    }
+}
+
+fn target_name(target: &Target) -> TargetName {
+    let (kind, name) = match target {
+        Target::All => (TargetKind::All, String::new()),
+        Target::Connection(id) => (TargetKind::Connection, id.to_string()),
+        Target::Room(room) => (TargetKind::Room, room.clone()),
+        Target::Tag(tag) => (TargetKind::Tag, tag.clone()),
+        Target::User(user) => (TargetKind::User, user.clone()),
+    };
+    TargetName { kind, name: name.into() }
+}
+
+/// What makes two requests the same.
+fn fingerprint(target: &Target, command: &ClientCommand, options: &CommandOptions) -> [u8; 32] {
+    let CommandOptions { timeout, mode, fail_fast, min_replies, require_capability, idempotency_key: _, sender, id: _ } =
+        options;
+    let text = format!(
+        "{target:?}\n{}\n{timeout:?} {mode:?} {fail_fast} {min_replies:?} {require_capability} {sender:?}",
+        command.json().as_str()
+    );
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}

@@ -1,0 +1,120 @@
+//! Who a connection is: log-in with a password or a token, and log-out.
+
+use switchboard_proto::call::{Answer, CallError, Credentials, LoggedIn, LoginMethod, LoginRefusal, Outcome};
+
+use crate::backend::sessions::{Token, TokenHash};
+use crate::clock;
+use crate::users::{Account, LoginToken, Refusal};
+use crate::worker::calls::Caller;
+
+use super::Node;
+use super::chat::unavailable;
+use super::profile::Login;
+
+impl Node {
+    /// Says who a connection is. With an error it stays who it was.
+    pub(super) async fn log_in(&self, caller: Caller, credentials: Credentials) -> Outcome {
+        let method = match credentials {
+            Credentials::Password { .. } => LoginMethod::Password,
+            Credentials::Resume { .. } => LoginMethod::Resume,
+        };
+        let (account, text, token) = match credentials {
+            Credentials::Password { who, proof } => {
+                let checked = self.0.users.verify(&who, &proof, caller.facts.remote, caller.now).await;
+                let account = checked.map_err(|refusal| self.refused(refusal))?;
+                let (text, token) = self.new_token(&account).await?;
+                (account, text, token)
+            }
+            Credentials::Resume { token: text } => {
+                let token = self.kept_token(&text).await?;
+                let account = self.0.users.find(&token.user).filter(|account| account.user().id() == token.user);
+                let account = account.cloned().ok_or(LoginRefusal::UnknownToken)?;
+                if !account.is_active() {
+                    return Err(LoginRefusal::Inactive.into());
+                }
+                (account, text, token)
+            }
+        };
+        let user = account.user().clone();
+        let before = self.0.registry.user(caller.facts.id);
+        if before.as_ref().is_some_and(|before| before.id() != user.id()) {
+            self.leave_rooms(caller.address).await?;
+        }
+        let login = Login { token: Some(token.hash), state: account.state().to_vec() };
+        self.0.registry.log_in(caller.facts.id, user.clone(), login).map_err(|_| CallError::NoSuchConnection)?;
+        self.note_command_user(caller.facts.id);
+        self.enter_rooms_of(&user, caller.address).await?;
+        Ok(Answer::LoggedIn(LoggedIn { user, token: text, expires_ms: token.expires_ms, method }))
+    }
+
+    /// Nobody from now on; the token that was used is worth nothing any more.
+    pub(super) async fn log_out(&self, caller: Caller) -> Outcome {
+        let Some(login) = self.0.registry.log_out(caller.facts.id) else { return Ok(Answer::LoggedOut) };
+        self.attend_to_commands(&caller, false);
+        self.note_command_user(caller.facts.id);
+        self.leave_rooms(caller.address).await?;
+        if let Some(token) = login.token {
+            self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
+        }
+        Ok(Answer::LoggedOut)
+    }
+
+    async fn new_token(&self, account: &Account) -> Result<(String, Token), CallError> {
+        let made = LoginToken::generate().map_err(|error| {
+            tracing::error!(%error, "no token could be made");
+            CallError::Unavailable
+        })?;
+        let now_ms = clock::unix_ms();
+        let settings = &self.0.settings;
+        let life_ms = u64::try_from(settings.token_life.as_millis()).unwrap_or(u64::MAX);
+        let expires_ms = if life_ms == 0 { LONGEST_MS } else { now_ms.saturating_add(life_ms).min(LONGEST_MS) };
+        let user = account.user().id().to_owned();
+        let hash = TokenHash::from_bytes(made.hash());
+        let token = Token { hash, user, created_ms: now_ms, expires_ms };
+        let kept = self.0.sessions.add_token(token.clone(), settings.max_tokens_per_user).await;
+        kept.map_err(unavailable)?;
+        Ok((made.text().to_owned(), token))
+    }
+
+    async fn kept_token(&self, text: &str) -> Result<Token, CallError> {
+        let token = self.0.sessions.token(&TokenHash::of(text)).await.map_err(unavailable)?;
+        let token = token.ok_or(LoginRefusal::UnknownToken)?;
+        if token.expires_ms <= clock::unix_ms() {
+            return Err(LoginRefusal::ExpiredToken.into());
+        }
+        Ok(token)
+    }
+
+    fn refused(&self, refusal: Refusal) -> CallError {
+        let unclear = self.0.settings.ambiguous_login_errors;
+        match refusal {
+            Refusal::NoSuchUser | Refusal::WrongPassword if unclear => LoginRefusal::Unclear.into(),
+            Refusal::NoSuchUser => LoginRefusal::NoSuchUser.into(),
+            Refusal::WrongPassword => LoginRefusal::WrongPassword.into(),
+            Refusal::Inactive => LoginRefusal::Inactive.into(),
+            Refusal::TooManyAttempts { retry_ms } => CallError::TooManyRequests { retry_ms },
+            Refusal::Busy => CallError::TooManyRequests { retry_ms: 1000 },
+            Refusal::Unavailable => CallError::Unavailable,
+        }
+    }
+
+    /// Forgets tokens that expired long ago, once a day, for as long as there is a node.
+    pub(super) fn keep_tokens_clean(&self) {
+        let inner = std::sync::Arc::downgrade(&self.0);
+        self.spawn(Box::pin(async move {
+            let mut days = tokio::time::interval(DAY);
+            loop {
+                days.tick().await;
+                let Some(node) = inner.upgrade().map(Node) else { return };
+                if let Err(error) = node.0.sessions.drop_expired(clock::unix_ms()).await {
+                    tracing::warn!(%error, "expired tokens could not be forgotten");
+                }
+            }
+        }));
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// The last moment that a date of JavaScript can hold, in milliseconds since 1970: tokens that never expire do so then.
+const LONGEST_MS: u64 = 8_640_000_000_000_000;

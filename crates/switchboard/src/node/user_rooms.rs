@@ -1,0 +1,187 @@
+//! Rooms of users: whose membership is that of all their connections.
+//!
+//! A user who joins a room is in it with every connection that he logged in with, later ones too; a connection that ends or
+//! logs out leaves, the user does not. What he is in is kept by the session store.
+
+use switchboard_proto::call::{Answer, CallError, ConnectionType, HistoryRange, Outcome, Publication, RoomKind};
+use switchboard_proto::event::{MessageExtra, Sender};
+use switchboard_proto::face::ConnFacts;
+use switchboard_proto::id::{ConnId, RoomName};
+
+use crate::backend::Published;
+use crate::clock;
+use crate::hub::mail::{Address, Ask};
+use crate::op::Op;
+use crate::users::Account;
+use crate::worker::calls::Caller;
+
+use super::chat::{crashed_call, kind_of, unavailable};
+use super::hooks::Saying;
+use super::{Node, User};
+
+/// How far a sender's clock may be off, in milliseconds.
+const MOST_OFF_MS: i64 = 60_000;
+
+impl Node {
+    fn user_of(&self, facts: &ConnFacts) -> Result<User, CallError> {
+        self.0.registry.user(facts.id).ok_or(CallError::NotLoggedIn)
+    }
+
+    /// The first of these rooms that there is and that the caller may see.
+    pub(super) async fn find_room(&self, caller: Caller, names: Vec<RoomName>) -> Outcome {
+        let user = self.0.registry.user(caller.facts.id);
+        for room in names {
+            if let Some(user) = &user {
+                self.ensure_direct(&room, user).await?;
+            }
+            let Some(info) = self.directory().room(&room).await.map_err(unavailable)? else { continue };
+            let kind = kind_of(&room, &info.pattern);
+            let is_seen =
+                kind == RoomKind::Public || (user.is_some() && self.may_enter(&caller.facts, &room, &info.pattern));
+            if is_seen {
+                return Ok(Answer::RoomFound { room, kind });
+            }
+        }
+        Err(CallError::NoSuchRoom)
+    }
+
+    /// Makes the user of this connection a member of a room, with all his connections.
+    pub(super) async fn join_as_user(&self, facts: ConnFacts, address: Address, room: RoomName) -> Outcome {
+        let user = self.user_of(&facts)?;
+        self.ensure_direct(&room, &user).await?;
+        match self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await? {
+            Ok(_) | Err(CallError::AlreadyMember(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if let Err(error) = self.0.sessions.add_user_room(user.id(), &room).await {
+            tracing::error!(%error, "a room of a user could not be kept");
+            drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await);
+            return Err(CallError::Unavailable);
+        }
+        self.enter_with_sessions(&user, &room).await;
+        Ok(Answer::Joined)
+    }
+
+    /// Ends the membership of the user of this connection, with all his connections.
+    pub(super) async fn leave_as_user(&self, facts: ConnFacts, room: RoomName) -> Outcome {
+        let user = self.user_of(&facts)?;
+        if room.direct_users().is_some() {
+            return Err(CallError::NotAuthorized);
+        }
+        if self.directory().room(&room).await.map_err(unavailable)?.is_none() {
+            return Err(CallError::NoSuchRoom);
+        }
+        let mut was_member = self.0.sessions.remove_user_room(user.id(), &room).await.map_err(unavailable)?;
+        for address in self.sessions_of(user.id()) {
+            was_member |=
+                matches!(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await, Ok(Ok(_)));
+        }
+        if was_member { Ok(Answer::Left) } else { Err(CallError::NotMember(room)) }
+    }
+
+    /// The room of two users: made, and both in it, if need be.
+    pub(super) async fn open_direct(&self, facts: ConnFacts, with: String) -> Outcome {
+        let user = self.user_of(&facts)?;
+        let other = self.known_user(&with).ok_or(CallError::NoSuchUser)?;
+        if other.id() == user.id() {
+            return Err(CallError::NotAuthorized);
+        }
+        let room = RoomName::direct(user.id(), other.id());
+        self.ensure_direct(&room, &user).await?;
+        Ok(Answer::RoomFound { room, kind: RoomKind::Direct })
+    }
+
+    /// Makes the room of two users, if this is one, one of the two names it and it is not there: their clients keep its name
+    /// longer than a server lives. Both are members from its beginning.
+    async fn ensure_direct(&self, room: &RoomName, user: &User) -> Result<(), CallError> {
+        let Some((one, other)) = room.direct_users() else { return Ok(()) };
+        let is_his = user.id() == one || user.id() == other;
+        let both = [one, other].map(|id| self.known_user(id).filter(|found| found.id() == id));
+        let [Some(one), Some(other)] = both else { return Ok(()) };
+        if !is_his || self.directory().room(room).await.map_err(unavailable)?.is_some() {
+            return Ok(());
+        }
+        let (node, made) = (self.clone(), room.clone());
+        self.to_the_end(async move { node.make_room(&made).await }).await?;
+        for user in [one, other] {
+            self.0.sessions.add_user_room(user.id(), room).await.map_err(unavailable)?;
+            self.enter_with_sessions(&user, room).await;
+        }
+        Ok(())
+    }
+
+    /// Puts all sessions of a user into a room. Those that may not enter, or end, stay outside.
+    async fn enter_with_sessions(&self, user: &User, room: &RoomName) {
+        for address in self.sessions_of(user.id()) {
+            drop(self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await);
+        }
+    }
+
+    /// Where the sessions of a user live: connections whose membership is his.
+    fn sessions_of(&self, user: &str) -> Vec<Address> {
+        let connections = self.0.registry.connections_of(user);
+        connections.into_iter().filter_map(|id| self.session_address(id)).collect()
+    }
+
+    fn session_address(&self, id: ConnId) -> Option<Address> {
+        self.0.registry.locate_as(id, ConnectionType::Ddp)
+    }
+
+    /// Puts a connection into the rooms of its user, who has just logged in with it. Each room's pattern is looked at again.
+    pub(super) async fn enter_rooms_of(&self, user: &User, address: Address) -> Result<(), CallError> {
+        for room in self.0.sessions.user_rooms(user.id()).await.map_err(unavailable)? {
+            self.ensure_direct(&room, user).await?;
+            drop(self.ask(address, |key, reply| Ask::Join(key, room, reply)).await?);
+        }
+        Ok(())
+    }
+
+    /// Takes a connection out of all its rooms, because it is nobody's any more.
+    pub(super) async fn leave_rooms(&self, address: Address) -> Result<(), CallError> {
+        for room in self.ask(address, Ask::Inspect).await?.rooms {
+            drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await?);
+        }
+        Ok(())
+    }
+
+    /// Something that a user says. Membership has been looked at.
+    pub(super) fn publish_as_user(&self, caller: Caller, publication: Publication) -> Op<Outcome> {
+        let Publication { room, body, attachment, id, claimed_at } = publication;
+        let user = match self.user_of(&caller.facts) {
+            Ok(user) => user,
+            Err(error) => return Op::Ready(Err(error)),
+        };
+        let is_off = |claimed_at: i64| (claimed_at - clock::unix_ms() as i64).abs() > MOST_OFF_MS;
+        if claimed_at.is_some_and(is_off) {
+            return Op::Ready(Err(CallError::OutOfSync));
+        }
+        let is_bot = self.0.users.by_id(user.id()).is_some_and(Account::is_bot);
+        if !is_bot && let Err(retry_ms) = self.0.send_rates.take(&user, self.uptime_ms()) {
+            return Op::Ready(Err(CallError::TooManyRequests { retry_ms }));
+        }
+        let sender = Sender::Connection(caller.facts.id);
+        let extra = Some(Box::new(MessageExtra { id: id.map(Into::into), attachment }));
+        let saying = Saying { extra, ..self.saying(room, sender, Some(self.handle(caller)), body) };
+        self.say(saying).map(|published| match published? {
+            Some(Published::Now(message)) => Ok(Answer::Published(Box::new(message.message().clone()))),
+            Some(Published::Before(message)) => Ok(Answer::Published(message)),
+            Some(Published::IdTaken) => Err(CallError::MessageIdTaken),
+            None => Err(CallError::NoSuchRoom),
+        })
+    }
+
+    /// What was said lately in a room that the caller may enter.
+    pub(super) async fn history(&self, caller: Caller, range: HistoryRange) -> Outcome {
+        let user = self.user_of(&caller.facts)?;
+        self.ensure_direct(&range.room, &user).await?;
+        self.check_pattern(&caller.facts, &range.room).await?;
+        let found = self.0.broker.history(range).await.map_err(unavailable)?;
+        let (messages, unread_not_loaded) = found.ok_or(CallError::NoSuchRoom)?;
+        Ok(Answer::History { messages, unread_not_loaded })
+    }
+
+    /// Calls about rooms of users.
+    pub(super) fn start_user_call(&self, call: impl Future<Output = Outcome> + Send + 'static) -> Op<Outcome> {
+        Op::start(call, crashed_call)
+    }
+}
