@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::call::{ActionError, CallError, Reply, RoomStatus};
+use crate::command::CommandDelivery;
 use crate::face::ConnFacts;
 use crate::frame::ws::{self, TextMark};
 use crate::id::RoomName;
@@ -14,6 +15,7 @@ use crate::json::{escape_separators, write_number, write_text, write_value};
 use super::errors;
 use super::ledger::Kind;
 use super::settings::Compat;
+use super::wire::Extent;
 
 /// What identifies the request that an answer belongs to.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +31,7 @@ pub(super) enum Data<'a> {
     /// Left out.
     Absent,
     Null,
-    True,
+    Bool(bool),
     /// JSON text.
     Raw(&'a str),
     Value(&'a Value),
@@ -61,7 +63,8 @@ impl Answers<'_> {
         match data {
             Data::Absent => {}
             Data::Null => self.out.extend_from_slice(b",\"data\":null"),
-            Data::True => self.out.extend_from_slice(b",\"data\":true"),
+            Data::Bool(true) => self.out.extend_from_slice(b",\"data\":true"),
+            Data::Bool(false) => self.out.extend_from_slice(b",\"data\":false"),
             Data::Raw(json) => {
                 self.out.extend_from_slice(b",\"data\":");
                 self.out.extend_from_slice(json.as_bytes());
@@ -81,6 +84,14 @@ impl Answers<'_> {
             Compat::Modern => Data::Absent,
         };
         self.verb_done(request, &data);
+    }
+
+    /// A message that was taken, with its number for who sees those of room messages.
+    pub(super) fn said(&mut self, request: &RequestId, number: u64, extent: Extent) {
+        match extent {
+            Extent::Plain => self.verb_done_without_value(request),
+            Extent::Extended => self.verb_done(request, &Data::Raw(&format!("{{\"number\":{number}}}"))),
+        }
     }
 
     /// A verb that was refused; with `data: false` where ActionHero 9 has it.
@@ -201,6 +212,28 @@ impl Answers<'_> {
         self.out.push(b':');
         write_text(self.out, text);
         self.out.extend_from_slice(b",\"context\":\"api\"}");
+        self.finish(mark);
+    }
+
+    /// What the server asks the client to do. It answers nothing, so it has no number.
+    pub(super) fn command(&mut self, delivery: &CommandDelivery) {
+        let mark = self.begin();
+        let document = &delivery.document;
+        self.out.extend_from_slice(b"{\"context\":\"command\",\"_id\":");
+        write_text(self.out, document.id.as_str());
+        self.out.extend_from_slice(b",\"key\":");
+        write_text(self.out, &document.key);
+        self.out.extend_from_slice(b",\"cmd\":");
+        self.out.extend_from_slice(document.command.as_str().as_bytes());
+        if let Some(data) = &document.data {
+            self.out.extend_from_slice(b",\"data\":");
+            self.out.extend_from_slice(data.as_str().as_bytes());
+        }
+        self.out.extend_from_slice(b",\"ts\":");
+        write_number(self.out, delivery.ts);
+        self.out.extend_from_slice(b",\"ttl_ms\":");
+        write_number(self.out, delivery.ttl_ms);
+        self.out.push(b'}');
         self.finish(mark);
     }
 

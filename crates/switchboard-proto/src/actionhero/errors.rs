@@ -4,12 +4,14 @@ use crate::call::{ActionError, CallError};
 
 use super::settings::Compat;
 
+pub(super) const CLIENT_DATA_REQUIRED: &str = "client data must be a JSON object";
 pub(super) const FILE_NOT_FOUND_CLASSIC: &str = "Sorry, that file is not found :(";
 pub(super) const FILE_NOT_FOUND_MODERN: &str = "that file is not found";
 pub(super) const LINE_TOO_LONG_MODERN: &str = "DATA_LENGTH_TOO_LONG";
 pub(super) const MESSAGE_REQUIRED: &str = "both room and message are required";
 pub(super) const NOT_UTF_8: &str = "line is not valid UTF-8";
 pub(super) const NO_SUCH_ROOM: &str = "room does not exist";
+pub(super) const REPLY_REQUIRED: &str = "the id of a command and a JSON object are required";
 pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
 pub(super) const TOO_MANY_PARAMS: &str = "too many params";
 pub(super) const TOO_MANY_PENDING: &str = "you have too many pending requests";

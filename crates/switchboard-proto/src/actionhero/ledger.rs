@@ -2,14 +2,16 @@
 
 use std::num::NonZeroU64;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::call::{ActionCall, Call};
 use crate::face::Cx;
 use crate::id::Token;
+use crate::json::RawJson;
 
 use super::answer::RequestId;
 use super::settings::Compat;
+use super::wire::Extent;
 
 /// How many requests a client has made, and which of them are still without an answer.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Ledger {
     pub(super) pending_actions: u16,
     /// Where the conversation stands; here because here it costs nothing.
     pub(super) phase: Phase,
+    /// How much of room messages the client wants to see; here for the same reason.
+    pub(super) extent: Extent,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +54,10 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Action,
+    ClientData,
+    /// Client data that ask for extended room messages.
+    ClientDataExtended,
+    CommandReply,
     Details,
     Documentation,
     File,
@@ -61,8 +69,11 @@ pub(super) enum Kind {
 
 /// A request's token carries its number and kind, so that nothing need be kept for it.
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Action,
+        Self::ClientData,
+        Self::ClientDataExtended,
+        Self::CommandReply,
         Self::Details,
         Self::Documentation,
         Self::File,
@@ -72,14 +83,19 @@ impl Kind {
         Self::Say,
     ];
 
+    /// For up to 16 kinds.
+    const BITS: u32 = 4;
+
     fn token(self, count: u64) -> Token {
         // Counts begin at 1, so the alternative never stands.
-        Token(NonZeroU64::new(count << 3 | self as u64).unwrap_or(NonZeroU64::MIN))
+        Token(NonZeroU64::new(count << Self::BITS | self as u64).unwrap_or(NonZeroU64::MIN))
     }
 
     fn of(token: Token) -> (Self, u64) {
         let token = token.0.get();
-        (Self::ALL[(token & 7) as usize], token >> 3)
+        let kind = (token & ((1 << Self::BITS) - 1)) as usize;
+        // Only what was made above comes back, so the alternative never stands.
+        (Self::ALL.get(kind).copied().unwrap_or(Self::Action), token >> Self::BITS)
     }
 }
 
@@ -103,6 +119,28 @@ impl Ledger {
     ) {
         self.pending_actions += 1;
         self.call(Kind::Action, message_id, Call::Action(ActionCall { params, missing: compat.missing() }), cx);
+    }
+
+    /// Hands client data to the node: the text of an object, and its members.
+    pub(super) fn set_client_data(
+        &mut self,
+        message_id: Option<Value>,
+        data: RawJson,
+        members: &Map<String, Value>,
+        cx: &mut Cx<'_>,
+    ) {
+        let kind = match members.get("extended") {
+            Some(Value::Bool(true)) => Kind::ClientDataExtended,
+            _ => Kind::ClientData,
+        };
+        self.call(kind, message_id, Call::SetClientData { data }, cx);
+    }
+
+    /// Client data were taken: room messages look as they ask for, from here on.
+    pub(super) fn client_data_taken(&mut self, kind: Kind, cx: &mut Cx<'_>) {
+        let extent = if kind == Kind::ClientDataExtended { Extent::Extended } else { Extent::Plain };
+        cx.fx.rehear |= extent != self.extent;
+        self.extent = extent;
     }
 
     /// The request whose outcome has come.
@@ -131,5 +169,19 @@ impl Ledger {
     /// Whether another action would be one too many.
     pub(super) fn is_full(&self, pending_max: usize) -> bool {
         usize::from(self.pending_actions) >= pending_max.min(usize::from(u16::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_kind_and_number() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            assert_eq!(Kind::of(kind.token(7)), (kind, 7));
+        }
+        assert!(Kind::ALL.len() <= 1 << Kind::BITS);
     }
 }

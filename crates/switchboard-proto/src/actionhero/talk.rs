@@ -4,15 +4,20 @@
 //! makes, and `!` gives that call's outcome. Everything that needs rooms, actions or other clients is tested against the
 //! whole server; here stands what a face decides alone.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::call::{ActionError, Answer, Call, CallError, ConnectionType, Member, Outcome, Reply, RoomStatus};
+use crate::command::{CommandDelivery, CommandDocument, CommandId, Recipient};
 use crate::effect::Effects;
+use crate::event::Event;
 use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::id::{ConnId, RoomName, Token};
 use crate::json::RawJson;
 use crate::peer::{Peer, PeerKind, Step};
 use crate::time::{Now, Stamps};
+use crate::wire::WireFormat;
 
 /// A peer and the world around it.
 pub(super) struct Talk {
@@ -78,7 +83,9 @@ impl Talk {
                 Call::Join { room } => format!("join {room}"),
                 Call::Leave { room } => format!("leave {room}"),
                 Call::RoomStatus { room } => format!("status {room}"),
+                Call::ReplyCommand { id, reply } => format!("reply {id} {reply:?}"),
                 Call::Say { room, body } => format!("say {room} {}", body.as_str()),
+                Call::SetClientData { data } => format!("client data {data:?}"),
                 other => format!("{other:?}"),
             };
             self.calls.push((token, shown));
@@ -94,6 +101,28 @@ impl Talk {
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         let (token, _) = self.calls.remove(0);
         self.with(|peer, cx| peer.on_outcome(token, outcome, cx));
+    }
+
+    /// Asks the client to clear its cache.
+    pub(super) fn command(&mut self, command: serde_json::Value) {
+        let delivery = CommandDelivery {
+            document: Arc::new(CommandDocument {
+                id: CommandId::from_random(0),
+                key: "clearCache".into(),
+                data: command.get("data").map(RawJson::from_value),
+                command: RawJson::from_value(&command),
+            }),
+            to: Recipient::Guest(self.facts.id),
+            ts: 1_795_289_702_430,
+            ttl_ms: 5000,
+        };
+        assert!(self.with(|peer, cx| peer.on_event(&Event::Command(delivery), cx)), "it is not told");
+    }
+
+    /// In which format a member of a room hears it, and whether that has been another one since this was last asked.
+    pub(super) fn hears(&mut self) -> (WireFormat, bool) {
+        let hears = self.peer.hears(&RoomName::parse("r").unwrap(), true);
+        (hears.formats().next().unwrap(), std::mem::take(&mut self.fx.rehear))
     }
 
     /// What a client writes to say `text`.
@@ -175,6 +204,9 @@ pub(super) fn check(talk: &mut Talk, script: &str) {
                     "joined" => Ok(Answer::Joined),
                     "left" => Ok(Answer::Left),
                     "said" => Ok(Answer::Said { number: 1 }),
+                    "set" => Ok(Answer::ClientDataSet),
+                    "in time" => Ok(Answer::CommandReplied(true)),
+                    "late" => Ok(Answer::CommandReplied(false)),
                     "reply" => Ok(Answer::Action(Reply::new().with("x", 1).with("context", "mine"))),
                     "empty" => Ok(Answer::Action(Reply::new())),
                     "unknown" => Err(CallError::Action(ActionError::Unknown)),
@@ -190,6 +222,8 @@ pub(super) fn check(talk: &mut Talk, script: &str) {
                     "outside" => Err(CallError::NotMember(RoomName::parse("r").unwrap())),
                     "not authorized" => Err(CallError::NotAuthorized),
                     "too many" => Err(CallError::TooManyRoomsOfConnection),
+                    "bad data" => Err(CallError::BadClientData),
+                    "large reply" => Err(CallError::ReplyTooLarge),
                     "no file" => Err(CallError::FileNotFound),
                     "unavailable" => Err(CallError::Unavailable),
                     "rooms" => Ok(Answer::Details { rooms: vec![RoomName::parse("r").unwrap()] }),

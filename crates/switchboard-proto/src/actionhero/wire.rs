@@ -10,9 +10,10 @@ use crate::json::{escape_separators, write_number, write_text};
 const DEFLATE_FROM_BYTES: usize = 128;
 
 /// How much of a message is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// What ActionHero's servers show.
+    #[default]
     Plain,
     /// Number and user too, for clients that said they want them.
     Extended,

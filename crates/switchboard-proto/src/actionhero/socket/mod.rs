@@ -20,6 +20,7 @@ use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
 use super::errors;
 use super::ledger::{Kind, Ledger, Phase};
 use super::settings::Compat;
+use super::wire::Extent;
 use request::Request;
 
 /// One client's conversation in the line protocol: counts lines, keeps sticky params, limits pending actions and words the
@@ -66,7 +67,7 @@ impl Face for SocketFace {
     fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>) {
         let (kind, request) = self.ledger.settle(token);
         match outcome {
-            Ok(answer) => self.answer(&request, answer, cx),
+            Ok(answer) => self.answer(kind, &request, answer, cx),
             Err(error) => answers(cx).refuse(kind, &request, &error),
         }
         if self.ledger.is_stopping() && self.ledger.pending_actions == 0 {
@@ -81,7 +82,10 @@ impl Face for SocketFace {
                 answers(cx).direct(json.as_str(), &request);
                 true
             }
-            Event::Command(_) => false,
+            Event::Command(delivery) => {
+                answers(cx).command(delivery);
+                true
+            }
         }
     }
 
@@ -126,7 +130,11 @@ impl Face for SocketFace {
     }
 
     fn hears(&self, _: &RoomName, is_member: bool) -> Hears {
-        if is_member { Hears::in_format(WireFormat::ActionHeroLine) } else { Hears::NOTHING }
+        match (is_member, self.ledger.extent) {
+            (false, _) => Hears::NOTHING,
+            (true, Extent::Plain) => Hears::in_format(WireFormat::ActionHeroLine),
+            (true, Extent::Extended) => Hears::in_format(WireFormat::ExtendedLine),
+        }
     }
 }
 
@@ -221,7 +229,7 @@ impl SocketFace {
         }
     }
 
-    fn answer(&mut self, request: &RequestId, answer: Answer, cx: &mut Cx<'_>) {
+    fn answer(&mut self, kind: Kind, request: &RequestId, answer: Answer, cx: &mut Cx<'_>) {
         match answer {
             Answer::Action(reply) => {
                 answers(cx).action_done(request, &reply);
@@ -242,15 +250,18 @@ impl SocketFace {
             Answer::Documentation(json) => answers(cx).verb_done(request, &Data::Raw(json.as_str())),
             // The bytes and nothing else: no header, no end.
             Answer::File(content) => cx.fx.content = Some(content),
-            Answer::Joined | Answer::Left => answers(cx).verb_done(request, &Data::True),
+            Answer::Joined | Answer::Left => answers(cx).verb_done(request, &Data::Bool(true)),
             Answer::Room(status) => {
                 answers(cx).verb_done(request, &Data::Raw(&room_status_json(&status)));
             }
-            Answer::Said { .. } => answers(cx).verb_done_without_value(request),
-            Answer::ClientDataSet => answers(cx).verb_done(request, &Data::True),
+            Answer::Said { number } => answers(cx).said(request, number, self.ledger.extent),
+            Answer::ClientDataSet => {
+                answers(cx).verb_done(request, &Data::Bool(true));
+                self.ledger.client_data_taken(kind, cx);
+            }
+            Answer::CommandReplied(was_awaited) => answers(cx).verb_done(request, &Data::Bool(was_awaited)),
             // Nothing on this wire asks for these.
             Answer::Attending
-            | Answer::CommandReplied(_)
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut

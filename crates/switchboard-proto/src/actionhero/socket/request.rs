@@ -34,10 +34,12 @@ pub(super) enum Verb {
     ParamsDelete,
     ParamsView,
     Quit,
+    ReplyClientCommand,
     RoomAdd,
     RoomLeave,
     RoomView,
     Say,
+    SetCustomClientData,
 }
 
 impl Verb {
@@ -51,10 +53,12 @@ impl Verb {
             "paramView" => Self::ParamView,
             "paramsDelete" => Self::ParamsDelete,
             "paramsView" => Self::ParamsView,
+            "replyClientCommand" => Self::ReplyClientCommand,
             "roomAdd" => Self::RoomAdd,
             "roomLeave" => Self::RoomLeave,
             "roomView" => Self::RoomView,
             "say" => Self::Say,
+            "setCustomClientData" => Self::SetCustomClientData,
             _ => return None,
         })
     }
@@ -68,6 +72,11 @@ impl<'a> Args<'a> {
     /// The first argument; empty arguments count.
     pub(super) fn first(self) -> Option<&'a str> {
         self.0.map(|rest| rest.split(' ').next().unwrap_or(rest))
+    }
+
+    /// Everything, verbatim.
+    pub(super) fn all(self) -> Option<&'a str> {
+        self.0
     }
 
     /// The first argument, and everything behind the space that ends it, verbatim.

@@ -10,6 +10,8 @@ use super::*;
 use crate::json::RawJson;
 use crate::peer::{Peer, PeerKind, Step};
 
+mod commands;
+
 fn talk_with(change: impl FnOnce(&mut SocketSettings)) -> Talk {
     Talk::new(PeerKind::Socket, |settings| change(&mut settings.socket))
 }

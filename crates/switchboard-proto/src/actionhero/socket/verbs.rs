@@ -1,12 +1,12 @@
 //! The verbs of the line protocol.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::call::Call;
 use crate::close::CloseReason;
 use crate::face::Cx;
 use crate::id::RoomName;
-use crate::json::{RawJson, write_text, write_value};
+use crate::json::{self, RawJson, write_text, write_value};
 
 use super::super::answer::Data;
 use super::super::errors;
@@ -42,6 +42,16 @@ impl SocketFace {
                 self.ledger.phase = Phase::Open;
                 goodbye(CloseReason::ClientLeft, cx);
             }
+            Verb::ReplyClientCommand => {
+                let (id, reply) = args.first_and_rest();
+                match (id.filter(|id| !id.is_empty()), reply.and_then(|reply| object(reply, cx))) {
+                    (Some(id), Some((reply, _))) => {
+                        let call = Call::ReplyCommand { id: id.to_owned(), reply };
+                        self.ledger.call(Kind::CommandReply, self.message_id(cx), call, cx);
+                    }
+                    _ => self.refuse_verb(errors::REPLY_REQUIRED, false, cx),
+                }
+            }
             Verb::RoomAdd => match args.first().and_then(|room| RoomName::parse(room).ok()) {
                 Some(room) => self.ledger.call(Kind::Join, self.message_id(cx), Call::Join { room }, cx),
                 None => self.refuse_verb(errors::NO_SUCH_ROOM, true, cx),
@@ -61,6 +71,10 @@ impl SocketFace {
                 }
             },
             Verb::Say => self.say(args, cx),
+            Verb::SetCustomClientData => match args.all().and_then(|data| object(data, cx)) {
+                Some((data, members)) => self.ledger.set_client_data(self.message_id(cx), data, &members, cx),
+                None => self.refuse_verb(errors::CLIENT_DATA_REQUIRED, false, cx),
+            },
         }
     }
 
@@ -144,5 +158,13 @@ impl SocketFace {
         out.push(b'}');
         // The writers above write UTF-8 only.
         String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// An object as the client wrote it, and its members.
+fn object(text: &str, cx: &Cx<'_>) -> Option<(RawJson, Map<String, Value>)> {
+    match json::parse(text, cx.settings.socket.json) {
+        Ok(Value::Object(members)) => Some((RawJson::from_parsed(text), members)),
+        Ok(_) | Err(_) => None,
     }
 }

@@ -25,8 +25,9 @@ use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
 use super::errors;
 use super::ledger::{Kind, Ledger, Phase};
 use super::settings::Compat;
+use super::wire::Extent;
 use file::FileMessage;
-use request::{Control, Event, Request, script_text};
+use request::{Control, Event, Request, Written, script_text};
 
 /// One client's conversation over a WebSocket.
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl Face for WebSocketFace {
     fn on_outcome(&mut self, token: Token, outcome: Outcome, cx: &mut Cx<'_>) {
         let (kind, request) = self.ledger.settle(token);
         match outcome {
-            Ok(answer) => self.answer(&request, answer, cx),
+            Ok(answer) => self.answer(kind, &request, answer, cx),
             Err(error) if kind == Kind::File => refuse_file(&request, &error, cx),
             Err(error) => answers(cx).refuse(kind, &request, &error),
         }
@@ -87,7 +88,10 @@ impl Face for WebSocketFace {
                 answers(cx).direct(json.as_str(), &request);
                 true
             }
-            Fact::Command(_) => false,
+            Fact::Command(delivery) => {
+                answers(cx).command(delivery);
+                true
+            }
         }
     }
 
@@ -140,11 +144,15 @@ impl Face for WebSocketFace {
     }
 
     fn hears(&self, _: &RoomName, is_member: bool) -> Hears {
-        match (is_member, self.deflates) {
-            (false, _) => Hears::NOTHING,
-            (true, false) => Hears::in_format(WireFormat::ActionHeroMessage),
-            (true, true) => Hears::in_format(WireFormat::ActionHeroDeflated),
+        if !is_member {
+            return Hears::NOTHING;
         }
+        Hears::in_format(match (self.ledger.extent, self.deflates) {
+            (Extent::Plain, false) => WireFormat::ActionHeroMessage,
+            (Extent::Plain, true) => WireFormat::ActionHeroDeflated,
+            (Extent::Extended, false) => WireFormat::ExtendedMessage,
+            (Extent::Extended, true) => WireFormat::ExtendedDeflated,
+        })
     }
 }
 
@@ -188,12 +196,13 @@ impl WebSocketFace {
             Request::Control(Control::Id) => control("id", cx.conn.id.text().as_str(), cx),
             Request::Event(event, members) => {
                 self.ledger.count += 1;
-                self.on_request(&event, members, cx);
+                self.on_request(&event, members, text, cx);
             }
         }
     }
 
-    fn on_request(&mut self, event: &Event, mut members: Map<String, Value>, cx: &mut Cx<'_>) {
+    /// `message` is what `members` were read from.
+    fn on_request(&mut self, event: &Event, mut members: Map<String, Value>, message: &str, cx: &mut Cx<'_>) {
         let compat = cx.settings.websocket.compat;
         let message_id = match compat {
             Compat::Classic => None,
@@ -219,6 +228,13 @@ impl WebSocketFace {
                 tell_not_to_return(cx);
                 close(CloseReason::ClientLeft, cx);
             }
+            Event::ReplyClientCommand => match (members.get("id"), members.get("reply"), Written::of(message).reply) {
+                (Some(Value::String(id)), Some(Value::Object(_)), Some(reply)) => {
+                    let call = Call::ReplyCommand { id: id.clone(), reply: RawJson::from_parsed(reply.get()) };
+                    self.ledger.call(Kind::CommandReply, message_id, call, cx);
+                }
+                _ => self.refuse(message_id, errors::REPLY_REQUIRED, false, cx),
+            },
             Event::RoomAdd => match room() {
                 Some(room) => self.ledger.call(Kind::Join, message_id, Call::Join { room }, cx),
                 None => self.refuse(message_id, errors::NO_SUCH_ROOM, true, cx),
@@ -246,6 +262,13 @@ impl WebSocketFace {
                     None => self.refuse(message_id, &errors::not_member(compat, Some(&name)), false, cx),
                 },
                 _ => self.refuse(message_id, errors::MESSAGE_REQUIRED, false, cx),
+            },
+            Event::SetCustomClientData => match (members.get("data"), Written::of(message).data) {
+                (Some(Value::Object(members)), Some(data)) => {
+                    let data = RawJson::from_parsed(data.get());
+                    self.ledger.set_client_data(message_id, data, members, cx);
+                }
+                _ => self.refuse(message_id, errors::CLIENT_DATA_REQUIRED, false, cx),
             },
             Event::Other(name) => {
                 let request = RequestId { count: self.ledger.count, message_id };
@@ -278,7 +301,7 @@ impl WebSocketFace {
         answers(cx).verb_refused(&request, reason, with_data);
     }
 
-    fn answer(&mut self, request: &RequestId, answer: Answer, cx: &mut Cx<'_>) {
+    fn answer(&mut self, kind: Kind, request: &RequestId, answer: Answer, cx: &mut Cx<'_>) {
         match answer {
             Answer::Action(reply) => answers(cx).action_done(request, &reply),
             Answer::Details { rooms } => {
@@ -295,13 +318,16 @@ impl WebSocketFace {
             }
             Answer::Documentation(json) => answers(cx).verb_done(request, &Data::Raw(json.as_str())),
             Answer::File(file) => cx.fx.content = Some(file_message(request, file, cx)),
-            Answer::Joined | Answer::Left => answers(cx).verb_done(request, &Data::True),
+            Answer::Joined | Answer::Left => answers(cx).verb_done(request, &Data::Bool(true)),
             Answer::Room(status) => answers(cx).verb_done(request, &Data::Raw(&room_status_json(&status))),
-            Answer::Said { .. } => answers(cx).verb_done_without_value(request),
-            Answer::ClientDataSet => answers(cx).verb_done(request, &Data::True),
+            Answer::Said { number } => answers(cx).said(request, number, self.ledger.extent),
+            Answer::ClientDataSet => {
+                answers(cx).verb_done(request, &Data::Bool(true));
+                self.ledger.client_data_taken(kind, cx);
+            }
+            Answer::CommandReplied(was_awaited) => answers(cx).verb_done(request, &Data::Bool(was_awaited)),
             // Nothing on this wire asks for these.
             Answer::Attending
-            | Answer::CommandReplied(_)
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut

@@ -1,5 +1,7 @@
 //! What a message asks for.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::json::{self, JsonLimits};
@@ -34,10 +36,12 @@ pub(super) enum Event {
     Documentation,
     File,
     Quit,
+    ReplyClientCommand,
     RoomAdd,
     RoomLeave,
     RoomView,
     Say,
+    SetCustomClientData,
     /// None of these, under the name that the client gave it.
     Other(String),
 }
@@ -51,12 +55,30 @@ impl Event {
             Some("documentation") => Self::Documentation,
             Some("exit" | "quit") => Self::Quit,
             Some("file") => Self::File,
+            Some("replyClientCommand") => Self::ReplyClientCommand,
             Some("roomAdd") => Self::RoomAdd,
             Some("roomLeave") => Self::RoomLeave,
             Some("roomView") => Self::RoomView,
             Some("say") => Self::Say,
+            Some("setCustomClientData") => Self::SetCustomClientData,
             _ => Self::Other(script_text(name)),
         }
+    }
+}
+
+/// Members of a request that are passed on as the client wrote them.
+#[derive(Default, Deserialize)]
+pub(super) struct Written<'a> {
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) reply: Option<&'a RawValue>,
+}
+
+impl<'a> Written<'a> {
+    /// Those of a message that was read as a request.
+    pub(super) fn of(message: &'a str) -> Self {
+        serde_json::from_str(message).unwrap_or_default()
     }
 }
 

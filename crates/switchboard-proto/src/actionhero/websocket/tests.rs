@@ -9,6 +9,8 @@ use super::super::talk::{Talk, check, client_frame};
 use super::*;
 use crate::peer::{PeerKind, Step};
 
+mod commands;
+
 fn talk_with(change: impl FnOnce(&mut WebSocketSettings)) -> Talk {
     let kind = PeerKind::WebSocket { deflate: false };
     Talk::new(kind, |settings| change(&mut settings.websocket))
