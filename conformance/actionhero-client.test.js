@@ -106,6 +106,43 @@ describe(REPLACEMENT.name, () => {
     ])
   })
 
+  it('does what the server asks for, and says what it can do again when it comes back', async () => {
+    client.onCommand('one', ({ data }) => ({ n: data + 1 }))
+    client.onCommand('two', () => { throw new Error('no luck') })
+    const details = new Promise((resolve) => client.connect((error, answer) => resolve([error, answer])))
+    const first = await server.link(0)
+    const says = ({ event, data }) => [event, data]
+    assert.deepEqual((await first.greet()).map(says), [['setCustomClientData', { commands: ['one', 'two'] }], ['detailsView', undefined]])
+    await details
+    client.onCommand('list', () => [1])
+    assert.deepEqual(says(await first.request()), ['setCustomClientData', { commands: ['one', 'two', 'list'] }])
+    for (const [key, reply] of [
+      ['one', { success: true, n: 8 }],
+      ['two', { success: false, error: { message: 'no luck' } }],
+      ['list', { success: true, data: [1] }],
+      ['three', { success: false, error: { message: 'this client has no handler for three' } }]
+    ]) {
+      first.send({ context: 'command', _id: `id of ${key}`, key, cmd: { key, data: 7 }, data: 7, ts: 1, ttl_ms: 5000 })
+      const request = await first.request()
+      assert.deepEqual([request.event, request.id, request.reply], ['replyClientCommand', `id of ${key}`, reply])
+    }
+    // Nobody waits for this one any more. When the first answer is there, it is; the second request would come behind its reply.
+    first.send({ context: 'command', _id: 'late', key: 'two', cmd: { key: 'two' }, ts: 1, ttl_ms: 0 })
+    for (let n = 0; n < 2; n++) {
+      const answer = call('detailsView')
+      const request = await first.request()
+      assert.equal(request.event, 'detailsView')
+      first.answer(request, { status: 'OK' })
+      await answer
+    }
+    const back = emitted(client, 'reconnect')
+    first.socket.close(1012)
+    await within('the close', first.closed)
+    const requests = await (await server.link(1)).greet()
+    assert.deepEqual(requests.map(({ event }) => event), ['setCustomClientData', 'detailsView'])
+    await back
+  })
+
   it('tells its listeners once, for ever, or no more, as they wish', () => {
     const heard = []
     const always = (value) => heard.push(['always', value])

@@ -283,6 +283,172 @@ describe('the client on a server that follows a script', () => {
     assert.deepEqual(client.rooms, ['kept'])
   })
 
+  describe('does what the server asks for', () => {
+    const command = (key, members) => ({
+      context: 'command', _id: `id of ${key}`, key, cmd: { key }, ts: 1_795_289_702_430, ttl_ms: 5000, ...members
+    })
+
+    /** The next request of the link, which must be of this verb; it is answered with this. */
+    async function taken (link, event, answer = { status: 'OK', data: true }) {
+      const request = await link.request()
+      assert.equal(request.event, event)
+      link.answer(request, answer)
+      return request
+    }
+
+    /** A client with these handlers, and its link. */
+    async function obedient (handlers, options = {}) {
+      client = new Switchboard(server.url, { ...QUICK, ...options })
+      for (const [key, handler] of Object.entries(handlers)) client.onCommand(key, handler)
+      const details = client.connect()
+      const link = await server.link(0)
+      const requests = await link.greet()
+      await details
+      return { link, requests }
+    }
+
+    it('says which commands it takes, and what else the page wants to say, before it takes its rooms, each time', async () => {
+      const clientData = { framework: 'test', extended: true, commands: 'ours' }
+      const data = { framework: 'test', extended: true, commands: ['one', 'two'] }
+      const { link, requests } = await obedient({ one () {}, two () {} }, { clientData })
+      assert.deepEqual(requests.map(({ event, data }) => [event, data]), [['setCustomClientData', data], ['detailsView', undefined]])
+      const joined = client.join('room')
+      await taken(link, 'roomAdd')
+      await joined
+      link.socket.close(1012)
+      const back = next(client, 'connected')
+      const again = await (await server.link(1)).greet(['room'])
+      await back
+      assert.deepEqual(again.map(({ event, data }) => [event, data]), [
+        ['setCustomClientData', data], ['roomAdd', undefined], ['detailsView', undefined]
+      ])
+    })
+
+    it('says nothing about itself when it has nothing to say', async () => {
+      const { requests } = await obedient({})
+      assert.deepEqual(requests.map(({ event }) => event), ['detailsView'])
+    })
+
+    it('says it once for handlers that come and go together', async () => {
+      const link = await connected()
+      const stop = client.onCommand('one', () => {})
+      client.onCommand('two', () => {})
+      assert.deepEqual((await taken(link, 'setCustomClientData')).data, { commands: ['one', 'two'] })
+      client.onCommand('one', () => {})
+      // It stands for a handler that is not there any more.
+      stop()
+      assert.deepEqual((await taken(link, 'setCustomClientData')).data, { commands: ['one', 'two'] })
+    })
+
+    it('takes no more commands when the last handler is gone', async () => {
+      const { link } = await obedient({})
+      const stop = client.onCommand('one', () => {})
+      assert.deepEqual((await taken(link, 'setCustomClientData')).data, { commands: ['one'] })
+      stop()
+      assert.deepEqual((await taken(link, 'setCustomClientData')).data, {})
+      const left = next(client, 'message')
+      link.send(command('one'))
+      assert.deepEqual(await left, command('one'))
+    })
+
+    it('hears of a handler that comes while it is connecting', async () => {
+      client = new Switchboard(server.url, QUICK)
+      const details = client.connect()
+      const link = await server.link(0)
+      const asked = await link.request()
+      assert.equal(asked.event, 'detailsView')
+      client.onCommand('late', () => {})
+      assert.deepEqual((await taken(link, 'setCustomClientData')).data, { commands: ['late'] })
+      link.answer(asked, { status: 'OK', data: { id: 'x', rooms: [] } })
+      await details
+    })
+
+    it('replies with what the handler returns', async () => {
+      const heard = []
+      const { link } = await obedient({
+        nothing (command) { heard.push(command) },
+        object: () => ({ cleared: 12 }),
+        later: async () => ({ success: false, why: 'not now' }),
+        list: () => [1],
+        text: () => 'done'
+      })
+      const sent = command('nothing', { data: { a: 1 }, cmd: { key: 'nothing', data: { a: 1 } } })
+      for (const [message, reply] of [
+        [sent, { success: true }],
+        [command('object'), { success: true, cleared: 12 }],
+        [command('later'), { success: false, why: 'not now' }],
+        [command('list'), { success: true, data: [1] }],
+        [command('text'), { success: true, data: 'done' }]
+      ]) {
+        link.send(message)
+        const request = await taken(link, 'replyClientCommand')
+        assert.deepEqual([request.id, request.reply], [message._id, reply])
+      }
+      assert.deepEqual(heard, [sent])
+    })
+
+    it('replies why it could not: no handler, one that throws or rejects, a reply that cannot be sent', async () => {
+      const { link } = await obedient({
+        throws () { throw new Error('no luck') },
+        rejects: () => Promise.reject('just a text'),
+        cannotBeSent: () => ({ n: 1n })
+      })
+      for (const [key, message] of [
+        ['unknown', 'this client has no handler for unknown'],
+        ['throws', 'no luck'],
+        ['rejects', 'just a text'],
+        ['cannotBeSent', /BigInt/]
+      ]) {
+        link.send(command(key))
+        const { reply } = await taken(link, 'replyClientCommand')
+        assert.equal(reply.success, false)
+        assert.match(reply.error.message, message instanceof RegExp ? message : new RegExp(`^${message}$`))
+      }
+    })
+
+    it('replies that its reply was refused, and tells the page when that is refused too', async () => {
+      const { link } = await obedient({ getLogs: () => ({ logs: ['much'] }) })
+      const told = next(client, 'error')
+      link.send(command('getLogs'))
+      const refusal = { status: 'the reply is too large' }
+      assert.deepEqual((await taken(link, 'replyClientCommand', refusal)).reply, { success: true, logs: ['much'] })
+      assert.deepEqual((await taken(link, 'replyClientCommand', refusal)).reply, { success: false, error: { message: 'the reply is too large' } })
+      const { code, message } = await told
+      assert.deepEqual([code, message], ['refused', 'the reply is too large'])
+    })
+
+    it('does not send a reply for which nobody waits any more', async () => {
+      let finish
+      const { link } = await obedient({ slow: () => new Promise((resolve) => { finish = resolve }) })
+      link.send(command('slow', { ttl_ms: 0 }))
+      // When the first answer is there, the command is; what the second request finds before it would be the reply.
+      for (const react of [() => finish({ much: true }), () => {}, () => {}]) {
+        const pending = client.details()
+        await taken(link, 'detailsView', { status: 'OK', data: {} })
+        await pending
+        react()
+      }
+    })
+
+    it('asks the server while it works on a command, and is not held up by it', async () => {
+      const { link } = await obedient({
+        count: async () => ({ rooms: (await client.details()).rooms.length })
+      })
+      link.send(command('count'))
+      await taken(link, 'detailsView', { status: 'OK', data: { rooms: ['a', 'b'] } })
+      assert.deepEqual((await taken(link, 'replyClientCommand')).reply, { success: true, rooms: 2 })
+    })
+
+    it('tells the page when the server does not take its client data', async () => {
+      const link = await connected()
+      client.onCommand('one', () => {})
+      const told = next(client, 'error')
+      await taken(link, 'setCustomClientData', { status: 'verb not found or not allowed', data: null })
+      const { code, message } = await told
+      assert.deepEqual([code, message], ['refused', 'verb not found or not allowed'])
+    })
+  })
+
   it('comes back after every close but a goodbye', async () => {
     await connected()
     for (const [number, code] of [1000, 1001, 1008, 1009, 1011, 1012, 1013].entries()) {

@@ -84,6 +84,8 @@
       this._waiting = new Map()
       // Requests that wait for the connection.
       this._queue = []
+      // What does the server's commands, by their keys.
+      this._handlers = new Map()
       this._attempt = 0
       this._wanted = false
     }
@@ -136,6 +138,34 @@
 
     documentation (callback) {
       this._ask({ event: 'documentation' }, callback)
+    }
+
+    /**
+     * Beyond ActionHero's: does what the server asks for under this key. `handler` gets the command and returns the reply, or a
+     * promise of it: as in switchboard.js.
+     */
+    onCommand (key, handler) {
+      this._handlers.set(key, handler)
+      if (this._socket && this._socket.readyState === 1) this._announce()
+    }
+
+    /** Tells the server which commands it takes. */
+    _announce () {
+      this._send({ event: 'setCustomClientData', data: { commands: [...this._handlers.keys()] } })
+    }
+
+    /** Does what the server asks for, and says how that went, unless nobody waits for it any more. */
+    _obey (command) {
+      const end = Date.now() + command.ttl_ms
+      const reply = (reply) => {
+        if (Date.now() < end && this._socket) this._ask({ event: 'replyClientCommand', id: command._id, reply })
+      }
+      const handler = this._handlers.get(command.key) || (() => {
+        throw new Error(`this client has no handler for ${command.key}`)
+      })
+      Promise.resolve(command).then(handler)
+        .then((value) => reply(Object.assign({ success: true }, isReply(value) ? value : { data: value })))
+        .catch((error) => reply({ success: false, error: { message: String((error && error.message) || error) } }))
     }
 
     /** Joins or leaves, and knows its rooms again before the page is told. */
@@ -223,6 +253,7 @@
     _begin () {
       const again = this.state === 'reconnecting'
       this._heardAt = Date.now()
+      if (this._handlers.size > 0) this._announce()
       for (const room of this.rooms) this._send({ event: 'roomAdd', room })
       this._learn((answer) => {
         if (!answer.data) return this._socket && this._lost('the server did not say who this is')
@@ -258,6 +289,7 @@
       const { context, messageId } = message || {}
       if (context === 'response') this._answer(messageId, message)
       else if (context === 'user') this.emit('say', message)
+      else if (context === 'command' && this._handlers.size > 0) this._obey(message)
       else if (context === 'alert') this.emit('alert', message)
       else if (context === 'api' && message.welcome) {
         this.welcomeMessage = message.welcome
@@ -312,6 +344,10 @@
   /** An answer for whoever gets none from the server. */
   function failed (error) {
     return { error, context: 'response' }
+  }
+
+  function isReply (value) {
+    return typeof value === 'object' && !Array.isArray(value)
   }
 
   const scope = typeof exports === 'undefined' ? target : exports

@@ -10,6 +10,11 @@ export interface Options {
   timeout?: number
   /** How long the server may be silent, in ms: 45000. Then the link counts as lost. Servers ping every 30 s. */
   silence?: number
+  /**
+   * What this client tells the server about itself on each connection, for operators: `{ framework: 'shop 1.2' }`. `commands`
+   * comes from `onCommand`; with `extended: true` room messages have `number` and `user`.
+   */
+  clientData?: Record<string, unknown>
   /** How many requests may wait for their answers: 256. More are refused with code `busy`. */
   maxPending?: number
   /** What to connect with, where there is no global `WebSocket`: the class of the npm package `ws`, say. */
@@ -86,6 +91,21 @@ export interface RoomMessage {
   user?: string | null
 }
 
+/** Something that the server asks this client to do. */
+export interface Command {
+  context: 'command'
+  _id: string
+  key: string
+  /** The whole command as its sender wrote it. */
+  cmd: { key: string, [member: string]: unknown }
+  /** The member `data` of the command, if it has one. */
+  data?: unknown
+  /** When it was handed over, in ms since 1970. */
+  ts: number
+  /** How long there is time for the reply, in ms. */
+  ttl_ms: number
+}
+
 /** Messages of this room were lost on the way: the first and the last number, `last` null when that is not known. */
 export interface Gap {
   context: 'api'
@@ -108,9 +128,12 @@ export interface Events {
   welcome: Welcome
   say: RoomMessage
   gap: Gap
-  /** Whatever else the server sends: messages of the application for this client alone, commands, notices. */
+  /** Whatever else the server sends: messages of the application for this client alone, notices, commands without `onCommand`. */
   message: unknown
-  /** A room that could not be joined again, or a message that could not be read. Failed requests reject and are not told here. */
+  /**
+   * A room that could not be joined again, a message that could not be read, client data or a reply that the server did not
+   * take. Failed requests reject and are not told here.
+   */
   error: SwitchboardError
 }
 
@@ -157,6 +180,14 @@ export class Switchboard {
   documentation (): Promise<Record<string, unknown>>
   /** Sends any verb with these members and gives the whole answer. */
   request (verb: string, members?: Record<string, unknown>, options?: { timeout?: number }): Promise<Answer>
+
+  /**
+   * Does what the server asks for under this key, and tells the server that this client can. An object that `handler` returns
+   * is the reply, with `success: true` unless it has its own; any other value becomes its `data`. What it throws becomes
+   * `{ success: false, error: { message } }`, and so does a command without a handler once there is one for another key. Nothing is sent
+   * when the time for the reply is over. One handler a key; the result ends that.
+   */
+  onCommand (key: string, handler: (command: Command) => unknown): () => void
 
   /** Calls `listener` at each event of this name; the result ends that. */
   on<Name extends keyof Events> (name: Name, listener: (value: Events[Name]) => void): () => void

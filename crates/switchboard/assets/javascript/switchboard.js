@@ -27,6 +27,9 @@ export class Switchboard {
   #details = null
   /** The rooms to be in, whatever happens to the link. */
   #rooms = new Set()
+  /** What does the server's commands, by their keys. */
+  #handlers = new Map()
+  #isToAnnounce = false
   #socket = null
   /** What settles the promise of `connect`, until it is settled. */
   #opening = null
@@ -61,6 +64,16 @@ export class Switchboard {
 
   off (name, listener) {
     this.#listeners.get(name)?.delete(listener)
+  }
+
+  onCommand (key, handler) {
+    this.#handlers.set(key, handler)
+    this.#announceSoon()
+    return () => {
+      if (this.#handlers.get(key) !== handler) return
+      this.#handlers.delete(key)
+      this.#announceSoon()
+    }
   }
 
   connect () {
@@ -167,12 +180,54 @@ export class Switchboard {
     socket.onclose = current(({ code, reason }) => this.#closed(code, reason))
   }
 
-  /** Takes its rooms again, then asks who and where it is now, and only then says that it is connected. */
+  /** Tells the server what this client is and which commands it takes: once for all handlers that come and go together. */
+  #announceSoon () {
+    if (this.#isToAnnounce) return
+    this.#isToAnnounce = true
+    Promise.resolve().then(() => {
+      this.#isToAnnounce = false
+      // A socket that is not open yet tells all of it when it is.
+      if (this.#socket?.readyState === 1) this.#announce()
+    })
+  }
+
+  #announce () {
+    const keys = [...this.#handlers.keys()]
+    const data = { ...this.#options.clientData, ...keys.length > 0 && { commands: keys } }
+    this.#report(this.#ask('setCustomClientData', { data }))
+  }
+
+  /** Tells the page when what it did not ask for itself fails; that the link is lost, it knows. */
+  #report (request) {
+    request.catch((error) => { if (error.code !== 'disconnected') this.#emit('error', error) })
+  }
+
+  /** Does what the server asks for, and says how that went, unless nobody waits for it any more. */
+  async #obey (command) {
+    const { _id: id, key, ttl_ms: ttl = Infinity } = command
+    const end = Date.now() + ttl
+    const reply = async (reply) => {
+      if (Date.now() < end && this.#state === 'connected') await this.request('replyClientCommand', { id, reply })
+    }
+    try {
+      const handler = this.#handlers.get(key)
+      if (!handler) throw new Error(`this client has no handler for ${key}`)
+      const value = await handler(command) ?? {}
+      const isReply = typeof value === 'object' && !Array.isArray(value)
+      await reply({ success: true, ...isReply ? value : { data: value } })
+    } catch (error) {
+      // The handler failed, or the server refused its reply, for being too large, say.
+      this.#report(reply({ success: false, error: { message: String(error?.message ?? error) } }))
+    }
+  }
+
+  /** Says what it is, takes its rooms again, then asks who and where it is now, and only then says that it is connected. */
   async #begin () {
     const socket = this.#socket
     const wanted = this.rooms
     let details, refused
     try {
+      if (this.#handlers.size > 0 || this.#options.clientData) this.#announce()
       // Requests of a connection are carried out in order, so the last answer shows what became of the others.
       for (const room of wanted) socket.send(JSON.stringify({ event: 'roomAdd', room, messageId: ++this.#lastId }))
       details = (await this.#ask('detailsView')).data
@@ -215,6 +270,8 @@ export class Switchboard {
     if (typeof message === 'string' && message.startsWith('primus::')) return this.#control(message)
     const { context, messageId } = message ?? {}
     if (context === 'user') return this.#emit('say', message)
+    // Without a handler the page may want to do them itself.
+    if (context === 'command' && this.#handlers.size > 0) return this.#obey(message)
     if (context === 'api' && message.gap) return this.#emit('gap', message)
     if (context === 'api' && message.welcome) return this.#emit('welcome', message)
     // Our own numbers are answers, be they late or to joining again; the application's messages may have others, or none.
