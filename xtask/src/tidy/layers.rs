@@ -180,8 +180,8 @@ const MEETING_PLACES: [&str; 4] = [
 
 /// What a face shows to everybody: its settings, and the writer of its answers over HTTP, where no peer stands in between. All
 /// else in its folder is its own.
-const SHOWN: [&str; 6] =
-    ["Compat", "SocketSettings", "WebAnswers", "WebRefusal", "WebSocketSettings", "file_not_found"];
+const SHOWN: [&str; 7] =
+    ["Compat", "DdpSettings", "SocketSettings", "WebAnswers", "WebRefusal", "WebSocketSettings", "file_not_found"];
 
 /// The only files with `unsafe`.
 const UNSAFE_FILES: [&str; 1] = ["crates/switchboard-testkit/src/bench/sys.rs"];

@@ -458,6 +458,8 @@ fn fault_row_58_every_limit_is_on_by_default_save_those_with_a_reason() {
             "max_connections",     // what the file descriptors allow
             "max_rooms",           // only the server makes rooms
             "accepts_per_address", // behind a balancer all share one address
+            "ts_offset",           // a correction, not a limit
+            "heartbeat_interval",  // clients are asked when the operator wants it
         ]
     );
     for expected in
