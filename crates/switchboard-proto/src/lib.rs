@@ -32,3 +32,6 @@ pub mod ddp;
 pub mod frame;
 
 pub mod fuzzing;
+
+#[cfg(test)]
+mod talk;

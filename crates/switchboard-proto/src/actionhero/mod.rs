@@ -11,8 +11,6 @@ mod errors;
 mod ledger;
 mod settings;
 mod socket;
-#[cfg(test)]
-mod talk;
 mod web;
 mod websocket;
 pub(crate) mod wire;

@@ -1,14 +1,14 @@
-//! Conversations in the line protocol, as text: see [`super::super::talk`].
+//! Conversations in the line protocol, as text: see [`crate::talk`].
 
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::talk::{Talk, check};
 use super::super::{Compat, SocketSettings};
 use super::*;
 use crate::json::RawJson;
 use crate::peer::{Peer, PeerKind, Step};
+use crate::talk::{Talk, check};
 
 mod commands;
 

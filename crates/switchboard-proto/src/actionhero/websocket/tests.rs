@@ -1,13 +1,13 @@
-//! Conversations over a WebSocket, as text: see [`super::super::talk`].
+//! Conversations over a WebSocket, as text: see [`crate::talk`].
 
 use std::io;
 
 use serde_json::json;
 
 use super::super::WebSocketSettings;
-use super::super::talk::{Talk, check, client_frame};
 use super::*;
 use crate::peer::{PeerKind, Step};
+use crate::talk::{Talk, check, client_frame};
 
 mod commands;
 
