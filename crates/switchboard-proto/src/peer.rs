@@ -124,7 +124,7 @@ impl Peer {
     ///
     /// Effects are to be applied after each step, before the next.
     pub fn feed(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> Step {
-        if self.awaited.is_some() {
+        if self.is_waiting() {
             return Step::Waiting;
         }
         match &mut self.wire {
@@ -166,7 +166,11 @@ impl Peer {
 
     /// Whether a call is awaited before more input is taken.
     pub fn is_waiting(&self) -> bool {
-        self.awaited.is_some()
+        match &self.wire {
+            Wire::Line(..) | Wire::WebSocket(_) => self.awaited.is_some(),
+            // Its pings overtake, so that the face reads on and keeps the order of all else by itself.
+            Wire::Ddp(socket) => socket.face.is_full(),
+        }
     }
 
     /// Something that concerns this connection happened. `false`: its client cannot be told.
