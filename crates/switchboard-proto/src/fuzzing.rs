@@ -1,14 +1,20 @@
 //! Bodies of fuzz targets as plain functions, so that their corpus is replayed by ordinary tests.
 
-use crate::call::CallError;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::call::{Answer, Call, CallError, LoggedIn, LoginMethod, Outcome, RoomKind};
+use crate::command::{CommandDelivery, CommandDocument, CommandId, Recipient};
 use crate::effect::Effects;
+use crate::event::{Event, MessageExtra, RoomMessage, Sender};
 use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::frame::line::Framing;
 use crate::frame::ws::{MessageKind, WsError, WsFrame, WsFramer, WsLimits, deflate, handshake};
 use crate::id::ConnId;
 use crate::json::{self, JsonLimits, RawJson};
-use crate::peer::{PeerKind, Step};
+use crate::peer::{Peer, PeerKind, Step};
 use crate::time::{Now, Stamps};
+use crate::user::User;
 
 /// Feeds `data` to a line-protocol peer, cut as its first bytes say, refuses every call, and checks what any client may
 /// rely on: every answer is one JSON line, numbers never fall, nothing panics.
@@ -18,55 +24,222 @@ use crate::time::{Now, Stamps};
 /// When an answer is not what a client may rely on.
 #[allow(clippy::expect_used, reason = "a fuzz target fails by panicking")]
 pub fn line_peer(data: &[u8]) {
-    let (head, mut data) = data.split_at(data.len().min(4));
+    let (head, data) = data.split_at(data.len().min(4));
     let mut settings = FaceSettings::default();
     settings.socket.framing = Framing { max_line_bytes: 256, ..Framing::default() };
-    let facts = ConnFacts {
-        id: ConnId::from_random(7),
-        kind: crate::call::ConnectionType::Socket,
-        remote: Remote::Unix,
-        connected_at: 0,
-        fingerprint: None,
-    };
-    let mut fx = Effects::default();
-    let mut scratch = Vec::new();
-    let stamps = Stamps::default();
-    let mut peer = PeerKind::Socket.open();
-    let mut cuts = head.iter().cycle();
-    while !data.is_empty() {
-        let cut = cuts.next().map_or(data.len(), |cut| usize::from(*cut) + 1).min(data.len());
-        let (mut piece, rest) = data.split_at(cut);
-        data = rest;
-        loop {
-            let mut cx = Cx {
-                conn: &facts,
-                now: Now::default(),
-                settings: &settings,
-                random: 1,
-                stamps: &stamps,
-                fx: &mut fx,
-                scratch: &mut scratch,
-            };
-            if peer.feed(&mut piece, &mut cx) != Step::Frame {
-                break;
-            }
-            if let Some((token, _)) = cx.fx.call.take() {
-                peer.on_outcome(token, Err(CallError::Unavailable), &mut cx);
-            }
-            if fx.close.is_some() {
-                data = &[];
-                break;
-            }
-        }
-    }
+    let mut stage = Stage::new(PeerKind::Socket, settings);
+    stage.converse(cut(head, data), |_| Err(CallError::Unavailable));
     let mut last = 0;
-    for line in fx.bytes.split_inclusive(|byte| *byte == b'\n') {
+    for line in stage.fx.bytes.split_inclusive(|byte| *byte == b'\n') {
         let text = line.strip_suffix(b"\r\n").expect("every answer ends with CR LF");
         let answer: serde_json::Value = serde_json::from_slice(text).expect("every answer is JSON");
         if let Some(number) = answer.get("messageCount") {
             let number = number.as_u64().expect("a number is a number");
             assert!(number >= last, "numbers never fall");
             last = number;
+        }
+    }
+}
+
+/// Lets a DDP client send each line of `data` as a message, whole and cut as its first bytes say, and checks that both give the
+/// same; then lets calls end late, so that frames wait. Whatever comes back is an object in a frame of its own, no method has
+/// more results than it was called, and no stream changes before it is ready.
+///
+/// # Panics
+///
+/// When an answer is not what a client may rely on.
+#[allow(clippy::expect_used, reason = "a fuzz target fails by panicking")]
+pub fn ddp_peer(data: &[u8]) {
+    let (head, data) = data.split_at(data.len().min(4));
+    let data = &data[..data.len().min(60_000)];
+    let mut stream = client_frame(0x81, br#"{"msg":"connect","version":"1","support":["1"]}"#);
+    for line in data.split(|byte| *byte == b'\n') {
+        stream.extend_from_slice(&client_frame(0x81, line));
+    }
+    let stage = || {
+        let mut settings = FaceSettings::default();
+        settings.ddp.max_subscriptions = 3;
+        Stage::new(PeerKind::Ddp, settings)
+    };
+    let (mut at_once, mut in_pieces, mut late) = (stage(), stage(), stage());
+    at_once.converse([&stream[..]].into_iter(), ddp_outcome);
+    in_pieces.converse(cut(head, &stream), ddp_outcome);
+    assert!(at_once.fx.bytes == in_pieces.fx.bytes, "a cut changes something");
+    late.are_calls_late = true;
+    late.converse(cut(head, &stream), ddp_outcome);
+
+    let mut called = HashMap::<String, u32>::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Ok(serde_json::Value::Object(frame)) = serde_json::from_slice(line)
+            && let Some(id) = frame.get("id").and_then(serde_json::Value::as_str)
+        {
+            *called.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+    for stage in [at_once, late] {
+        let mut called = called.clone();
+        let mut is_ready = false;
+        for text in server_texts(&stage.fx.bytes) {
+            let frame: serde_json::Value = serde_json::from_slice(text).expect("every frame is JSON");
+            match frame.get("msg").map(|msg| msg.as_str().expect("`msg` is a text")) {
+                Some("result") => {
+                    let id = frame["id"].as_str().expect("a result has an id");
+                    let left = called.get_mut(id).expect("a result was asked for");
+                    *left = left.checked_sub(1).expect("a method has no more results than calls");
+                }
+                Some("ready") => is_ready = true,
+                Some("changed") => assert!(is_ready, "a stream changes before it is ready"),
+                Some(_) => {}
+                None => panic!("a frame without `msg`"),
+            }
+        }
+    }
+}
+
+/// What comes of a call of the DDP peer: whatever is asked for, for a user called `u1`.
+fn ddp_outcome(call: Call) -> Outcome {
+    match call {
+        Call::LogIn(_) => match User::new("u1") {
+            Ok(user) => Ok(Answer::LoggedIn(LoggedIn {
+                user,
+                token: "t".repeat(43),
+                expires_ms: 5,
+                method: LoginMethod::Resume,
+            })),
+            Err(_) => Err(CallError::Unavailable),
+        },
+        Call::LogOut => Ok(Answer::LoggedOut),
+        Call::SetClientData { .. } => Ok(Answer::ClientDataSet),
+        Call::ReplyCommand { id, .. } => Ok(Answer::CommandReplied(id.len() == 17)),
+        Call::Attend(_) => Ok(Answer::Attending),
+        Call::FindRoom { names } => match names.into_iter().next() {
+            Some(room) => Ok(Answer::RoomFound { room, kind: RoomKind::Restricted }),
+            None => Err(CallError::NoSuchRoom),
+        },
+        Call::Publish(publication) => Ok(Answer::Published(Box::new(RoomMessage {
+            room: publication.room,
+            number: 1,
+            sender: Sender::Server,
+            body: publication.body,
+            sent_at: 5,
+            epoch: 1,
+            user: None,
+            extra: Some(Box::new(MessageExtra {
+                id: publication.id.map(Into::into),
+                attachment: publication.attachment,
+            })),
+        }))),
+        _ => Err(CallError::NoSuchRoom),
+    }
+}
+
+/// The payloads of a server's text frames.
+///
+/// # Panics
+///
+/// When they are not whole.
+#[allow(clippy::expect_used, reason = "a fuzz target fails by panicking")]
+fn server_texts(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut texts = Vec::new();
+    while let [first, short, rest @ ..] = bytes {
+        let (len, rest) = match short {
+            126 => {
+                let (len, rest) = rest.split_first_chunk().expect("a frame has a length");
+                (usize::from(u16::from_be_bytes(*len)), rest)
+            }
+            127 => {
+                let (len, rest) = rest.split_first_chunk().expect("a frame has a length");
+                (u64::from_be_bytes(*len) as usize, rest)
+            }
+            short => (usize::from(*short), rest),
+        };
+        let (payload, rest) = rest.split_at(len);
+        if *first == 0x81 {
+            texts.push(payload);
+        }
+        bytes = rest;
+    }
+    texts
+}
+
+/// A peer and the world around it.
+struct Stage {
+    peer: Peer,
+    settings: FaceSettings,
+    facts: ConnFacts,
+    fx: Effects,
+    scratch: Vec<u8>,
+    stamps: Stamps,
+    /// Calls end when the peer takes no more input, or has taken all; then somebody sends it a command.
+    are_calls_late: bool,
+}
+
+impl Stage {
+    fn new(kind: PeerKind, settings: FaceSettings) -> Self {
+        let facts = ConnFacts {
+            id: ConnId::from_random(7),
+            kind: kind.connection_type(),
+            remote: Remote::Unix,
+            connected_at: 0,
+            fingerprint: None,
+        };
+        Self {
+            peer: kind.open(),
+            settings,
+            facts,
+            fx: Effects::default(),
+            scratch: Vec::new(),
+            stamps: Stamps::default(),
+            are_calls_late: false,
+        }
+    }
+
+    fn with<T>(&mut self, step: impl FnOnce(&mut Peer, &mut Cx<'_>) -> T) -> T {
+        let mut cx = Cx {
+            conn: &self.facts,
+            now: Now::default(),
+            settings: &self.settings,
+            random: 1,
+            stamps: &self.stamps,
+            fx: &mut self.fx,
+            scratch: &mut self.scratch,
+        };
+        step(&mut self.peer, &mut cx)
+    }
+
+    /// Lets the client say these pieces one after the other, until one side has closed.
+    fn converse<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>, outcome: impl Fn(Call) -> Outcome) {
+        for mut piece in pieces {
+            while self.fx.close.is_none() {
+                let step = self.with(|peer, cx| peer.feed(&mut piece, cx));
+                if !self.are_calls_late || step != Step::Frame {
+                    self.settle(&outcome);
+                }
+                if step == Step::NeedInput {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Ends the call that was made, and those that this leads to.
+    fn settle(&mut self, outcome: impl Fn(Call) -> Outcome) {
+        while let Some((token, call)) = self.fx.call.take() {
+            self.with(|peer, cx| peer.on_outcome(token, outcome(call), cx));
+        }
+        if self.are_calls_late
+            && self.fx.close.is_none()
+            && let Ok(user) = User::new("u1")
+        {
+            let document = CommandDocument {
+                id: CommandId::from_random(1),
+                key: "heartbeat".into(),
+                command: "heartbeat".into(),
+                data: None,
+            };
+            let to = Recipient::User(user);
+            let event = Event::Command(CommandDelivery { document: Arc::new(document), to, ts: 1, ttl_ms: 1 });
+            self.with(|peer, cx| peer.on_event(&event, cx));
         }
     }
 }
@@ -226,6 +399,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     /// Plays every file of a target's corpus; there is at least one.
     fn replay(target: &str, body: fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -242,6 +417,43 @@ mod tests {
     #[test]
     fn the_corpus_of_line_peer_still_passes() {
         replay("line_peer", super::line_peer);
+    }
+
+    #[test]
+    fn the_corpus_of_ddp_peer_still_passes() {
+        replay("ddp_peer", super::ddp_peer);
+    }
+
+    /// Frames that lead somewhere, which random bytes hardly ever do.
+    const DDP_FRAMES: [&str; 16] = [
+        r#"{"msg":"ping","id":"p"}"#,
+        r#"{"msg":"method","id":"1","method":"login","params":[{"resume":"t"}]}"#,
+        r#"{"msg":"method","id":"1","method":"logout"}"#,
+        r#"{"msg":"method","id":"2","method":"sendMessage","params":[{"rid":"%da%b","msg":"x","n":1.0}]}"#,
+        r#"{"msg":"method","id":"3","method":"getRoomIdByNameOrId","params":["a%2Fb"]}"#,
+        r#"{"msg":"method","id":"4","method":"loadHistory","params":["r",null,5]}"#,
+        r#"{"msg":"method","id":"5","method":"replyClientCommand","params":["22222222222222222",{"success":true}]}"#,
+        r#"{"msg":"method","id":"6","method":"setCustomClientData","params":[{"commands":true}]}"#,
+        r#"{"msg":"method","id":"7","method":"nothing"}"#,
+        r#"{"msg":"sub","id":"a","name":"stream-client-commands","params":["u1",true]}"#,
+        r#"{"msg":"sub","id":"b","name":"stream-ddp-requests","params":["u2"]}"#,
+        r#"{"msg":"sub","id":"c","name":"stream-room-messages","params":["r",{}]}"#,
+        r#"{"msg":"sub","id":"d","name":"stream-room-messages","params":["__my_messages__"]}"#,
+        r#"{"msg":"unsub","id":"a"}"#,
+        r#"{"msg":"unsub","id":"c"}"#,
+        "nonsense",
+    ];
+
+    proptest! {
+        #[test]
+        fn a_ddp_peer_takes_frames_in_any_order(
+            head in any::<[u8; 4]>(),
+            frames in proptest::collection::vec(0..DDP_FRAMES.len(), 0..40),
+        ) {
+            let mut data = head.to_vec();
+            data.extend(frames.into_iter().flat_map(|at| DDP_FRAMES[at].bytes().chain([b'\n'])));
+            super::ddp_peer(&data);
+        }
     }
 
     #[test]
