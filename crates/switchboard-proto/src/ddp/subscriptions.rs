@@ -171,8 +171,10 @@ impl Subscriptions {
 
     pub(super) fn add(&mut self, id: &str, topic: Topic, is_personal: bool) {
         let at = self.0.partition_point(|live| live.topic <= topic);
-        // Most sessions have two or three.
-        self.0.reserve_exact(if self.0.len() < 4 { 1 } else { self.0.len() / 2 });
+        if self.0.len() == self.0.capacity() {
+            // Most sessions have two or three, and there are many sessions.
+            self.0.reserve_exact(1.max(self.0.len() / 2));
+        }
         self.0.insert(at, Subscription { topic, is_personal, id: id.into() });
     }
 
