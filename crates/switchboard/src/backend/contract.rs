@@ -157,7 +157,7 @@ fn expired_tokens_are_kept_for_a_day(subject: fn() -> Subject) {
 
 fn rooms_of_a_user_are_kept_in_the_order_of_joining(subject: fn() -> Subject) {
     let mut subject = subject();
-    let [a, b, c] = ["a", "b", "c"].map(room);
+    let [a, b, c] = [room("a"), RoomName::direct("u1", "u2"), room("c")];
     for (room, is_new) in [(&b, true), (&a, true), (&b, false)] {
         assert_eq!(done(subject.store.add_user_room("u1", room)), is_new);
     }

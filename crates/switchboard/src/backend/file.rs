@@ -143,7 +143,7 @@ impl FileSessions {
     fn open_with(folder: &Path, max_user_rooms: usize, open_file: OpenFile) -> Result<Self, OpenError> {
         let disk = Disk::prepare(folder, max_user_rooms, open_file)?;
         let mut open = disk.open()?;
-        let floor = open.ceiling();
+        let floor = open.ceiling_at_open();
         let ceiling = ceiling_above(unix_ms(), floor);
         open.set_ceiling(ceiling).map_err(|reason| disk.write_error(&reason))?;
         let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! What nodes share: messages on their way ([`Broker`]), who is where ([`Directory`]), and what outlives connections
 //! ([`sessions::SessionStore`]).
 //!
-//! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node; [`file`] keeps sessions when the process ends.
+//! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node; [`mod@file`] keeps sessions when the process ends.
 //! The same contract holds for every backend: what must hold for sessions is in `contract`, and is run against each.
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub(super) use state::{Change, Row, State};
 ///
 /// Guarantees: changes are made in the order of the calls; what is ready has been made, every later call of anybody sees it,
 /// and it survives what the store promises to survive ([`SessionStore::survives_restart`]). A change that has begun is made
-/// whether or not anybody still waits for it. One that failed may have been made or not.
+/// whether or not anybody still waits for it. One that failed may have been made or not. Of each user as much is kept as the
+/// limits say; how many users there are is up to who lets them log in.
 pub trait SessionStore: fmt::Debug + Send + Sync {
     /// Keeps a token. Of one user at most `max_tokens_per_user` are kept: the oldest go.
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>>;

@@ -103,7 +103,7 @@ impl Disk {
         })?;
         let read = catch(|| read(&database, self.max_user_rooms)).map_err(|panic| self.unusable(panic.0))?;
         match read.map_err(|error| self.unusable(error.to_string()))? {
-            Contents::Known { state, ceiling } => Ok(Open { database, state, ceiling }),
+            Contents::Known { state, ceiling } => Ok(Open { database, state, ceiling_at_open: ceiling }),
             Contents::Format(found) if found > FORMAT => Err(OpenError::Newer { path: self.path.clone(), found }),
             Contents::Format(found) => Err(self.unusable(format!("its format is {found}"))),
             Contents::Foreign => Err(self.unusable("another program's data is in it".into())),
@@ -178,9 +178,9 @@ fn read(database: &Database, max_user_rooms: usize) -> Result<Contents, redb::Er
     for row in transaction.open_table(USER_ROOMS)?.iter()? {
         let (key, order) = row?;
         let (user, room) = key.value();
-        match RoomName::parse(room) {
-            Ok(room) => state.restore_user_room(user, room, order.value()),
-            Err(error) => return Ok(Contents::BadRow(format!("the room {room:?} of user {user:?}: {error}"))),
+        match RoomName::restore(room) {
+            Some(room) => state.restore_user_room(user, room, order.value()),
+            None => return Ok(Contents::BadRow(format!("user {user:?} is in a room with a bad name, {room:?}"))),
         }
     }
     Ok(Contents::Known { state, ceiling })
@@ -190,7 +190,7 @@ fn read(database: &Database, max_user_rooms: usize) -> Result<Contents, redb::Er
 pub(super) struct Open {
     database: Database,
     state: State,
-    ceiling: u64,
+    ceiling_at_open: u64,
 }
 
 /// What became of each of many changes.
@@ -202,18 +202,16 @@ impl Open {
         &self.state
     }
 
-    /// The ceiling of command times that is in the file.
-    pub(super) fn ceiling(&self) -> u64 {
-        self.ceiling
+    /// The ceiling of command times that the file had when it was opened.
+    pub(super) fn ceiling_at_open(&self) -> u64 {
+        self.ceiling_at_open
     }
 
     /// Makes all changes and sets the ceiling in one transaction. When this returns they are on disk. After an error it is
     /// unknown which are, and the file must be opened anew.
     pub(super) fn commit(&mut self, changes: &[Change], ceiling: Option<u64>) -> Result<Outcomes, String> {
         let (database, state) = (&self.database, &mut self.state);
-        let outcomes = flatten(catch(|| write(database, state, changes, ceiling)))?;
-        self.ceiling = ceiling.unwrap_or(self.ceiling);
-        Ok(outcomes)
+        flatten(catch(|| write(database, state, changes, ceiling)))
     }
 
     /// Puts the ceiling of command times on disk.

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Condvar, mpsc};
+use std::time::Instant;
 
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend, TableDefinition};
@@ -91,6 +92,15 @@ fn open_faulty(folder: &Path) -> (FileSessions, Arc<Fault>) {
     (FileSessions::open_with(folder, MANY, open_file).unwrap(), fault)
 }
 
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
 fn is_kept(store: &FileSessions, name: &str) -> bool {
     ready(store.token(&TokenHash::of(name))).is_some()
 }
@@ -167,7 +177,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
         (cut, "is damaged, or no store of Switchboard"),
         (foreign, "another program's data is in it"),
         (newer, "has format 2, this version knows 1; run the version that wrote it"),
-        (bad_room, "the room \"\" of user \"u\": a room is required"),
+        (bad_room, "user \"u\" is in a room with a bad name, \"\""),
     ] {
         let folder = TestFolder::new();
         let store = open(folder.path());
@@ -204,11 +214,9 @@ fn fault_row_39_a_full_disk_fails_changes_and_nothing_else() {
     ready(store.next_command_time("u", 5));
     fault.is_full.store(false, Ordering::Relaxed);
     // It is tried again after a pause: until then changes fail.
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while block_on(store.add_token(token("after", "u", 9), MANY).into_future()).is_err() {
-        assert!(std::time::Instant::now() < deadline, "it did not recover");
-        thread::yield_now();
-    }
+    wait_until("it can be written again", || {
+        block_on(store.add_token(token("after", "u", 9), MANY).into_future()).is_ok()
+    });
     done(store.add_user_room("u", &room("lobby")));
     let next = FileSessions::open(image(&folder).path(), MANY).unwrap();
     assert_eq!(["before", "after", "lost"].map(|name| is_kept(&next, name)), [true, true, false]);
@@ -273,16 +281,40 @@ fn a_jump_of_the_clock_waits_for_the_disk_once() {
 }
 
 #[test]
-fn a_long_burst_raises_the_ceiling_before_it_is_reached() {
+fn the_ceiling_is_raised_before_a_burst_reaches_it() {
     let folder = TestFolder::new();
     let store = open(folder.path());
     let later = unix_ms() + 3_600_000;
-    let mut latest = done(store.next_command_time("u", later));
-    for _ in 0..10_000 {
-        let time = done(store.next_command_time("u", later));
-        assert_eq!(time, latest + 1);
-        latest = time;
+    let first = done(store.next_command_time("u", later));
+    let ceiling = || lock(&store.shared.clocks).ceiling();
+    let before = ceiling();
+    for number in 1..=1500 {
+        assert_eq!(ready(store.next_command_time("u", later)), first + number);
     }
+    wait_until("the ceiling is higher", || ceiling() > before);
+    for number in 1501..=3000 {
+        assert_eq!(ready(store.next_command_time("u", later)), first + number);
+    }
+}
+
+#[test]
+fn a_burst_that_outruns_the_disk_waits_and_goes_on() {
+    let folder = TestFolder::new();
+    let (store, fault) = open_faulty(folder.path());
+    let later = unix_ms() + 3_600_000;
+    let first = done(store.next_command_time("u", later));
+    fault.hang(true);
+    let mut times = Vec::new();
+    let waiting = loop {
+        match store.next_command_time("u", later) {
+            Op::Ready(time) => times.push(time.unwrap()),
+            op @ Op::Wait(_) => break op,
+        }
+    };
+    fault.hang(false);
+    times.push(done(waiting));
+    let expected: Vec<_> = (first + 1..).take(times.len()).collect();
+    assert_eq!(times, expected);
 }
 
 #[test]

@@ -78,10 +78,12 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            // Looked at before the queue: what was asked before the store was closed is in it, and is done.
+            let is_closing = self.shared.is_closing.load(Ordering::Acquire);
             let requests: Vec<_> = first.into_iter().chain(self.waiting.try_iter()).take(MAX_BATCH).collect();
             let is_all = requests.len() < MAX_BATCH;
             self.serve(requests);
-            if is_all && self.shared.is_closing.load(Ordering::Acquire) {
+            if is_closing && is_all {
                 break;
             }
         }
