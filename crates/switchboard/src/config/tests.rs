@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AuthValue, BackendKind, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom};
+use super::{
+    AuthValue, BackendKind, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom,
+};
 
 mod hooks;
 mod properties;

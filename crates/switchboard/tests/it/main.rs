@@ -8,6 +8,7 @@ mod admin_faults;
 mod compat;
 mod drain;
 mod faults;
+mod file_backend;
 mod files;
 mod hooks;
 mod http;
