@@ -155,6 +155,11 @@ impl<W> Engine<W> {
             .collect()
     }
 
+    /// Whether anything is known of a connection.
+    pub fn knows(&self, connection: ConnId) -> bool {
+        self.clients.contains_key(&connection)
+    }
+
     /// What is known of a connection, if it takes commands or said something about itself.
     pub fn client(&self, connection: ConnId) -> Option<ClientView> {
         self.clients.get(&connection).map(Record::view)

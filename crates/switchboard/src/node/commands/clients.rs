@@ -80,7 +80,15 @@ impl Node {
     /// A connection has ended.
     pub(in crate::node) fn end_commands_of(&self, connection: ConnId) {
         let now = self.command_now();
-        self.with_engine(|engine, out| engine.close(connection, now, out));
+        let was_known = self.with_engine(|engine, out| {
+            let is_known = engine.knows(connection);
+            engine.close(connection, now, out);
+            is_known
+        });
+        if was_known {
+            // It may have had a clock of its own. Users keep theirs.
+            self.0.sessions.forget_clock(&connection.to_string());
+        }
     }
 
     /// A session has had its time to listen.
