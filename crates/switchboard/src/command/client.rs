@@ -138,6 +138,17 @@ impl Record {
         self.session.as_ref().is_some_and(|session| session.is_settling)
     }
 
+    /// Whether this is whom, or one of those whom, a command waits for.
+    pub(super) fn is_awaited_by(&self, aim: &Aim) -> bool {
+        match aim {
+            Aim::User(user) => self.user_id() == Some(user.id()),
+            Aim::Connection { id, user } => {
+                *id == self.client.connection && user.as_ref().is_none_or(|user| self.user_id() == Some(user.id()))
+            }
+            Aim::Everybody | Aim::Sessions(_) => false,
+        }
+    }
+
     pub(super) fn announces(&self, key: &str) -> bool {
         self.data.as_ref().is_some_and(|data| data.capabilities().announce(key))
     }
@@ -200,6 +211,7 @@ impl Parties {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

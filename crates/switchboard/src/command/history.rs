@@ -136,7 +136,10 @@ impl History {
         self.entries.push_back(Entry { shown: Arc::new(shown), audience });
         while self.entries.len() > max || self.listed > max_listed {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.numbers.remove(&oldest.shown.id);
+            // The id may have been used again since.
+            if self.numbers.get(&oldest.shown.id) == Some(&oldest.shown.number) {
+                self.numbers.remove(&oldest.shown.id);
+            }
             self.listed -= oldest.audience.listed();
         }
     }

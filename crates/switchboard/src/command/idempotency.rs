@@ -77,8 +77,10 @@ impl Keys {
         }
     }
 
-    pub(super) fn pending(&self) -> usize {
-        self.known.len() - self.settled.len()
+    /// Whether all keys are those of settled commands.
+    #[cfg(test)]
+    pub(super) fn are_settled(&self) -> bool {
+        self.known.len() == self.settled.len()
     }
 }
 

@@ -4,8 +4,8 @@
 //! done comes back in [`Out`]. The node drives it.
 //!
 //! What it promises: a command is handed to a connection at most once; commands to one user leave in the order of
-//! acceptance; every order that was accepted is reported exactly once, no later than its deadline; only who was addressed
-//! can reply, and once.
+//! acceptance, save that one which found all sessions full or gone leaves for another session later; every order that was
+//! accepted is reported exactly once, no later than its deadline; only who was addressed can reply, and once.
 
 mod outcome;
 
@@ -26,6 +26,9 @@ mod figures;
 mod history;
 mod idempotency;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{Client, ClientView, Paused, Status};
 pub use client_data::{BadClientData, Capabilities, ClientData, HEARTBEAT, PAUSE, RESUME};
 pub use engine::Engine;
@@ -33,7 +36,7 @@ pub use figures::{Figures, LATENCY_BUCKETS_MS};
 pub use history::{PendingCommand, SettledCommand};
 pub use limits::CommandLimits;
 pub use order::{
-    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, ReplyTooLarge, TargetKind,
+    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, TargetKind,
     TargetName,
 };
 pub use outcome::{Counts, Mode, Outcome, Report, Row};

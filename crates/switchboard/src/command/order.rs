@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::hub::mail::Address;
@@ -72,7 +74,7 @@ pub struct TargetName {
 /// A command that somebody wants to send. It was checked already: key and size, limit, rights, that the target exists.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// What is sent. Its id is fresh and comes from a good random source.
+    /// What is sent. Its id comes from a good random source.
     pub document: Arc<CommandDocument>,
     /// Who is asked.
     pub aim: Aim,
@@ -120,6 +122,9 @@ pub enum Refusal {
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
+    /// Another command with this id is pending.
+    #[error("a command with this id is pending")]
+    IdInUse,
     /// [`CommandLimits::max_pending`](super::CommandLimits::max_pending) is reached.
     #[error("too many commands are pending")]
     TooMany,
@@ -129,6 +134,51 @@ pub enum Refusal {
     /// [`CommandLimits::max_pending_rows`](super::CommandLimits::max_pending_rows) would be exceeded.
     #[error("pending commands address too many sessions")]
     TooManyRows,
+}
+
+/// What a client answered, looked at once: to be made before anything is locked, as it takes longer the longer the reply is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    json: RawJson,
+    success: Option<bool>,
+}
+
+impl Reply {
+    /// Looks at an answer, which is a JSON object.
+    pub fn new(json: RawJson) -> Self {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            success: Option<&'a RawValue>,
+        }
+
+        // An array would pass for the members in their order.
+        let members = json.as_str().starts_with('{').then(|| serde_json::from_str::<Members<'_>>(json.as_str()).ok());
+        let success = match members.flatten().and_then(|members| members.success).map(RawValue::get) {
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            _ => None,
+        };
+        Self { json, success }
+    }
+
+    /// The answer as it came.
+    pub fn json(&self) -> &RawJson {
+        &self.json
+    }
+
+    /// Its member `success`, if that is a boolean.
+    pub fn success(&self) -> Option<bool> {
+        self.success
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.json.as_str().len()
+    }
+
+    pub(super) fn into_json(self) -> RawJson {
+        self.json
+    }
 }
 
 /// The reply is longer than [`CommandLimits::max_reply_bytes`](super::CommandLimits::max_reply_bytes), or collections hold

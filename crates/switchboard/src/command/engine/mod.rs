@@ -17,7 +17,7 @@ use super::figures::Figures;
 use super::history::{Audience, History, PendingCommand, SettledCommand};
 use super::idempotency::{Keys, Progress};
 use super::limits::CommandLimits;
-use super::order::{Accepted, Aim, Idempotency, Order, Out, Refusal};
+use super::order::{Accepted, Aim, Clock, Idempotency, Order, Out, Refusal};
 use super::outcome::{Mode, Outcome};
 use super::pending::Pending;
 use super::rows::Stage;
@@ -36,7 +36,7 @@ pub struct Engine<W> {
     sessions: usize,
     parties: Parties,
     /// By their number, which rises in the order of acceptance.
-    pending: BTreeMap<u64, Pending<W>>,
+    pending: BTreeMap<u64, Box<Pending<W>>>,
     numbers: HashMap<CommandId, u64>,
     deadlines: BTreeSet<(u64, u64)>,
     /// What leaves, by the number of its command and its own place among the command's parts.
@@ -118,7 +118,7 @@ impl<W> Engine<W> {
         if let Some(who) = order.aim.counted() {
             self.parties.change(who, |party| party.pending += 1);
         }
-        let mut command = Pending::new(order, waiter, key, now);
+        let mut command = Box::new(Pending::new(order, waiter, key, now));
         let mut addressed = listed.unwrap_or_default();
         if command.order.mode == Mode::One {
             self.rows += addressed.len();
@@ -158,7 +158,7 @@ impl<W> Engine<W> {
             }
             // Every deadline belongs to a pending command: both end in `settle`.
             self.deadlines.pop_first();
-            if let Some(outcome) = self.pending.get(&number).map(Pending::outcome_at_limit) {
+            if let Some(outcome) = self.pending.get(&number).map(|command| command.outcome_at_limit()) {
                 self.settle(number, outcome, None, now, out);
             }
         }
@@ -240,6 +240,9 @@ impl<W> Engine<W> {
         if self.is_draining {
             return Err(Refusal::Draining);
         }
+        if self.numbers.contains_key(&order.document.id) {
+            return Err(Refusal::IdInUse);
+        }
         if self.pending.len() >= self.limits.max_pending {
             return Err(Refusal::TooMany);
         }
@@ -248,9 +251,11 @@ impl<W> Engine<W> {
         {
             return Err(Refusal::TooManyOfUser);
         }
-        let mine =
-            || order.aim.awaited().and_then(|who| self.parties.get(&who)).map_or(1, |party| party.sessions.len());
-        if self.rows + listed.unwrap_or_else(mine) > self.limits.max_pending_rows {
+        let rows = listed.unwrap_or_else(|| match &order.aim {
+            Aim::User(user) => self.parties.get(&Clock::User(user.shared_id())).map_or(0, |party| party.sessions.len()),
+            _ => 1,
+        });
+        if self.rows + rows > self.limits.max_pending_rows {
             return Err(Refusal::TooManyRows);
         }
         Ok(())
@@ -322,5 +327,18 @@ impl<W> Engine<W> {
             Stage::Overflow => self.figures.overflowed += 1,
             _ => {}
         }
+    }
+
+    /// Whether nothing is kept, but for what is remembered on purpose.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+            && self.parties.is_empty()
+            && self.pending.is_empty()
+            && self.numbers.is_empty()
+            && self.deadlines.is_empty()
+            && self.outgoing.is_empty()
+            && self.keys.are_settled()
+            && (self.sessions, self.rows, self.collected_bytes) == (0, 0, 0)
     }
 }

@@ -1,17 +1,13 @@
 //! Replies: whose counts, and what else they bring about.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use crate::proto::command::CommandId;
 use crate::proto::id::ConnId;
-use crate::proto::json::RawJson;
 use crate::proto::time::Now;
 use crate::proto::user::User;
 
 use super::super::client::Paused;
 use super::super::client_data::{PAUSE, RESUME};
-use super::super::order::{Out, ReplyTooLarge};
+use super::super::order::{Out, Reply, ReplyTooLarge};
 use super::super::outcome::{Mode, Outcome};
 use super::super::rows::Stage;
 use super::Engine;
@@ -28,11 +24,11 @@ impl<W> Engine<W> {
         id: &str,
         from: ConnId,
         user: Option<&User>,
-        reply: RawJson,
+        reply: Reply,
         now: Now,
         out: &mut Out<W>,
     ) -> Result<bool, ReplyTooLarge> {
-        if reply.as_str().len() > self.limits.max_reply_bytes {
+        if reply.bytes() > self.limits.max_reply_bytes {
             self.figures.too_large_replies += 1;
             return Err(ReplyTooLarge);
         }
@@ -46,26 +42,26 @@ impl<W> Engine<W> {
             self.figures.foreign_replies += 1;
             return Ok(false);
         };
-        let (collects, success) = (command.collects(), success(&reply));
-        if success == Some(true) {
+        let collects = command.collects();
+        if reply.success() == Some(true) {
             let (document, sender) = (command.order.document.clone(), command.order.sender.clone());
             self.note_success(&document.key, from, sender.as_deref(), now, out);
         }
         self.note_heard(from, now);
         if !collects {
             self.note_delivered(number, from, user);
-            self.count_reply(number, success, &reply, out);
-            self.settle(number, Outcome::Replied, Some(reply), now, out);
+            self.count_reply(number, &reply, out);
+            self.settle(number, Outcome::Replied, Some(reply.into_json()), now, out);
             return Ok(true);
         }
-        let Some(at) = self.reserve_row(number, from, user, reply.as_str().len())? else {
+        let Some(at) = self.reserve_row(number, from, user, reply.bytes())? else {
             self.figures.duplicate_replies += 1;
             return Ok(false);
         };
         self.note_delivered(number, from, user);
-        self.count_reply(number, success, &reply, out);
+        self.count_reply(number, &reply, out);
         if let Some(command) = self.pending.get_mut(&number) {
-            command.rows.fill(at, reply, now.monotonic_ms);
+            command.rows.fill(at, reply.into_json(), now.monotonic_ms);
             if command.has_enough() {
                 self.settle(number, Outcome::Replied, None, now, out);
             } else {
@@ -103,7 +99,7 @@ impl<W> Engine<W> {
         id: Option<CommandId>,
         from: ConnId,
         user: Option<&User>,
-        reply: &RawJson,
+        reply: &Reply,
         now: Now,
         out: &mut Out<W>,
     ) {
@@ -120,20 +116,20 @@ impl<W> Engine<W> {
         } else {
             self.figures.late_replies += 1;
         }
-        if success(reply) == Some(true) {
+        if reply.success() == Some(true) {
             self.note_success(&settled.key, from, settled.sender.as_deref(), now, out);
         }
         self.note_heard(from, now);
     }
 
-    fn count_reply(&mut self, number: u64, success: Option<bool>, reply: &RawJson, out: &mut Out<W>) {
+    fn count_reply(&mut self, number: u64, reply: &Reply, out: &mut Out<W>) {
         let Some(command) = self.pending.get_mut(&number) else { return };
         if command.replied == 0 {
-            out.responded.push((command.id(), reply.clone()));
+            out.responded.push((command.id(), reply.json().clone()));
         }
         command.replied += 1;
         self.figures.replies += 1;
-        if success == Some(false) {
+        if reply.success() == Some(false) {
             command.client_errors += 1;
             self.figures.client_errors += 1;
         }
@@ -174,24 +170,5 @@ impl<W> Engine<W> {
             }
             _ => {}
         }
-    }
-}
-
-/// The member `success` of a reply, if it is a boolean.
-fn success(reply: &RawJson) -> Option<bool> {
-    #[derive(Deserialize)]
-    struct Reply<'a> {
-        #[serde(borrow)]
-        success: Option<&'a RawValue>,
-    }
-
-    // An array would pass for the struct's fields in order.
-    if !reply.as_str().starts_with('{') {
-        return None;
-    }
-    match serde_json::from_str::<Reply<'_>>(reply.as_str()).ok()?.success?.get() {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
     }
 }

@@ -5,7 +5,6 @@ use crate::proto::command::{CommandDelivery, CommandId, Recipient};
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 
-use super::super::client::Record;
 use super::super::order::{Aim, Clock, Dispatch, Fate, Out, Outgoing};
 use super::super::outcome::{Mode, Outcome};
 use super::super::pending::Pending;
@@ -103,6 +102,9 @@ impl<W> Engine<W> {
             self.settle(number, Outcome::Disconnected, None, now, out);
         } else if self.is_draining {
             self.settle(number, Outcome::Shutdown, None, now, out);
+        } else {
+            // It may have been held before it was known to have been delivered.
+            self.release(number);
         }
     }
 
@@ -140,16 +142,9 @@ impl<W> Engine<W> {
             return false;
         };
         let order = &command.order;
-        let is_target = match &order.aim {
-            Aim::User(user) => record.user_id() == Some(user.id()),
-            Aim::Connection { id, user } => {
-                *id == connection && user.as_ref().is_none_or(|user| record.user_id() == Some(user.id()))
-            }
-            Aim::Everybody | Aim::Sessions(_) => false,
-        };
         // A collection waits for the settling ones too: it is addressed once, and each of them gets its row.
         let takes_it = if order.mode == Mode::All { record.session.is_some() } else { record.is_ready() };
-        is_target
+        record.is_awaited_by(&order.aim)
             && takes_it
             && (!order.require_capability || record.announces(&order.document.key))
             && command.rows.find(connection).is_none()
@@ -222,7 +217,10 @@ impl<W> Engine<W> {
     fn has_hope(&self, command: &Pending<W>) -> bool {
         match &command.order.aim {
             Aim::User(user) => self.parties.get(&Clock::User(user.shared_id())).is_some_and(|party| party.settling > 0),
-            Aim::Connection { id, .. } => self.clients.get(id).is_some_and(Record::is_settling),
+            Aim::Connection { id, .. } => self
+                .clients
+                .get(id)
+                .is_some_and(|record| record.is_settling() && record.is_awaited_by(&command.order.aim)),
             Aim::Everybody | Aim::Sessions(_) => false,
         }
     }

@@ -41,9 +41,8 @@ impl<W> Engine<W> {
         self.touch(connection);
         if is_settling {
             out.settling.push((connection, generation));
-        } else {
-            self.offer(connection, now, out);
         }
+        self.offer(connection, now, out);
     }
 
     /// A connection takes no more commands: its subscription ended, it opted out, it logged out. Its client data is

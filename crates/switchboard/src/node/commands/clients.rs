@@ -5,7 +5,7 @@ use switchboard_proto::command::CommandId;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 
-use crate::command::{Client, ClientData, ClientView, Fate, ReplyTooLarge};
+use crate::command::{Client, ClientData, ClientView, Fate, Reply, ReplyTooLarge};
 use crate::hub::mail::CommandFate;
 use crate::worker::calls::Caller;
 
@@ -55,7 +55,8 @@ impl Node {
         if caller.facts.kind == ConnectionType::Ddp && user.is_none() {
             return Err(CallError::NotLoggedIn);
         }
-        let now = self.command_now();
+        // Before the lock: it takes longer the longer the reply is.
+        let (reply, now) = (Reply::new(reply), self.command_now());
         let counted = self.with_engine(|engine, out| engine.reply(id, caller.facts.id, user.as_ref(), reply, now, out));
         counted.map(Answer::CommandReplied).map_err(|ReplyTooLarge| CallError::ReplyTooLarge)
     }
