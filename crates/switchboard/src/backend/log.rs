@@ -8,6 +8,8 @@ use switchboard_proto::call::HistoryRange;
 use switchboard_proto::event::RoomMessage;
 use switchboard_proto::user::User;
 
+use super::RoomHistory;
+
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
@@ -103,13 +105,13 @@ impl Log {
         self.messages.push_back(message.clone());
     }
 
-    /// The latest messages of a range, the newest first, and how many unread ones are older.
-    pub(super) fn range(&self, range: &HistoryRange) -> (Vec<RoomMessage>, usize) {
+    /// What is remembered of a range.
+    pub(super) fn range(&self, range: &HistoryRange) -> RoomHistory {
         let before = |message: &&RoomMessage| range.before_ms.is_none_or(|before_ms| message.sent_at < before_ms);
         let mut found = self.messages.iter().rev().filter(before);
         let messages = found.by_ref().take(range.limit).cloned().collect();
         let unread = |message: &&RoomMessage| range.unread_since_ms.is_some_and(|since| message.sent_at > since);
-        (messages, found.filter(unread).count())
+        RoomHistory { messages, unread_not_loaded: found.filter(unread).count() }
     }
 
     /// Forgets everything.
@@ -165,8 +167,8 @@ mod tests {
 
     fn numbers(log: &Log, before_ms: Option<u64>, limit: usize, unread_since_ms: Option<u64>) -> (Vec<u64>, usize) {
         let room = RoomName::parse("lobby").unwrap();
-        let (messages, unread) = log.range(&HistoryRange { room, before_ms, limit, unread_since_ms });
-        (messages.iter().map(|message| message.number).collect(), unread)
+        let found = log.range(&HistoryRange { room, before_ms, limit, unread_since_ms });
+        (found.messages.iter().map(|message| message.number).collect(), found.unread_not_loaded)
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::op::Op;
 
 use super::log::{Earlier, Log, LogBytes};
 use super::{
-    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, Pattern, Published, RoomInfo,
+    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, Pattern, Published, RoomHistory,
+    RoomInfo,
 };
 
 /// Rooms, spread over locks by their names.
@@ -151,7 +152,7 @@ impl Broker for MemoryBroker {
         Op::Ready(Ok(()))
     }
 
-    fn history(&self, range: HistoryRange) -> Op<Result<Option<(Vec<RoomMessage>, usize)>, BackendError>> {
+    fn history(&self, range: HistoryRange) -> Op<Result<Option<RoomHistory>, BackendError>> {
         let rooms = self.0.rooms.of(&range.room);
         Op::Ready(Ok(rooms.get(&range.room).map(|sequence| sequence.log.range(&range))))
     }

@@ -65,6 +65,15 @@ pub enum Published {
     IdTaken,
 }
 
+/// What is remembered of a room.
+#[derive(Clone, Debug, Default)]
+pub struct RoomHistory {
+    /// The latest messages of the range, the newest first.
+    pub messages: Vec<RoomMessage>,
+    /// How many unread ones are older than these.
+    pub unread_not_loaded: usize,
+}
+
 /// Numbers room messages and hands them to the workers that have members.
 ///
 /// Guarantees: the numbers of a room are 1, 2, 3, … without gaps; every worker receives them rising; a message is
@@ -80,9 +89,8 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// Numbers a message and hands it over. `None`: there is no such room, and nobody hears it.
     fn publish(&self, draft: Draft) -> Op<Result<Option<Published>, BackendError>>;
 
-    /// The latest messages of a range, the newest first, and how many unread ones are older than these. `None`: there is no
-    /// such room.
-    fn history(&self, range: HistoryRange) -> Op<Result<Option<(Vec<RoomMessage>, usize)>, BackendError>>;
+    /// What is remembered of a range. `None`: there is no such room.
+    fn history(&self, range: HistoryRange) -> Op<Result<Option<RoomHistory>, BackendError>>;
 
     /// Adds one to those that `worker` has in a room, members and listeners. The result is the latest number: everything above it
     /// reaches the worker from now on. `None`: there is no such room.

@@ -126,11 +126,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+type Roles = Vec<(usize, Role)>;
+
 /// The reference: every connection has a list of rooms, and a message goes to whoever has its room at that moment.
 #[derive(Default)]
 struct Naive {
     /// Key, rooms with roles, and what it heard.
-    connections: Vec<(ConnKey, Vec<(usize, Role)>, Heard)>,
+    connections: Vec<(ConnKey, Roles, Heard)>,
     numbers: [u64; 3],
 }
 

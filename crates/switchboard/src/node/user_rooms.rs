@@ -8,7 +8,7 @@ use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::backend::Published;
+use crate::backend::{Published, RoomHistory};
 use crate::clock;
 use crate::hub::mail::{Address, Ask};
 use crate::op::Op;
@@ -176,7 +176,7 @@ impl Node {
         self.ensure_direct(&range.room, &user).await?;
         self.check_pattern(&caller.facts, &range.room).await?;
         let found = self.0.broker.history(range).await.map_err(unavailable)?;
-        let (messages, unread_not_loaded) = found.ok_or(CallError::NoSuchRoom)?;
+        let RoomHistory { messages, unread_not_loaded } = found.ok_or(CallError::NoSuchRoom)?;
         Ok(Answer::History { messages, unread_not_loaded })
     }
 
