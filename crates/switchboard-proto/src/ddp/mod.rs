@@ -195,9 +195,16 @@ impl Face for DdpFace {
             return;
         }
         if self.is_pinged && settings.heartbeat_timeout_ms > 0 {
-            return close(CloseReason::Silence, cx);
+            // The ping went out when the silence was as long as the interval.
+            let due_ms = self.mark_ms + settings.heartbeat_ms + settings.heartbeat_timeout_ms;
+            if now_ms >= due_ms {
+                return close(CloseReason::Silence, cx);
+            }
+            cx.fx.wake_at_ms = Some(due_ms.min(now_ms + settings.heartbeat_ms));
+            return;
         }
         self.is_pinged = true;
+        self.mark_ms = now_ms.saturating_sub(settings.heartbeat_ms);
         if self.phase == Phase::OpenWithoutPings {
             ws::write_ping(&mut cx.fx.bytes, b"");
         } else {
@@ -205,7 +212,8 @@ impl Face for DdpFace {
         }
         let wait_ms = match settings.heartbeat_timeout_ms {
             0 => settings.heartbeat_ms,
-            timeout_ms => timeout_ms,
+            // Looked at in between: an answer begins another silence, which may be over earlier.
+            timeout_ms => timeout_ms.min(settings.heartbeat_ms),
         };
         cx.fx.wake_at_ms = Some(now_ms + wait_ms);
     }

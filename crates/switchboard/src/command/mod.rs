@@ -36,8 +36,8 @@ pub use figures::{Figures, LATENCY_BUCKETS_MS};
 pub use history::{PendingCommand, SettledCommand};
 pub use limits::CommandLimits;
 pub use order::{
-    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, TargetKind,
-    TargetName,
+    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, Settling,
+    TargetKind, TargetName,
 };
 pub use outcome::{Counts, Mode, Outcome, Report, Row};
 pub use request::{ClientCommand, CommandFailure, CommandOptions, CommandRefusal, SentCommand, Target};

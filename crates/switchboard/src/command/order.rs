@@ -245,6 +245,17 @@ pub enum Fate {
     Overflow,
 }
 
+/// A session that may not listen yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settling {
+    /// Which connection it is.
+    pub connection: ConnId,
+    /// Which of its waits it is: an earlier one counts no more.
+    pub generation: u64,
+    /// It has said what it can do, and listens as soon as it has read that this was understood.
+    pub has_data: bool,
+}
+
 /// What the engine wants done. Every method adds to it, nothing is ever taken away.
 #[derive(Debug)]
 pub struct Out<W> {
@@ -254,9 +265,8 @@ pub struct Out<W> {
     pub paused: Vec<(Address, bool)>,
     /// The first reply that counted, of each command that got one.
     pub responded: Vec<(CommandId, RawJson)>,
-    /// Sessions that may take until [`Engine::ready`](super::Engine::ready) to listen: it is to be called with this
-    /// generation when their time is over.
-    pub settling: Vec<(ConnId, u64)>,
+    /// Sessions that may not listen yet: [`Engine::ready`](super::Engine::ready) is to be called when their time is over.
+    pub settling: Vec<Settling>,
 }
 
 impl<W> Default for Out<W> {

@@ -426,6 +426,10 @@ settings! {
             /// not listen earlier.
             ready_wait: Duration = Duration::from_millis(500), Span::range(Duration::ZERO, Duration::from_secs(60)),
                 reached "it is sent commands";
+            /// Time between the answer to a DDP session that said what it can do and the first command: clients of
+            /// Rocket.Chat's SDK listen a moment after they have read the answer.
+            listen_wait: Duration = Duration::from_millis(100), Span::range(Duration::ZERO, Duration::from_secs(60)),
+                reached "it is sent commands";
             /// Added to the times of commands, for clients whose clocks are ahead of the server's: those of Rocket.Chat's SDK
             /// ignore commands that are older than their log-in.
             ts_offset: Duration = Duration::ZERO, Span::range(Duration::ZERO, Duration::from_secs(86_400));

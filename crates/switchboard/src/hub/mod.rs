@@ -1,7 +1,7 @@
 //! One worker's part of the world: its connections, its part of every room, and what waits to be written.
 //!
 //! Plain data, synchronous, without a clock, a socket or a runtime. Nothing here is shared, so nothing here is locked.
-//! The worker says what happened ([`Hub::join`], [`Hub::gather`], [`Hub::send`]) and, once a turn, asks for the
+//! The worker says what happened ([`Hub::enter`], [`Hub::gather`], [`Hub::send`]) and, once a turn, asks for the
 //! consequences: [`Hub::fan_out`] walks each room that something was said in once, however much was said, and
 //! [`Hub::take_dirty`] names each connection that has something to write once, however much it is.
 //!

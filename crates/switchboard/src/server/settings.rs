@@ -126,6 +126,7 @@ pub(super) fn command_settings(config: &Config) -> CommandSettings {
         max_command_bytes: commands.max_command_bytes,
         max_client_data_bytes: commands.max_client_data_bytes,
         ready_wait: commands.ready_wait,
+        listen_wait: commands.listen_wait,
         ts_offset_ms: millis(commands.ts_offset),
         heartbeat_interval: commands.heartbeat_interval,
         listeners_max: off_is_max(commands.listeners_max),

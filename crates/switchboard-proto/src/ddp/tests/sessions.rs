@@ -167,6 +167,26 @@ fn fault_row_41_a_silent_client_is_pinged_and_then_given_up() {
 }
 
 #[test]
+fn a_silence_of_the_interval_is_ended_by_a_ping_however_long_an_answer_may_take() {
+    let mut talk = open_with(|settings| {
+        (settings.connect_timeout_ms, settings.heartbeat_ms, settings.heartbeat_timeout_ms) = (0, 1000, 15_000);
+    });
+    for second in 1..=10 {
+        wait_until(&mut talk, second * 1000);
+        assert_eq!(talk.received(), "{\"msg\":\"ping\"}\n", "{second}");
+        talk.send(&client_frame(0x81, br#"{"msg":"pong"}"#));
+    }
+    // Nothing comes any more, and there is one ping for one silence.
+    for second in 11..26 {
+        wait_until(&mut talk, second * 1000);
+        let pings = talk.received().matches("ping").count();
+        assert_eq!((pings, talk.fx.close), (usize::from(second == 11), None), "{second}");
+    }
+    wait_until(&mut talk, 26_000);
+    assert_eq!(talk.fx.close, Some(CloseReason::Silence));
+}
+
+#[test]
 fn sessions_of_the_version_without_pings_are_pinged_by_the_websocket() {
     let mut talk = talk_with(|settings| settings.connect_timeout_ms = 0);
     talk.with(|peer, cx| peer.on_open(cx));

@@ -6,7 +6,7 @@ use crate::proto::user::User;
 
 use super::super::client::{Client, ClientView, Record, Session};
 use super::super::client_data::{ClientData, HEARTBEAT};
-use super::super::order::{Clock, Out};
+use super::super::order::{Clock, Out, Settling};
 use super::super::rows::Stage;
 use super::Engine;
 
@@ -21,8 +21,9 @@ enum End {
 
 /// Sessions: connections that take commands.
 impl<W> Engine<W> {
-    /// A connection takes commands from now on, or said so once more. With `settling` it is not sent any before its client
-    /// data is known, or before [`Engine::ready`] says that it has had its time: [`Out::settling`] asks for that.
+    /// A connection takes commands from now on, or said so once more. With `settling` it is not sent any before
+    /// [`Engine::ready`] says that it has had its time, which is shorter once its client data is known: [`Out::settling`] asks
+    /// for that.
     pub fn take_commands(&mut self, client: Client, settling: bool, now: Now, out: &mut Out<W>) {
         let connection = client.connection;
         self.meet(client, now, out);
@@ -40,7 +41,7 @@ impl<W> Engine<W> {
         self.list(connection);
         self.touch(connection);
         if is_settling {
-            out.settling.push((connection, generation));
+            out.settling.push(Settling { connection, generation, has_data: false });
         }
         self.offer(connection, now, out);
     }
@@ -67,11 +68,17 @@ impl<W> Engine<W> {
     pub fn set_client_data(&mut self, client: Client, data: ClientData, now: Now, out: &mut Out<W>) {
         let connection = client.connection;
         self.meet(client, now, out);
+        let generation = self.next_number();
         let Some(record) = self.clients.get_mut(&connection) else { return };
-        record.data = Some(data);
-        if record.is_settling() {
-            self.become_ready(connection, now, out);
-        } else if record.is_ready() {
+        let is_first = record.data.replace(data).is_none();
+        if let Some(session) = record.session.as_mut().filter(|session| session.is_settling) {
+            if is_first {
+                session.generation = generation;
+                out.settling.push(Settling { connection, generation, has_data: true });
+            }
+        }
+        // It may have announced what a command waits for.
+        if record.session.is_some() {
             self.offer(connection, now, out);
         }
     }

@@ -100,6 +100,13 @@ impl Rig {
         self.engine.take_commands(client(number, name), true, self.now, &mut self.out);
     }
 
+    /// Whatever settles has had its time.
+    fn settle(&mut self) {
+        for Settling { connection, generation, .. } in std::mem::take(&mut self.out.settling) {
+            self.engine.ready(connection, generation, self.now, &mut self.out);
+        }
+    }
+
     fn says(&mut self, number: u32, name: &str, value: Value) {
         self.engine.set_client_data(client(number, name), data(value), self.now, &mut self.out);
     }

@@ -190,7 +190,7 @@ impl Both {
                 }
             }
         }
-        for (who, generation) in self.rig.out.settling.drain(..) {
+        for Settling { connection: who, generation, .. } in self.rig.out.settling.drain(..) {
             let number = (0..=self.connections).find(|number| conn(*number) == who).unwrap();
             self.generations.insert(number, generation);
         }

@@ -183,7 +183,6 @@ impl Naive {
     pub(super) fn set_data(&mut self, at: usize, announces: bool) -> (u32, &'static str) {
         let client = &mut self.clients[at];
         (client.has_data, client.announces) = (true, announces);
-        self.ready(at);
         (self.clients[at].number, self.clients[at].user)
     }
 

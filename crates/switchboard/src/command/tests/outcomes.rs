@@ -119,6 +119,7 @@ fn whoever_fails_fast_waits_for_a_session_that_is_settling() {
     rig.settling(2, "bob");
     rig.send_fast(3, to_user("bob"), Mode::First);
     rig.says(2, "bob", json!({}));
+    rig.settle();
     assert_eq!(rig.leave(), "3>2");
 }
 
@@ -288,7 +289,7 @@ fn all_includes_sessions_that_are_settling() {
     rig.settling(3, "bob");
     rig.send(1, to_user("bob"), Mode::All);
     assert_eq!(rig.deliver(), "1>1");
-    let (_, generation) = rig.out.settling[0];
+    let generation = rig.out.settling[0].generation;
     rig.engine.ready(conn(2), generation, rig.now, &mut rig.out);
     assert_eq!(rig.deliver(), "1>2");
     rig.close(3);

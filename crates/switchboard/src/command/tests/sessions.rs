@@ -3,23 +3,31 @@
 use super::*;
 
 #[test]
-fn a_session_settles_when_its_data_is_known_or_its_time_is_over() {
+fn a_session_settles_when_its_time_is_over_with_its_data_or_without() {
     let mut rig = Rig::new();
     rig.settling(1, "bob");
     rig.settling(2, "eve");
     rig.send(1, to_user("bob"), Mode::First);
     rig.send(2, to_user("eve"), Mode::First);
     assert_eq!(rig.leave(), "");
+    let first = rig.out.settling[0];
     rig.says(1, "bob", json!({}));
+    rig.says(1, "bob", json!({"again": true}));
+    assert_eq!(rig.leave(), "", "it has yet to read that its data was understood");
+    let [_, Settling { connection: who, generation, has_data: false }, with_data] = rig.out.settling[..] else {
+        panic!("{:?}", rig.out.settling)
+    };
+    assert_eq!((who, with_data.connection, with_data.has_data), (conn(2), conn(1), true));
+    rig.engine.ready(conn(1), first.generation, rig.now, &mut rig.out);
+    assert_eq!(rig.leave(), "", "the time without data counts no more");
+    rig.engine.ready(conn(1), with_data.generation, rig.now, &mut rig.out);
     assert_eq!(rig.leave(), "1>1");
-    let (who, generation) = rig.out.settling[1];
-    assert_eq!(who, conn(2));
     // A former session's time does not count for the next one.
     rig.engine.stop_taking(conn(2), rig.now, &mut rig.out);
     rig.settling(2, "eve");
     rig.engine.ready(conn(2), generation, rig.now, &mut rig.out);
     assert_eq!(rig.leave(), "");
-    let (_, generation) = rig.out.settling[2];
+    let generation = rig.out.settling[3].generation;
     rig.engine.ready(conn(2), generation, rig.now, &mut rig.out);
     assert_eq!(rig.leave(), "2>2");
 }

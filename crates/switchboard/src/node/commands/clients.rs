@@ -5,7 +5,7 @@ use switchboard_proto::command::CommandId;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 
-use crate::command::{Client, ClientData, ClientView, Fate, Reply, ReplyTooLarge};
+use crate::command::{Client, ClientData, ClientView, Fate, Reply, ReplyTooLarge, Settling};
 use crate::hub::mail::CommandFate;
 use crate::worker::calls::Caller;
 
@@ -93,9 +93,10 @@ impl Node {
     }
 
     /// A session has had its time to listen.
-    pub(super) fn ready_later(&self, connection: ConnId, generation: u64) {
+    pub(super) fn ready_later(&self, Settling { connection, generation, has_data }: Settling) {
         let node = self.clone();
-        let wait = self.0.commands.settings.ready_wait;
+        let settings = &self.0.commands.settings;
+        let wait = if has_data { settings.listen_wait } else { settings.ready_wait };
         self.spawn(Box::pin(async move {
             tokio::time::sleep(wait).await;
             let now = node.command_now();

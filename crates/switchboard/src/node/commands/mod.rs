@@ -48,6 +48,8 @@ pub(crate) struct CommandSettings {
     pub(crate) max_client_data_bytes: usize,
     /// `commands.ready_wait`.
     pub(crate) ready_wait: Duration,
+    /// `commands.listen_wait`.
+    pub(crate) listen_wait: Duration,
     /// `commands.ts_offset`, in milliseconds.
     pub(crate) ts_offset_ms: u64,
     /// `commands.heartbeat_interval`.
@@ -402,8 +404,8 @@ impl Node {
         if next_ms < commands.next_look_ms.load(Ordering::Relaxed) {
             commands.earlier.notify_one();
         }
-        for (connection, generation) in out.settling {
-            self.ready_later(connection, generation);
+        for settling in out.settling {
+            self.ready_later(settling);
         }
         for (id, reply) in out.responded {
             commands.responses.tell(id, &reply);
