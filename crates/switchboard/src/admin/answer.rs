@@ -5,11 +5,16 @@ use std::borrow::Cow;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::command::{CommandRefusal, Refusal};
 use crate::node::StateError;
 use crate::proto::call::CallError;
+use crate::proto::json::RawJson;
 
 /// A result of a handler.
 pub(super) type Answered = Result<Response, ApiError>;
@@ -35,16 +40,60 @@ pub(super) fn ok(body: &impl Serialize) -> Answered {
 pub(super) struct ApiError {
     code: Code,
     message: Cow<'static, str>,
+    details: Option<Value>,
+}
+
+impl ApiError {
+    /// The same with details for programs.
+    pub(super) fn detailed(self, details: Value) -> Self {
+        Self { details: Some(details), ..self }
+    }
+}
+
+/// JSON that is written into an answer as it is.
+#[derive(Clone, Debug)]
+pub(super) struct AsItIs(pub(super) RawJson);
+
+impl Serialize for AsItIs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.0.as_str()).map_err(S::Error::custom)?.serialize(serializer)
+    }
 }
 
 /// What went wrong, in a word that does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Code {
+    /// 409: the command was taken back.
+    #[serde(rename = "error-client-command-cancelled")]
+    CommandCancelled,
+    /// 504: whoever was asked left.
+    #[serde(rename = "error-client-command-disconnected")]
+    CommandDisconnected,
+    /// 404: no such command is pending.
+    CommandNotFound,
+    /// 504, with `fail_fast`: nobody was there who takes commands.
+    #[serde(rename = "error-client-command-no-recipient")]
+    CommandNoRecipient,
+    /// 403: the program that embeds the server does not allow the command.
+    #[serde(rename = "error-not-allowed")]
+    CommandNotAllowed,
+    /// 503: the output queue of whoever was asked was full.
+    #[serde(rename = "error-client-command-overflow")]
+    CommandOverflow,
+    /// 504: no reply came within the limit.
+    #[serde(rename = "error-client-command-response-timeout")]
+    CommandTimeout,
     /// 404: no such connection.
     ConnectionNotFound,
+    /// 409: the `Idempotency-Key` was used for another command.
+    #[serde(rename = "idempotency-conflict")]
+    IdempotencyConflict,
     /// 400: the request is not what the route takes; the message says what.
     InvalidRequest,
+    /// 404: no user of this id or name is configured or connected.
+    #[serde(rename = "error-invalid-user")]
+    InvalidUser,
     /// 405: the path exists, with other methods.
     MethodNotAllowed,
     /// 403: the room's pattern does not match the connection.
@@ -53,7 +102,8 @@ pub(super) enum Code {
     NotFound,
     /// 404: the connection is not in that room.
     NotMember,
-    /// 409: the connection is a request over HTTP, which cannot be told anything but its answer.
+    /// 409: this kind of connection cannot do that: a request over HTTP cannot be told anything but its answer, and who a
+    /// DDP session is follows from its log-in.
     NotSupported,
     /// 403: the request comes from a page of another host.
     OriginNotAllowed,
@@ -63,10 +113,16 @@ pub(super) enum Code {
     Refused,
     /// 404: no such room.
     RoomNotFound,
+    /// 503: the server is stopping.
+    #[serde(rename = "error-server-shutdown")]
+    ServerShutdown,
     /// 408: the body did not come in time.
     TimedOut,
     /// 413: the body is larger than `admin.max_body_bytes`.
     TooLarge,
+    /// 429: too many commands are pending.
+    #[serde(rename = "too-many-requests")]
+    TooManyCommands,
     /// 409: `limits.max_rooms` or `limits.max_rooms_per_connection` is reached.
     TooManyRooms,
     /// 401: no token, or a wrong one.
@@ -80,22 +136,32 @@ pub(super) enum Code {
 impl Code {
     /// The error with this sentence.
     pub(super) fn with(self, message: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { code: self, message: message.into() }
+        ApiError { code: self, message: message.into(), details: None }
     }
 
     fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::NotAuthorized | Self::OriginNotAllowed | Self::Refused => StatusCode::FORBIDDEN,
-            Self::ConnectionNotFound | Self::NotFound | Self::NotMember | Self::RoomNotFound => StatusCode::NOT_FOUND,
+            Self::CommandNotAllowed | Self::NotAuthorized | Self::OriginNotAllowed | Self::Refused => {
+                StatusCode::FORBIDDEN
+            }
+            Self::CommandNotFound
+            | Self::ConnectionNotFound
+            | Self::InvalidUser
+            | Self::NotFound
+            | Self::NotMember
+            | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::NotSupported | Self::TooManyRooms => StatusCode::CONFLICT,
+            Self::CommandCancelled | Self::IdempotencyConflict | Self::NotSupported | Self::TooManyRooms => {
+                StatusCode::CONFLICT
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited | Self::TooManyCommands => StatusCode::TOO_MANY_REQUESTS,
+            Self::CommandOverflow | Self::ServerShutdown | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CommandDisconnected | Self::CommandNoRecipient | Self::CommandTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }
@@ -114,15 +180,19 @@ struct ErrorDetail {
     code: Code,
     /// For people; its words may change.
     message: String,
+    /// Of a command: what was asked of whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, required = false)]
+    details: Option<Value>,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = ErrorDetail { code: self.code, message: self.message.into_owned() };
+        let error = ErrorDetail { code: self.code, message: self.message.into_owned(), details: self.details };
         let mut response = json(self.code.status(), &ErrorBody { error });
         let header = match self.code {
             Code::Unauthenticated => Some((WWW_AUTHENTICATE, "Bearer")),
-            Code::RateLimited => Some((RETRY_AFTER, "1")),
+            Code::RateLimited | Code::TooManyCommands => Some((RETRY_AFTER, "1")),
             _ => None,
         };
         if let Some((name, value)) = header {
@@ -163,8 +233,31 @@ impl From<StateError> for ApiError {
     fn from(error: StateError) -> Self {
         let code = match &error {
             StateError::NoSuchConnection => Code::ConnectionNotFound,
+            StateError::FixedUser => Code::NotSupported,
             _ => Code::InvalidRequest,
         };
         code.with(error.to_string())
+    }
+}
+
+impl From<CommandRefusal> for ApiError {
+    fn from(refusal: CommandRefusal) -> Self {
+        let code = match &refusal {
+            CommandRefusal::BadCommand | CommandRefusal::BadOption(_) => Code::InvalidRequest,
+            CommandRefusal::KeyConflict => Code::IdempotencyConflict,
+            CommandRefusal::NoSuchConnection => Code::ConnectionNotFound,
+            CommandRefusal::NoSuchRoom => Code::RoomNotFound,
+            CommandRefusal::NoSuchUser => Code::InvalidUser,
+            CommandRefusal::NotAllowed => Code::CommandNotAllowed,
+            CommandRefusal::NotSupported => Code::NotSupported,
+            CommandRefusal::Refused(Refusal::Draining) => Code::ServerShutdown,
+            CommandRefusal::Refused(_) => Code::TooManyCommands,
+            CommandRefusal::Unavailable => Code::Unavailable,
+        };
+        let error = code.with(refusal.to_string());
+        match refusal {
+            CommandRefusal::NoSuchUser => error.detailed(json!({"function": "sendClientCommand"})),
+            _ => error,
+        }
     }
 }

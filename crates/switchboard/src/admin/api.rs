@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::access::guard;
 use super::answer::{ApiError, Code};
-use super::{Shared, connections, nodes, rooms};
+use super::{Shared, commands, connections, nodes, rooms};
 
 /// All routes, behind the guard.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -49,9 +49,11 @@ fn all() -> OpenApiRouter<Arc<Shared>> {
     api.tags = Some(vec![
         tag("rooms", "Rooms, patterns, members."),
         tag("connections", "Connections of this node."),
+        tag("commands", "Client commands: what the server asks clients to do."),
         tag("node", "The process."),
     ]);
-    OpenApiRouter::with_openapi(api).merge(rooms::routes()).merge(connections::routes()).merge(nodes::routes())
+    let routes = [rooms::routes(), connections::routes(), commands::routes(), nodes::routes()];
+    routes.into_iter().fold(OpenApiRouter::with_openapi(api), OpenApiRouter::merge)
 }
 
 fn info() -> Info {
@@ -130,7 +132,7 @@ async fn no_such_method() -> ApiError {
 const TOKEN: &str = "token";
 
 const ABOUT: &str = "\
-Rooms, members, connections and figures of a Switchboard server.
+Rooms, members, connections, client commands and figures of a Switchboard server.
 
 Every request needs `Authorization: Bearer TOKEN`, with the token of `admin.token`; only `/livez` and `/readyz` do without.
 Bodies are JSON, `Content-Type: application/json`; members that are not described are refused. Whatever is not 2xx has

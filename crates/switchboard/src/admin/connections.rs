@@ -9,13 +9,14 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::command::ClientView;
 use crate::node::connection::ConnectionInfo;
-use crate::node::{self, ConnectionPatch, Page, User};
+use crate::node::{self, ConnectionPatch, Page, StateError, User};
 use crate::proto::id::{ConnId, RoomName};
 use crate::proto::json::RawJson;
 
 use super::Shared;
-use super::answer::{Answered, ApiError, ErrorBody, ok};
+use super::answer::{Answered, ApiError, AsItIs, ErrorBody, ok};
 use super::api::{state, state_change};
 use super::input::{FromJson, FromPath, Part, connection_id, cursor, present};
 
@@ -42,7 +43,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     "tags": ["beta"],
     "node": "web1-4711",
     "state": {"authorized": true},
-    "outboxBytes": 0
+    "outboxBytes": 0,
+    "client": null
 }))]
 struct Connection {
     /// Its id, which other members of its rooms see too.
@@ -72,6 +74,83 @@ struct Connection {
     state: Map<String, Value>,
     /// Bytes that wait to be written to it.
     outbox_bytes: usize,
+    /// What it says about itself, and how it does with client commands; null: it said nothing and takes none.
+    client: Option<ClientState>,
+}
+
+/// What a client says about itself, and how it does with commands.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "takesCommands": true,
+    "takesCommandsSince": 1764000000000u64,
+    "data": {"framework": "Hubot", "canListenToHeartbeat": true, "ipAddress": "10.0.0.7"},
+    "capabilities": {"any": false, "keys": ["heartbeat"]},
+    "paused": null,
+    "status": "online",
+    "pingMs": 12,
+    "heardAt": 1764000060000u64,
+    "isSilentFromStart": false
+}))]
+struct ClientState {
+    /// Whether commands reach it.
+    takes_commands: bool,
+    /// Since when, in milliseconds since 1970.
+    takes_commands_since: Option<u64>,
+    /// Its client data with what the server adds. It comes from the client: text to show, never markup.
+    #[schema(value_type = Option<serde_json::Map<String, Value>>)]
+    data: Option<AsItIs>,
+    /// What `require_capability` looks at.
+    capabilities: ClientCapabilities,
+    /// That room messages are withheld from it; null: they are not.
+    paused: Option<ClientPause>,
+    /// `online`, `busy` while it is paused, or `unresponsive` after a heartbeat without an answer.
+    status: &'static str,
+    /// Round trip of the latest heartbeat that it answered, in milliseconds.
+    ping_ms: Option<u64>,
+    /// When it last answered a command, in milliseconds since 1970.
+    heard_at: Option<u64>,
+    /// It is asked and never answered anything: its clock may be ahead of the server's, see `commands.ts_offset`.
+    is_silent_from_start: bool,
+}
+
+/// Commands that a client announced.
+#[derive(Serialize, ToSchema)]
+struct ClientCapabilities {
+    /// Whether it takes any key.
+    any: bool,
+    /// Keys that it named.
+    keys: Vec<String>,
+}
+
+/// Why room messages are withheld.
+#[derive(Serialize, ToSchema)]
+struct ClientPause {
+    /// Since when, in milliseconds since 1970.
+    since: u64,
+    /// Who paused it, if that is known.
+    by: Option<String>,
+}
+
+impl From<ClientView> for ClientState {
+    fn from(view: ClientView) -> Self {
+        Self {
+            takes_commands: view.takes_commands_since_unix_ms.is_some() && !view.is_settling,
+            takes_commands_since: view.takes_commands_since_unix_ms,
+            data: view.data.map(AsItIs),
+            capabilities: ClientCapabilities {
+                any: view.capabilities.any,
+                keys: view.capabilities.keys.into_iter().map(String::from).collect(),
+            },
+            paused: view
+                .paused
+                .map(|paused| ClientPause { since: paused.since_unix_ms, by: paused.by.map(String::from) }),
+            status: view.status.as_str(),
+            ping_ms: view.ping_ms,
+            heard_at: view.heard_unix_ms,
+            is_silent_from_start: view.is_silent_from_start,
+        }
+    }
 }
 
 impl From<ConnectionInfo> for Connection {
@@ -90,6 +169,7 @@ impl From<ConnectionInfo> for Connection {
             node: handle.node().name().to_owned(),
             state: handle.state().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
             outbox_bytes: info.outbox_bytes,
+            client: handle.node().client_of(handle.id()).map(ClientState::from),
         }
     }
 }
@@ -112,7 +192,8 @@ struct Change {
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = state_change, required = false)]
     state: Option<Map<String, Value>>,
-    /// The id of who it is from now on: 1 to 128 bytes, no slash, no control characters; null: nobody.
+    /// Who it is from now on, by the id or the name of a configured user; any other id is its own name: 1 to 128 bytes, no
+    /// slash, no control characters; null: nobody. Who a DDP session is cannot be changed.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     user: Option<Option<String>>,
@@ -194,7 +275,8 @@ async fn show(State(shared): State<Arc<Shared>>, FromPath(id): FromPath<String>)
     request_body = Change, params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
     responses(
         (status = 200, description = "The connection as it is now; with `reauthenticate` its rooms.", body = Changed),
-        (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]
+        (status = 404, description = "`connection_not_found`.", body = ErrorBody),
+        (status = 409, description = "`not_supported`: who a DDP session is follows from its log-in.", body = ErrorBody)))]
 async fn patch(
     State(shared): State<Arc<Shared>>,
     FromPath(id): FromPath<String>,
@@ -203,7 +285,7 @@ async fn patch(
     let id = connection_id(&id)?;
     let patch = ConnectionPatch {
         state: change.state.into_iter().flatten().collect(),
-        user: change.user.map(|user| user.map(User::new).transpose()).transpose().map_err(node::StateError::from)?,
+        user: change.user.map(|user| named(&shared, user)).transpose()?,
         tags: change.tags,
     };
     shared.node.patch_connection(id, patch)?;
@@ -254,6 +336,10 @@ async fn send(
         (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]
 async fn reauthenticate(State(shared): State<Arc<Shared>>, FromPath(id): FromPath<String>) -> Answered {
     ok(&look_again(&shared, connection_id(&id)?).await?)
+}
+
+fn named(shared: &Shared, user: Option<String>) -> Result<Option<User>, StateError> {
+    Ok(user.map(|user| shared.node.user_named(&user)).transpose()?)
 }
 
 async fn look_again(shared: &Shared, id: ConnId) -> Result<Reauthentication, ApiError> {

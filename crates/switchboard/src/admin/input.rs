@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use utoipa::IntoParams;
 
 use crate::proto::id::ConnId;
@@ -25,20 +26,40 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for FromJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(Code::UnsupportedMediaType.with("the body must be JSON, with Content-Type: application/json"));
-        }
-        let text = read(request.into_body(), shared).await?;
-        let value = json::parse(&text, shared.json)
-            .map_err(|error| Code::InvalidRequest.with(format!("the body is not JSON that is taken here: {error}")))?;
-        // A list would do for a struct too, member by member.
-        if !value.is_object() {
-            return Err(Code::InvalidRequest.with("the body must be a JSON object"));
-        }
-        serde_json::from_value(value)
-            .map(Self)
-            .map_err(|error| Code::InvalidRequest.with(format!("the body does not fit: {error}")))
+        let (_, value) = read_object(request, shared).await?;
+        serde_json::from_value(value).map(Self).map_err(odd_body)
     }
+}
+
+/// The same, read from the text: what is a `RawValue` keeps its numbers and the order of its members.
+pub(super) struct FromJsonText<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for FromJsonText<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        let (text, _) = read_object(request, shared).await?;
+        serde_json::from_str(&text).map(Self).map_err(odd_body)
+    }
+}
+
+fn odd_body(error: serde_json::Error) -> ApiError {
+    Code::InvalidRequest.with(format!("the body does not fit: {error}"))
+}
+
+/// A body that is a JSON object within the limits: its text and its value.
+async fn read_object(request: Request, shared: &Shared) -> Result<(String, Value), ApiError> {
+    if !is_json(request.headers()) {
+        return Err(Code::UnsupportedMediaType.with("the body must be JSON, with Content-Type: application/json"));
+    }
+    let text = read(request.into_body(), shared).await?;
+    let value = json::parse(&text, shared.json)
+        .map_err(|error| Code::InvalidRequest.with(format!("the body is not JSON that is taken here: {error}")))?;
+    // A list would do for a struct too, member by member.
+    if !value.is_object() {
+        return Err(Code::InvalidRequest.with("the body must be a JSON object"));
+    }
+    Ok((text, value))
 }
 
 async fn read(body: Body, shared: &Shared) -> Result<String, ApiError> {
@@ -96,8 +117,19 @@ pub(super) struct Part {
 impl Part {
     const MAX: usize = 1000;
 
-    fn default_limit() -> usize {
+    pub(super) fn default_limit() -> usize {
         100
+    }
+
+    pub(super) fn new(limit: usize, cursor: Option<String>) -> Result<Self, ApiError> {
+        Self { limit, cursor }.checked()
+    }
+
+    fn checked(self) -> Result<Self, ApiError> {
+        if !(1..=Self::MAX).contains(&self.limit) {
+            return Err(Code::InvalidRequest.with(format!("limit must be from 1 to {}", Self::MAX)));
+        }
+        Ok(self)
     }
 
     /// The refusal of a cursor.
@@ -119,13 +151,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Part {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(part) = Query::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| Code::InvalidRequest.with(error.body_text()))?;
-        if !(1..=Self::MAX).contains(&part.limit) {
-            return Err(Code::InvalidRequest.with(format!("limit must be from 1 to {}", Self::MAX)));
-        }
-        Ok(part)
+        let FromQuery(part) = FromQuery::<Self>::from_request_parts(parts, state).await?;
+        part.checked()
+    }
+}
+
+/// What the query of a URL says.
+pub(super) struct FromQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for FromQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let asked = Query::from_request_parts(parts, state).await;
+        asked.map(|Query(asked)| Self(asked)).map_err(|error| Code::InvalidRequest.with(error.body_text()))
     }
 }
 

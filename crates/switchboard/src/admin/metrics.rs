@@ -6,11 +6,12 @@
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;
 
+use crate::command::{Figures, LATENCY_BUCKETS_MS, Outcome};
 use crate::proto::call::{CallError, ConnectionType};
 use crate::proto::close::CloseReason;
 
 use super::Shared;
-use super::nodes::VERSION;
+use super::nodes::{VERSION, replies};
 
 /// The media type.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,6 +54,7 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
         "Room messages queued for members: one for each message and member.",
         figures.delivered,
     );
+    commands(&mut page, &node.client_command_figures());
     page.labelled(Counter, "switchboard_admin_requests_total", "Answers of the admin API.", "class", &by_class);
     page.single(
         Counter,
@@ -63,6 +65,46 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
     Ok(page.0)
 }
 
+fn commands(page: &mut Page, figures: &Figures) {
+    let settled = Outcome::ALL.map(|outcome| (outcome.as_str(), figures.settled[outcome.index()]));
+    page.single(Gauge, "switchboard_commands_pending", "Client commands that are pending.", figures.pending);
+    page.single(Gauge, "switchboard_command_sessions", "Connections that take client commands.", figures.sessions);
+    page.labelled(Counter, "switchboard_commands_settled_total", "Client commands ended.", "outcome", &settled);
+    page.single(Counter, "switchboard_commands_refused_total", "Client commands refused.", figures.refused);
+    page.single(
+        Counter,
+        "switchboard_command_deliveries_total",
+        "Client commands handed to connections: one for each command and connection.",
+        figures.delivered,
+    );
+    page.single(
+        Counter,
+        "switchboard_command_overflows_total",
+        "Client commands not handed over because an output queue was full.",
+        figures.overflowed,
+    );
+    page.labelled(
+        Counter,
+        "switchboard_command_replies_total",
+        "Replies to client commands.",
+        "kind",
+        &replies(figures),
+    );
+    page.single(
+        Counter,
+        "switchboard_command_client_errors_total",
+        "Replies to client commands that counted and said that it failed.",
+        figures.client_errors,
+    );
+    page.histogram(
+        "switchboard_command_latency_seconds",
+        "From acceptance to the outcome of client commands that were replied to.",
+        &LATENCY_BUCKETS_MS,
+        &figures.latency,
+        figures.latency_sum_ms,
+    );
+}
+
 /// Classes of status codes.
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
@@ -71,9 +113,10 @@ const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram};
 
 struct Page(String);
 
@@ -91,10 +134,28 @@ impl Page {
         }
     }
 
+    /// Times that were counted in the lowest bucket that holds them: one bucket more than there are bounds, in milliseconds.
+    fn histogram(&mut self, name: &str, help: &str, bounds_ms: &[u64], counts: &[u64], sum_ms: u64) {
+        self.head(Histogram, name, help);
+        let mut total = 0;
+        for (index, count) in counts.iter().enumerate() {
+            total += count;
+            match bounds_ms.get(index) {
+                Some(bound_ms) => {
+                    self.line(format_args!("{name}_bucket{{le=\"{}\"}} {total}", Seconds(*bound_ms)));
+                }
+                None => self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}")),
+            }
+        }
+        self.line(format_args!("{name}_sum {}", Seconds(sum_ms)));
+        self.line(format_args!("{name}_count {total}"));
+    }
+
     fn head(&mut self, kind: Kind, name: &str, help: &str) {
         let kind = match kind {
             Counter => "counter",
             Gauge => "gauge",
+            Histogram => "histogram",
         };
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));

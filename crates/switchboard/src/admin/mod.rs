@@ -1,7 +1,7 @@
 //! The API for operators: HTTP on a listener of its own, JSON, a token.
 //!
 //! It speaks to the [`Node`] only, so whatever it can do, a program that embeds the server can do too. Read in this order:
-//! `api` puts routes and their description together; `rooms`, `connections` and `nodes` are what they do; `input` and
+//! `api` puts routes and their description together; `rooms`, `connections`, `commands` and `nodes` are what they do; `input` and
 //! `answer` are how requests are read and answers written; `access` decides who may; `metrics` is the figures as text.
 //!
 //! This file is the listener: how many connections, how long each may take, and how they end.
@@ -9,6 +9,7 @@
 mod access;
 mod answer;
 mod api;
+mod commands;
 mod connections;
 mod input;
 mod metrics;

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::command::{Figures, Outcome};
 use crate::node::NotReady;
 use crate::proto::call::ConnectionType;
 use crate::proto::close::CloseReason;
@@ -57,7 +58,11 @@ struct Readiness {
 #[schema(example = json!({
     "name": "web1-4711", "version": "0.1.0", "state": "running", "startedAt": 1764000000000u64, "uptimeMs": 86400000,
     "connections": 2, "connectionsByType": {"socket": 2}, "accepted": 10, "closed": {"client_left": 8},
-    "rooms": 1, "members": 2, "published": 100, "delivered": 100
+    "rooms": 1, "members": 2, "published": 100, "delivered": 100,
+    "commands": {
+        "pending": 0, "sessions": 1, "settled": {"replied": 7, "timeout": 1}, "refused": 0, "delivered": 8, "overflowed": 0,
+        "replies": {"counted": 7, "late": 1}, "clientErrors": 0
+    }
 }))]
 struct NodeFigures {
     /// Its name (`node.name`).
@@ -86,6 +91,57 @@ struct NodeFigures {
     published: u64,
     /// Room messages queued for members since the start: one for each message and member.
     delivered: u64,
+    /// Client commands.
+    commands: CommandFigures,
+}
+
+/// Figures of client commands at one moment.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CommandFigures {
+    /// Commands that are pending now.
+    pending: usize,
+    /// Connections that take commands now.
+    sessions: usize,
+    /// Commands that ended since the start, by outcome.
+    settled: BTreeMap<&'static str, u64>,
+    /// Commands that were refused since the start, because of any limit or because the server stops.
+    refused: u64,
+    /// Handed to connections since the start: one for each command and connection.
+    delivered: u64,
+    /// Not handed over because the connection's output queue was full.
+    overflowed: u64,
+    /// Replies since the start: `counted`, and why the others did not.
+    replies: BTreeMap<&'static str, u64>,
+    /// Replies that counted and said `success: false`.
+    client_errors: u64,
+}
+
+impl From<Figures> for CommandFigures {
+    fn from(figures: Figures) -> Self {
+        Self {
+            pending: figures.pending,
+            sessions: figures.sessions,
+            settled: Outcome::ALL.iter().map(|outcome| (outcome.as_str(), figures.settled[outcome.index()])).collect(),
+            refused: figures.refused,
+            delivered: figures.delivered,
+            overflowed: figures.overflowed,
+            replies: replies(&figures).into_iter().collect(),
+            client_errors: figures.client_errors,
+        }
+    }
+}
+
+/// Replies to commands by what became of them.
+pub(super) fn replies(figures: &Figures) -> [(&'static str, u64); 6] {
+    [
+        ("counted", figures.replies),
+        ("duplicate", figures.duplicate_replies),
+        ("foreign", figures.foreign_replies),
+        ("late", figures.late_replies),
+        ("too_large", figures.too_large_replies),
+        ("unknown", figures.unknown_replies),
+    ]
 }
 
 /// A node in a list.
@@ -178,6 +234,7 @@ async fn show(State(shared): State<Arc<Shared>>) -> Answered {
         members: size.members,
         published: figures.published,
         delivered: figures.delivered,
+        commands: node.client_command_figures().into(),
     })
 }
 

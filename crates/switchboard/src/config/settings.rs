@@ -285,8 +285,8 @@ settings! {
             /// written to the log once. The command line is visible to others: use
             /// `SWITCHBOARD__ADMIN__TOKEN_FILE`.
             token: Secret = Secret::default(), SecretText::Token;
-            /// Connections of this listener at the same time; never off.
-            max_connections: usize = 32, Whole::range(1, 10_000), reached "further ones wait in the kernel";
+            /// Connections of this listener at the same time; never off. A client command that waits for its reply holds one.
+            max_connections: usize = 256, Whole::range(1, 10_000), reached "further ones wait in the kernel";
             /// Time that a client has for the head of a request, from the end of the one before.
             header_timeout: Duration = Duration::from_secs(5), Span::any(), reached "the connection is closed";
             /// Lines in the head of a request; never off.

@@ -195,24 +195,38 @@ impl Node {
         .await
     }
 
-    /// Makes a connection a member of a room, under the rules that hold for a client that asks.
+    /// Makes a connection a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
+    /// who joins, with all his sessions.
     ///
     /// # Errors
     ///
-    /// Those of joining, [`CallError::NoSuchConnection`], and [`CallError::NotSupported`] for a request over HTTP.
+    /// Those of joining, [`CallError::NoSuchConnection`], and [`CallError::NotSupported`] for a request over HTTP;
+    /// [`CallError::NotLoggedIn`] for a DDP session of nobody.
     pub async fn add_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
+        if let Some(address) = self.session_address(id) {
+            let session = self.connection(id).await?;
+            let was_member = session.rooms.contains(&room);
+            let (node, joined) = (self.clone(), room.clone());
+            self.to_the_end(async move { node.join_as_user(session.handle.facts, address, joined).await }).await?;
+            return if was_member { Err(CallError::AlreadyMember(room)) } else { Ok(()) };
+        }
         self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
     }
 
-    /// Ends a membership.
+    /// Ends a membership. Of a DDP session it is the user who leaves, with all his sessions.
     ///
     /// # Errors
     ///
     /// [`CallError::NotMember`], also for a room that does not exist; [`CallError::NoSuchRoom`] for what cannot be a
-    /// room's name; [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP.
+    /// room's name; [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP;
+    /// [`CallError::NotLoggedIn`] for a DDP session of nobody.
     pub async fn remove_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
+        if self.session_address(id).is_some() {
+            let (node, facts) = (self.clone(), self.connection(id).await?.handle.facts);
+            return self.to_the_end(async move { node.leave_as_user(facts, room).await }).await.map(drop);
+        }
         self.remove_from(self.locate(id)?, room).await
     }
 

@@ -373,7 +373,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`StateError::NoSuchConnection`].
+    /// [`StateError::NoSuchConnection`]; [`StateError::FixedUser`] for a DDP session.
     pub fn set_connection_user(&self, id: ConnId, user: Option<User>) -> Result<(), StateError> {
         self.patch_connection(id, ConnectionPatch { user: Some(user), ..ConnectionPatch::default() })
     }
@@ -396,11 +396,27 @@ impl Node {
     /// See [`StateError`]; nothing has changed then.
     pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
         let is_somebody_else = patch.user.is_some();
+        if is_somebody_else && self.0.registry.locate_as(id, ConnectionType::Ddp).is_some() {
+            return Err(StateError::FixedUser);
+        }
         self.0.registry.patch(id, patch)?;
         if is_somebody_else {
             self.note_command_user(id);
         }
         Ok(())
+    }
+
+    /// The user whom an id or a name means, for [`Node::set_connection_user`]: the configured one, of whom ids are looked at
+    /// first; else one with this id, which is his name too.
+    ///
+    /// # Errors
+    ///
+    /// [`BadUser`](switchboard_proto::user::BadUser) when it can be no user's id.
+    pub fn user_named(&self, id_or_name: &str) -> Result<User, switchboard_proto::user::BadUser> {
+        match self.0.users.find(id_or_name) {
+            Some(account) => Ok(account.user().clone()),
+            None => User::new(id_or_name),
+        }
     }
 
     /// An attribute that authentication patterns look at: a fact, else a value of the state.

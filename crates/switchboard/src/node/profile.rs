@@ -58,6 +58,9 @@ pub enum StateError {
     /// The name belongs to a fact of the connection.
     #[error("{0} is a fact of the connection and cannot be set")]
     BuiltIn(String),
+    /// It is a DDP session: who it is follows from its log-in.
+    #[error("who this connection is follows from its log-in")]
+    FixedUser,
     /// It would hold more than 64 values or 16 KiB.
     #[error("the state of a connection holds at most 64 values and 16 KiB")]
     Full,

@@ -123,7 +123,8 @@ impl Node {
         connections.into_iter().filter_map(|id| self.session_address(id)).collect()
     }
 
-    fn session_address(&self, id: ConnId) -> Option<Address> {
+    /// Where a DDP session lives; nothing for connections of other kinds.
+    pub(super) fn session_address(&self, id: ConnId) -> Option<Address> {
         self.0.registry.locate_as(id, ConnectionType::Ddp)
     }
 
