@@ -7,10 +7,9 @@ import { after, before, describe, it } from 'node:test'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import Ajv2020 from 'ajv/dist/2020.js'
 
+import { ADMIN, ask as askAdmin } from './support/admin.js'
 import { RawClient } from './support/raw.js'
 import { startServer } from './support/server.js'
-
-const TOKEN = 'correct-horse-battery-staple'
 
 describe('the description of the admin API', () => {
   let server
@@ -19,12 +18,7 @@ describe('the description of the admin API', () => {
   let api
   let ajv
 
-  const ask = async (method, path, body) => {
-    const headers = { authorization: `Bearer ${TOKEN}` }
-    if (body !== undefined) headers['content-type'] = 'application/json'
-    const answer = await fetch(`http://${server.admin}${path}`, { method, headers, body: JSON.stringify(body) })
-    return { status: answer.status, type: answer.headers.get('content-type'), text: await answer.text() }
-  }
+  const ask = (...words) => askAdmin(server, ...words)
 
   const judge = (pointer, value, name) => {
     const validate = ajv.compile({ $ref: `api#${pointer}` })
@@ -34,7 +28,7 @@ describe('the description of the admin API', () => {
   const escape = (part) => part.replaceAll('~', '~0').replaceAll('/', '~1')
 
   before(async () => {
-    server = await startServer({ 'admin.enabled': true, 'admin.port': 0, 'admin.token': TOKEN })
+    server = await startServer(ADMIN)
     client = await RawClient.connect(server)
     id = await client.id()
     api = JSON.parse((await ask('GET', '/v1/openapi.json')).text)
