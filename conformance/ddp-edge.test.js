@@ -15,7 +15,13 @@ describe('a server that is spoken to frame by frame', () => {
   }
   let server
 
-  before(async () => { server = await startDdpServer(['bot', 'alice'], { 'servers.ddp.heartbeat_interval': '10m' }) })
+  before(async () => {
+    // These clients say nothing of themselves and listen as soon as they have subscribed.
+    server = await startDdpServer(['bot', 'alice'], {
+      'servers.ddp.heartbeat_interval': '10m',
+      'commands.ready_wait': '0s'
+    })
+  })
 
   after(() => server?.stop())
 
