@@ -152,6 +152,11 @@ impl History {
         Some((Arc::clone(&entry.shown), entry.audience.includes(from, user)))
     }
 
+    /// The number of the latest.
+    pub(super) fn end(&self) -> u64 {
+        self.settled
+    }
+
     /// Those after this number, the oldest first.
     pub(super) fn after(&self, number: u64, limit: usize) -> Vec<Arc<SettledCommand>> {
         let at = self.entries.partition_point(|entry| entry.shown.number <= number);

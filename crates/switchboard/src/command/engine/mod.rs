@@ -204,6 +204,11 @@ impl<W> Engine<W> {
         self.history.after(after, limit)
     }
 
+    /// The number of the command that was settled last.
+    pub fn history_end(&self) -> u64 {
+        self.history.end()
+    }
+
     /// What was counted.
     pub fn figures(&self) -> Figures {
         Figures { pending: self.pending.len(), sessions: self.sessions, ..self.figures.clone() }

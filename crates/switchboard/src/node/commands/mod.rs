@@ -20,7 +20,7 @@ use ring::digest::{SHA256, digest};
 use switchboard_proto::command::{CommandDocument, CommandId, Recipient};
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::time::Now;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock;
 use crate::command::{
@@ -70,6 +70,8 @@ pub(super) struct Commands {
     next_look_ms: AtomicU64,
     /// There is something to look at earlier, or the node is gone.
     earlier: Arc<Notify>,
+    /// How many commands have come to their end.
+    ended: watch::Sender<u64>,
 }
 
 /// What one thread at a time works at.
@@ -113,6 +115,7 @@ impl Commands {
             check: RwLock::default(),
             next_look_ms: AtomicU64::new(u64::MAX),
             earlier: Arc::default(),
+            ended: watch::Sender::new(0),
         }
     }
 
@@ -172,6 +175,36 @@ impl Drop for PendingClientCommand {
         if let Some((reported, node)) = self.waiting.take() {
             drop(reported);
             node.abandon_command(self.id);
+        }
+    }
+}
+
+/// Commands as they come to their end. Whoever follows too slowly misses those that are not remembered any more
+/// (`commands.history_max`); the numbers of the others tell.
+#[derive(Debug)]
+pub struct CommandTail {
+    node: Node,
+    ended: watch::Receiver<u64>,
+    last: u64,
+}
+
+impl CommandTail {
+    /// Most commands that one look brings.
+    const MOST: usize = 100;
+
+    /// The next ones, the oldest first; at least one.
+    pub async fn next(&mut self) -> Vec<Arc<SettledCommand>> {
+        loop {
+            // Noted before the look: what ends behind it wakes the next wait.
+            self.ended.borrow_and_update();
+            let next = self.node.client_command_history(self.last, Self::MOST);
+            if let Some(last) = next.last() {
+                self.last = last.number;
+                return next;
+            }
+            if self.ended.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -294,6 +327,13 @@ impl Node {
         self.0.commands.desk().engine.history(after, limit)
     }
 
+    /// Commands as they come to their end, from now on.
+    pub fn follow_client_commands(&self) -> CommandTail {
+        let ended = self.0.commands.ended.subscribe();
+        let last = self.0.commands.desk().engine.history_end();
+        CommandTail { node: self.clone(), ended, last }
+    }
+
     /// Figures of client commands.
     pub fn client_command_figures(&self) -> Figures {
         self.0.commands.desk().engine.figures()
@@ -409,6 +449,9 @@ impl Node {
         }
         for (id, reply) in out.responded {
             commands.responses.tell(id, &reply);
+        }
+        if !out.settled.is_empty() {
+            commands.ended.send_modify(|ended| *ended += out.settled.len() as u64);
         }
         for (waiters, report) in out.settled {
             commands.responses.forget(report.id);
