@@ -1,6 +1,7 @@
 //! What Switchboard's tests and benches share; never published.
 //!
 //! - [`client`]: a blocking client of the line protocol.
+//! - [`ddp`]: a blocking client of DDP.
 //! - [`http`]: a blocking HTTP client.
 //! - [`raw_http`]: a blocking HTTP client that sends the bytes that it is told, and keeps its connection.
 //! - [`transcript`]: conversations as text files, played against a server.
@@ -10,6 +11,7 @@
 pub mod bench;
 pub mod certs;
 pub mod client;
+pub mod ddp;
 pub mod http;
 pub mod raw_http;
 pub mod transcript;

@@ -49,13 +49,14 @@ impl Node {
 
     /// Nobody from now on; the token that was used is worth nothing any more.
     pub(super) async fn log_out(&self, caller: Caller) -> Outcome {
-        let Some(login) = self.0.registry.log_out(caller.facts.id) else { return Ok(Answer::LoggedOut) };
+        // Before all else, because whoever says goodbye may be gone before the rest is done.
+        if let Some(token) = self.0.registry.login_token(caller.facts.id) {
+            self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
+        }
+        self.0.registry.log_out(caller.facts.id);
         self.attend_to_commands(&caller, false);
         self.note_command_user(caller.facts.id);
         self.leave_rooms(caller.address).await?;
-        if let Some(token) = login.token {
-            self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
-        }
         Ok(Answer::LoggedOut)
     }
 

@@ -88,11 +88,10 @@ impl Profile {
     }
 
     /// Nobody from now on. Of the state that came with the user goes what nobody has changed since.
-    pub(super) fn log_out(&mut self) -> Option<Login> {
-        let login = self.login.take()?;
+    pub(super) fn log_out(&mut self) {
+        let Some(login) = self.login.take() else { return };
         self.user = None;
         self.state.values.retain(|pair| !login.state.contains(pair));
-        Some(login)
     }
 
     /// Applies a patch. With an error it may be half changed: to be called on a copy.

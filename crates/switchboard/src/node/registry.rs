@@ -10,6 +10,7 @@ use switchboard_proto::call::ConnectionType;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::ConnId;
 
+use crate::backend::sessions::TokenHash;
 use crate::hub::mail::Address;
 
 use super::User;
@@ -120,14 +121,18 @@ impl Registry {
         })
     }
 
-    /// Nobody from now on. The result is the log-in that ended.
-    pub(super) fn log_out(&self, id: ConnId) -> Option<Login> {
-        let mut login = None;
-        let changed = self.change(id, |profile| {
-            login = profile.log_out();
+    /// The token of the log-in that a connection is somebody's by.
+    pub(super) fn login_token(&self, id: ConnId) -> Option<TokenHash> {
+        self.shard(id).profiles.get(&id)?.login.as_ref()?.token
+    }
+
+    /// Nobody from now on.
+    pub(super) fn log_out(&self, id: ConnId) {
+        // A connection that has ended is nobody's already.
+        let _ = self.change(id, |profile| {
+            profile.log_out();
             Ok(())
         });
-        changed.ok().and(login)
     }
 
     /// Where a connection lives: with a worker, or as a request with these facts.
@@ -301,12 +306,12 @@ mod tests {
         assert_eq!((registry.connections_of("u1"), registry.connections_of("u2")), (vec![], vec![id]));
         assert_eq!((registry.state_value(id, "staff"), registry.user(id).unwrap().id()), (None, "u2"));
         set_state(&registry, id, "guest", json!("set by the server since")).unwrap();
-        assert!(registry.log_out(id).is_some());
+        registry.log_out(id);
         assert_eq!(registry.state_value(id, "guest"), Some(json!("set by the server since")));
         assert_eq!((registry.user(id), registry.state_value(id, "mine")), (None, Some(json!(1))));
-        assert!(registry.log_out(id).is_none());
         registry.remove(id);
-        assert!(registry.log_out(id).is_none());
+        registry.log_out(id);
+        assert_eq!((registry.user(id), registry.login_token(id)), (None, None));
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod actions;
 mod admin;
 mod admin_faults;
 mod compat;
+mod ddp_login;
+mod ddp_support;
 mod drain;
 mod faults;
 mod file_backend;

@@ -119,12 +119,12 @@ impl Program {
         peer
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     #[track_caller]
-    fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the process has ended", || {
             status = self.child.try_wait().unwrap();
@@ -157,7 +157,7 @@ pub(crate) fn output(folder: &Path, arguments: &[&str], environment: &[(&str, &s
 
 /// Runs `hash-password` with this on standard input.
 #[track_caller]
-fn hash_password(folder: &Path, input: &[u8]) -> (i32, String, String) {
+pub(crate) fn hash_password(folder: &Path, input: &[u8]) -> (i32, String, String) {
     std::fs::write(folder.join("input"), input).unwrap();
     let mut command = Command::new(PROGRAM);
     command.arg("hash-password").current_dir(folder).stdin(File::open(folder.join("input")).unwrap());
