@@ -119,6 +119,8 @@ impl Refusal {
             CallError::LoginRefused(refusal) => Self::of_login(*refusal),
             CallError::MessageTooLarge => Self::message_too_large(),
             CallError::NoSuchUser | CallError::NotLoggedIn => Self::invalid_user(method),
+            // A room that one may not see is a room that is not there.
+            CallError::NotAuthorized if method == Method::JoinRoom => Self::invalid_room(),
             CallError::NotMember(_) if method == Method::LeaveRoom => {
                 Self::text("error-user-not-in-room", "You are not in this room")
             }

@@ -138,7 +138,7 @@ impl Calls for Node {
             }
             Call::LeaveAsUser { room } => {
                 let node = self.clone();
-                self.start_user_call(async move { node.leave_as_user(caller.facts, room).await })
+                self.start_user_call(async move { node.leave_as_client(caller.facts, room).await })
             }
             Call::OpenDirect { with } => {
                 let node = self.clone();

@@ -1,9 +1,10 @@
 //! Rooms: who may join, who is inside, and what is said. The seed's `api.chatRoom`, method for method.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
-use switchboard_proto::call::{Answer, CallError, Member, RoomKind, RoomStatus};
+use switchboard_proto::call::{Answer, CallError, ConnectionType, Member, RoomKind, RoomStatus};
 use switchboard_proto::event::Sender;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
@@ -37,7 +38,15 @@ impl Node {
     pub async fn add_room(&self, room: &str) -> Result<bool, CallError> {
         let room = RoomName::parse(room)?;
         let node = self.clone();
-        self.to_the_end(async move { node.make_room(&room).await }).await
+        self.to_the_end(async move {
+            let is_new = node.make_room(&room).await?;
+            // Only on DDP does anybody listen to rooms that he is not in.
+            if is_new && node.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
+                node.tell_all(|| Ask::Offer(room.clone())).await;
+            }
+            Ok(is_new)
+        })
+        .await
     }
 
     /// Destroys a room: its members are told and removed, then room and pattern are forgotten.
@@ -297,7 +306,9 @@ impl Node {
         self.0.broker.close(room).await.map_err(unavailable)?;
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
-        self.0.directory.forget(room).await.map_err(unavailable)
+        // Whoever was in it is not in another room of that name.
+        let forgotten = self.0.sessions.forget_room(room).await;
+        self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
     }
 
     /// The node's part of a join: the room exists, the connection may, the backend knows.

@@ -69,7 +69,7 @@ fn rooms_are_joined_and_left_with_all_sessions_of_the_user() {
     play(talk, method, r#"["general"]"#, call, "joined", "true");
     play(talk, method, r#"["general",null]"#, call, "inside", "true");
     play(talk, method, r#"["general","code"]"#, call, "no room", INVALID_ROOM);
-    play(talk, method, r#"["general"]"#, call, "not authorized", NOT_ALLOWED);
+    play(talk, method, r#"["general"]"#, call, "not authorized", INVALID_ROOM);
     play(talk, method, r#"["general"]"#, call, "too many", NOT_ALLOWED);
     play(talk, method, r#"["general"]"#, call, "said no", "error error-not-allowed not today");
     play(talk, method, r#"["general"]"#, call, "unavailable", "error 500 Internal server error");
