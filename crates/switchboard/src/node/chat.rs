@@ -173,6 +173,10 @@ impl Node {
     }
 
     pub(super) fn may_enter(&self, facts: &ConnFacts, room: &RoomName, pattern: &Pattern) -> bool {
+        // Whose membership is that of a user is in no room without one, also if it was somebody's a moment ago.
+        if facts.kind == ConnectionType::Ddp && self.0.registry.user(facts.id).is_none() {
+            return false;
+        }
         let is_one_of_two = room.direct_users().is_none_or(|(one, other)| {
             self.0.registry.user(facts.id).is_some_and(|user| user.id() == one || user.id() == other)
         });

@@ -38,6 +38,8 @@ impl Node {
         let user = account.user().clone();
         let before = self.0.registry.user(caller.facts.id);
         if before.as_ref().is_some_and(|before| before.id() != user.id()) {
+            // Nobody in between: his other sessions must not put this one into a room of his once it has left them.
+            self.0.registry.log_out(caller.facts.id);
             self.leave_rooms(caller.address).await?;
         }
         let login = Login { token: Some(token.hash), state: account.state().to_vec() };
