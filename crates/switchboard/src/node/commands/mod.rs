@@ -327,10 +327,10 @@ impl Node {
         self.0.commands.desk().engine.history(after, limit)
     }
 
-    /// Commands as they come to their end, from now on.
-    pub fn follow_client_commands(&self) -> CommandTail {
+    /// Commands as they come to their end, beginning behind the one with this number; without one, from now on.
+    pub fn follow_client_commands(&self, after: Option<u64>) -> CommandTail {
         let ended = self.0.commands.ended.subscribe();
-        let last = self.0.commands.desk().engine.history_end();
+        let last = after.unwrap_or_else(|| self.0.commands.desk().engine.history_end());
         CommandTail { node: self.clone(), ended, last }
     }
 
