@@ -101,22 +101,39 @@ impl LineClient {
     ///
     /// Those of the system, and the server's head when it is no upgrade.
     pub fn web(address: SocketAddr, path: &str) -> io::Result<Self> {
-        let mut client = Self::tcp(address)?;
+        Self::tcp(address)?.upgraded(path)
+    }
+
+    /// The same over a socket that is connected, whatever its options are.
+    ///
+    /// # Errors
+    ///
+    /// As [`LineClient::web`].
+    pub fn web_over(stream: TcpStream, path: &str) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Self::new(Stream::Tcp(stream)).upgraded(path)
+    }
+
+    fn upgraded(mut self, path: &str) -> io::Result<Self> {
+        let address = match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr()?.to_string(),
+            Stream::Unix(_) => "localhost".to_owned(),
+        };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
-        client.try_send_raw(request.as_bytes())?;
+        self.try_send_raw(request.as_bytes())?;
         let find_end = |received: &[u8]| received.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4);
-        let end = client.receive_until(find_end).map_err(|missed| io::Error::other(missed.to_string()))?;
-        let head: Vec<u8> = client.received.drain(..end).collect();
+        let end = self.receive_until(find_end).map_err(|missed| io::Error::other(missed.to_string()))?;
+        let head: Vec<u8> = self.received.drain(..end).collect();
         if !head.starts_with(b"HTTP/1.1 101 ") {
             return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
         }
-        client.frames = Some(Vec::new());
-        let early = std::mem::take(&mut client.received);
-        client.take(&early);
-        Ok(client)
+        self.frames = Some(Vec::new());
+        let early = std::mem::take(&mut self.received);
+        self.take(&early);
+        Ok(self)
     }
 
     fn new(stream: Stream) -> Self {
@@ -132,6 +149,27 @@ impl LineClient {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Another hold on the same connection, to send while this one receives.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+        };
+        Ok(Self { frames: self.frames.as_ref().map(|_| Vec::new()), ..Self::new(stream) })
+    }
+
+    /// The socket, if it is one of TCP.
+    pub fn into_tcp(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Tcp(stream) => Some(stream),
             Stream::Unix(_) => None,
         }
     }
@@ -347,7 +385,8 @@ impl LineClient {
     }
 }
 
-fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+/// Writes a frame of a WebSocket as clients do, under a mask of zeros.
+pub fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     out.push(first);
     match payload.len() {
         short @ 0..126 => out.push(0x80 | short as u8),

@@ -130,6 +130,12 @@ impl ServerBuilder {
         }
         self.config.validate()?;
         let sessions = open_sessions(&self.config)?;
+        if !sessions.survives_restart() && !self.config.users.is_empty() {
+            tracing::warn!(
+                "tokens and rooms of users are kept in memory: when this process ends, clients that come back with a token \
+                 are refused; backend.kind = \"file\" keeps them"
+            );
+        }
         let started = self.start_on(Arc::clone(&sessions)).await;
         if started.is_err() {
             sessions.close().await;

@@ -21,13 +21,6 @@ fn bot() -> Target {
     Target::User("b1".into())
 }
 
-/// The session takes commands from now on, and is asked those that were kept for it.
-#[track_caller]
-fn take_commands(client: &mut DdpClient) {
-    client.sub(COMMANDS, json!(["b1"])).unwrap();
-    assert_eq!(client.call("setCustomClientData", json!([{"framework": "test"}])), Ok(json!(true)));
-}
-
 #[track_caller]
 fn reply(client: &mut DdpClient, document: &Value) {
     let answered = client.call("replyClientCommand", json!([document["_id"], {"success": true}]));
@@ -43,7 +36,7 @@ fn outcome(server: &TestServer, sent: tokio::task::JoinHandle<switchboard::comma
 fn the_document_has_what_clients_of_either_generation_read() {
     let server = serving(&["commands.ts_offset=1h"]);
     let mut client = server.ddp_as("bot");
-    take_commands(&mut client);
+    server.take_commands(&mut client);
     let command = json!({"z": 1, "key": "clearCache", "data": {"scope": ["users"]}, "n": 1e3, "a": {"$date": 5}});
     let sent = server.command(bot(), &command, CommandOptions::default());
     let mut frame = client.frame();
@@ -114,7 +107,7 @@ fn nobody_is_sent_what_nobody_waits_for_any_more() {
     let failure = report.reply().unwrap_err();
     assert_eq!((failure.code, &failure.details["delivered"]), ("error-client-command-response-timeout", &json!(0)));
     let mut client = server.ddp_as("bot");
-    take_commands(&mut client);
+    server.take_commands(&mut client);
     client.expect_silence();
     let sent = server.command_bot("unanswered", Duration::from_millis(200));
     client.heard(COMMANDS);
@@ -129,7 +122,7 @@ fn a_session_is_asked_once_however_often_it_subscribed() {
         .into_iter()
         .map(|stream| client.sub(stream, json!(["b1", false])).unwrap())
         .collect();
-    let mut asked = |client: &mut DdpClient, stream: &str| {
+    let asked = |client: &mut DdpClient, stream: &str| {
         let sent = server.command_bot("once", PATIENCE);
         let document = client.heard(stream)[0].take();
         let method = if stream == COMMANDS { "replyToDdpRequest" } else { "replyClientCommand" };
@@ -153,7 +146,7 @@ fn a_session_is_asked_once_however_often_it_subscribed() {
 fn all_sessions_are_asked_and_the_first_reply_settles_it() {
     let server = serving(&[]);
     let mut clients: Vec<_> = (0..3).map(|_| server.ddp_as("bot")).collect();
-    clients.iter_mut().for_each(take_commands);
+    clients.iter_mut().for_each(|client| server.take_commands(client));
     let _bystander = server.ddp_as("bot");
     let sent = server.command_bot("first", PATIENCE);
     let documents: Vec<Value> = clients.iter_mut().map(|client| client.heard(COMMANDS)[0].take()).collect();
@@ -216,7 +209,7 @@ fn the_stream_of_somebody_else_is_closed_to_everybody() {
 fn a_session_that_ends_its_subscription_logs_out_or_leaves_is_not_asked() {
     let server = serving(&[]);
     let mut client = server.ddp_as("bot");
-    take_commands(&mut client);
+    server.take_commands(&mut client);
     server.asks(&mut client);
     assert_eq!(server.node().client_command_figures().sessions, 1);
     // Without its subscription it may still reply to what it was sent.
@@ -238,7 +231,7 @@ fn a_session_that_ends_its_subscription_logs_out_or_leaves_is_not_asked() {
 fn with_fail_fast_the_last_session_that_leaves_ends_it() {
     let server = serving(&[]);
     let mut client = server.ddp_as("bot");
-    take_commands(&mut client);
+    server.take_commands(&mut client);
     let options = CommandOptions { fail_fast: true, timeout: Some(PATIENCE), ..Default::default() };
     let sent = server.command(bot(), &json!({"key": "x"}), options);
     client.heard(COMMANDS);
@@ -252,7 +245,7 @@ fn with_fail_fast_the_last_session_that_leaves_ends_it() {
 fn times_of_commands_rise_by_user_however_fast_they_are_sent() {
     let server = serving(&[]);
     let mut client = server.ddp_as("bot");
-    take_commands(&mut client);
+    server.take_commands(&mut client);
     let sent: Vec<_> = (0..50).map(|_| server.command_bot("x", PATIENCE)).collect();
     let mut last_ms = 0;
     for _ in 0..50 {
@@ -275,7 +268,7 @@ fn a_pause_withholds_room_messages_and_nothing_else_until_it_ends() {
     client.sub(COMMANDS, json!(["b1"])).unwrap();
     client.call("setCustomClientData", json!([{"canPauseResumeMsgStream": true}])).unwrap();
     let say = |text: &str| server.wait(server.node().broadcast(Speaker::server(), "defaultRoom", text)).unwrap();
-    let mut ask = |client: &mut DdpClient, key: &str, success: bool| {
+    let ask = |client: &mut DdpClient, key: &str, success: bool| {
         let sent = server.command_bot(key, PATIENCE);
         let document = client.heard(COMMANDS)[0].take();
         assert_eq!(client.call("replyClientCommand", json!([document["_id"], {"success": success}])), Ok(json!(true)));

@@ -10,6 +10,7 @@ use switchboard_testkit::client::PATIENCE;
 use switchboard_testkit::ddp::DdpClient;
 use tokio::task::JoinHandle;
 
+use super::peer::eventually;
 use super::support::TestServer;
 
 /// The password of everybody in [`USERS`].
@@ -90,6 +91,16 @@ impl TestServer {
     pub(crate) fn command_bot(&self, key: &str, limit: Duration) -> JoinHandle<SentCommand> {
         let options = CommandOptions { timeout: Some(limit), ..CommandOptions::default() };
         self.command(Target::User("b1".into()), &json!({"key": key}), options)
+    }
+
+    /// The session of the bot takes commands from now on, at once.
+    #[track_caller]
+    pub(crate) fn take_commands(&self, bot: &mut DdpClient) {
+        bot.sub(COMMANDS, json!(["b1"])).expect("it is his stream");
+        assert_eq!(bot.call("setCustomClientData", json!([{"framework": "test"}])), Ok(json!(true)));
+        let id = self.id_of_ddp(bot);
+        let is_settling = || self.node().client_of(id).is_none_or(|client| client.is_settling);
+        eventually("it listens", || !is_settling());
     }
 
     /// Shows that this session of the bot is sent commands.
