@@ -148,7 +148,12 @@ impl Method {
         let no_access = |error: &CallError| {
             matches!(
                 error,
-                CallError::BadRoomName(_) | CallError::NoSuchRoom | CallError::NotAuthorized | CallError::NotMember(_)
+                CallError::BadRoomName(_)
+                    | CallError::NoSuchRoom
+                    | CallError::NotAuthorized
+                    | CallError::NotMember(_)
+                    | CallError::TooManyRooms
+                    | CallError::TooManyRoomsOfConnection
             )
         };
         match outcome {

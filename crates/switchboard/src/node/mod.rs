@@ -107,6 +107,8 @@ struct NodeSettings {
     chunk_bytes: usize,
     /// `servers.ddp.token_life`.
     token_life: Duration,
+    /// `limits.max_rooms_per_connection`, which holds for users too.
+    max_rooms_per_user: usize,
     /// `servers.ddp.max_tokens_per_user`.
     max_tokens_per_user: usize,
     /// `servers.ddp.ambiguous_login_errors`.
@@ -195,6 +197,10 @@ impl Node {
                 max_rooms: config.limits.max_rooms,
                 chunk_bytes: config.files.chunk_bytes,
                 token_life: config.servers.ddp.token_life,
+                max_rooms_per_user: match config.limits.max_rooms_per_connection {
+                    0 => usize::MAX,
+                    max_rooms => max_rooms,
+                },
                 max_tokens_per_user: config.servers.ddp.max_tokens_per_user,
                 ambiguous_login_errors: config.servers.ddp.ambiguous_login_errors,
             },

@@ -53,10 +53,9 @@ impl Node {
             Ok(_) | Err(CallError::AlreadyMember(_)) => {}
             Err(error) => return Err(error),
         }
-        if let Err(error) = self.0.sessions.add_user_room(user.id(), &room).await {
-            tracing::error!(%error, "a room of a user could not be kept");
+        if let Err(error) = self.keep_user_room(&user, &room).await {
             drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await);
-            return Err(CallError::Unavailable);
+            return Err(error);
         }
         self.enter_with_sessions(&user, &room).await;
         Ok(Answer::Joined)
@@ -111,13 +110,49 @@ impl Node {
         if !is_his || one.id() == other.id() || self.directory().room(room).await.map_err(unavailable)?.is_some() {
             return Ok(());
         }
-        let (node, made) = (self.clone(), room.clone());
-        self.to_the_end(async move { node.make_room(&made).await }).await?;
-        for user in [one, other] {
-            self.0.sessions.add_user_room(user.id(), room).await.map_err(unavailable)?;
-            self.enter_with_sessions(&user, room).await;
+        let (node, room) = (self.clone(), room.clone());
+        self.to_the_end(async move { node.make_direct(&room, [one, other]).await }).await
+    }
+
+    /// With an error there is no room, and nobody is in it.
+    async fn make_direct(&self, room: &RoomName, both: [User; 2]) -> Result<(), CallError> {
+        let mut new = Vec::new();
+        let mut made = Ok(true);
+        for user in &both {
+            match self.keep_user_room(user, room).await {
+                Ok(true) => new.push(user),
+                Ok(false) => {}
+                Err(error) => made = Err(error),
+            }
+        }
+        if made.is_ok() {
+            made = self.make_room(room).await;
+        }
+        if let Err(error) = made {
+            for user in new {
+                self.0.sessions.remove_user_room(user.id(), room).await.map_err(unavailable)?;
+            }
+            return Err(error);
+        }
+        for user in &both {
+            self.enter_with_sessions(user, room).await;
         }
         Ok(())
+    }
+
+    /// Has it kept that a user is in a room. `false`: it was known.
+    async fn keep_user_room(&self, user: &User, room: &RoomName) -> Result<bool, CallError> {
+        let sessions = &self.0.sessions;
+        match sessions.add_user_room(user.id(), room).await {
+            Ok(is_new) => Ok(is_new),
+            // What else could not be kept is a fault of ours.
+            Err(error) => match sessions.user_rooms(user.id()).await {
+                Ok(rooms) if rooms.len() >= self.0.settings.max_rooms_per_user => {
+                    Err(CallError::TooManyRoomsOfConnection)
+                }
+                _ => Err(unavailable(error)),
+            },
+        }
     }
 
     /// Puts all sessions of a user into a room. Those that may not enter, or end, stay outside.
@@ -141,7 +176,8 @@ impl Node {
     /// Puts a connection into the rooms of its user, who has just logged in with it. Each room's pattern is looked at again.
     pub(super) async fn enter_rooms_of(&self, user: &User, address: Address) -> Result<(), CallError> {
         for room in self.0.sessions.user_rooms(user.id()).await.map_err(unavailable)? {
-            self.ensure_direct(&room, user).await?;
+            // Whoever cannot have a room of his can log in all the same.
+            drop(self.ensure_direct(&room, user).await);
             drop(self.ask(address, |key, reply| Ask::Join(key, room, reply)).await?);
         }
         Ok(())

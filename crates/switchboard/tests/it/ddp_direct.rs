@@ -138,3 +138,61 @@ fn whoever_was_away_finds_it_when_he_comes() {
     bot.call("sendMessage", json!([{"rid": rid, "msg": "now"}])).unwrap();
     assert_eq!(said(&ann.heard(ROOMS)[0]), ("now", 2));
 }
+
+#[test]
+fn the_admin_api_does_not_show_it() {
+    let (server, operator) = super::admin::start(&[&super::ddp_support::users()]);
+    let mut bot = server.ddp_as("bot");
+    let rid = bot.call("createDirectMessage", json!(["ann"])).unwrap()["rid"].take();
+    let listed = operator.ask("GET", "/v1/rooms").expect(200);
+    let listed = listed.to_string();
+    assert!(listed.contains("defaultRoom") && !listed.contains("a1"), "{listed}");
+    for name in [rid.as_str().unwrap().replace('%', "%25"), "%1Fa1%1Fb1".into(), "a1%25b1".into()] {
+        for (method, path) in [
+            ("GET", format!("/v1/rooms/{name}")),
+            ("DELETE", format!("/v1/rooms/{name}")),
+            ("PUT", format!("/v1/rooms/{name}/members/{}", server.id_of_ddp(&mut bot))),
+        ] {
+            let answer = operator.ask(method, &path);
+            assert!([400, 404].contains(&answer.status), "{method} {path}: {answer:?}");
+        }
+        let answer = operator.send("POST", &format!("/v1/rooms/{name}/broadcast"), &json!({"message": "x"}));
+        assert!([400, 404].contains(&answer.status), "{name}: {answer:?}");
+    }
+    bot.sub(ROOMS, json!([MINE])).unwrap();
+    bot.call("sendMessage", json!([{"rid": rid, "msg": "first"}])).unwrap();
+    assert_eq!(said(&bot.heard(ROOMS)[0]), ("first", 1));
+}
+
+#[test]
+fn fault_row_30_whoever_is_in_as_many_rooms_as_he_may_gets_no_further_one() {
+    let server = serving(&["limits.max_rooms_per_connection=2"]);
+    let not_allowed = words("error-not-allowed", "Not allowed");
+    let mut bot = server.ddp_in("bot", &["defaultRoom"]);
+    let mut bob = server.ddp_as("bob");
+    bot.call("createDirectMessage", json!(["ann"])).unwrap();
+    // Whoever asks, and however often: there is no room with one of the two only.
+    for _ in 0..2 {
+        assert_eq!(refused(bot.call("createDirectMessage", json!(["bob"]))), not_allowed);
+        assert_eq!(refused(bob.call("createDirectMessage", json!(["bot"]))), not_allowed);
+        assert_eq!(bob.call("loadHistory", json!(["%db1%c1"])), Ok(json!(false)));
+    }
+    assert_eq!(server.wait(server.node().directory_size()).unwrap().rooms, 2);
+    bot.call("leaveRoom", json!(["defaultRoom"])).unwrap();
+    let rid = bob.call("createDirectMessage", json!(["bot"])).unwrap()["rid"].take();
+    bob.call("sendMessage", json!([{"rid": rid, "msg": "at last"}])).unwrap();
+    assert_eq!(said(&bot.heard(ROOMS)[0]), ("at last", 1));
+}
+
+#[test]
+fn fault_row_30_where_no_room_is_left_there_is_no_direct_one_and_everything_else_works() {
+    let server = serving(&["limits.max_rooms=1"]);
+    let not_allowed = words("error-not-allowed", "Not allowed");
+    let mut bot = server.ddp_as("bot");
+    for _ in 0..2 {
+        assert_eq!(refused(bot.call("createDirectMessage", json!(["ann"]))), not_allowed);
+    }
+    let mut ann = server.ddp_in("ann", &["defaultRoom"]);
+    ann.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "x"}])).unwrap();
+    assert_eq!(said(&ann.heard(ROOMS)[0]), ("x", 1));
+}

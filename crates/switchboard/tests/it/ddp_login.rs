@@ -151,6 +151,29 @@ fn a_second_log_in_replaces_the_first_in_everything() {
 }
 
 #[test]
+fn a_second_log_in_of_the_same_user_changes_nothing() {
+    let server = serving(&["servers.ddp.max_tokens_per_user=2"]);
+    let mut bot = server.ddp();
+    let mut tokens = vec![bot.log_in("bot", PASSWORD)];
+    bot.call("joinRoom", json!(["defaultRoom"])).unwrap();
+    bot.sub(COMMANDS, json!(["b1"])).unwrap();
+    bot.sub(ROOMS, json!([MINE])).unwrap();
+    let mut ann = server.ddp_in("ann", &["defaultRoom"]);
+    let entered = server.wait(server.node().room_status("defaultRoom")).unwrap();
+    tokens.push(bot.log_in("bot", PASSWORD));
+    bot.resume(&tokens[0]);
+    tokens.push(bot.log_in("bot", PASSWORD));
+    assert_eq!(server.wait(server.node().room_status("defaultRoom")).unwrap(), entered);
+    ann.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "once"}])).unwrap();
+    assert_eq!(bot.heard(ROOMS)[0]["msg"], "once");
+    server.asks(&mut bot);
+    bot.expect_silence();
+    // Of so many tokens only two can be used, the latest.
+    let resumed = tokens.iter().map(|token| server.ddp().call("login", json!([{"resume": token}])).is_ok());
+    assert_eq!(resumed.collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[test]
 fn a_log_out_revokes_the_token_leaves_the_rooms_and_puts_subscriptions_to_sleep() {
     let server = serving(&[]);
     let mut bot = server.ddp();

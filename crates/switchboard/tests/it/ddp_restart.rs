@@ -155,6 +155,33 @@ fn fault_row_20_a_token_is_worth_what_its_user_is() {
 }
 
 #[test]
+fn whoever_comes_back_to_fewer_rooms_than_there_were_is_let_in() {
+    let folder = Folder::new();
+    let program = start(&configured(&folder, USERS, ""));
+    let mut bot = connect(&program);
+    let token = bot.log_in("bot", PASSWORD);
+    bot.call("joinRoom", json!(["defaultRoom"])).unwrap();
+    let rid = bot.call("createDirectMessage", json!(["ann"])).unwrap()["rid"].take();
+    bot.call("createDirectMessage", json!(["bob"])).unwrap();
+    end(program, Signal::TERM);
+    // No room may be made beside the first.
+    let program = start(&configured(&folder, USERS, "[limits]\nmax_rooms = 1\n"));
+    let mut bot = come_back(&program, &token);
+    bot.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "I am back"}])).unwrap();
+    assert_eq!(bot.heard(ROOMS)[0]["msg"], "I am back");
+    assert_eq!(
+        refused(bot.call("sendMessage", json!([{"rid": rid, "msg": "x"}]))),
+        words("error-not-allowed", "Not allowed")
+    );
+    end(program, Signal::TERM);
+    // They are still his.
+    let program = start(&configured(&folder, USERS, ""));
+    let mut bot = come_back(&program, &token);
+    bot.call("sendMessage", json!([{"rid": rid, "msg": "I am back"}])).unwrap();
+    assert_eq!(bot.heard(ROOMS)[0]["rid"], rid);
+}
+
+#[test]
 fn one_program_at_a_time_keeps_things_in_a_folder() {
     let folder = Folder::new();
     let config = configured(&folder, USERS, "");

@@ -32,10 +32,14 @@ pub(crate) const MINE: &str = "__my_messages__";
 pub(crate) const ROOMS: &str = "stream-room-messages";
 pub(crate) const COMMANDS: &str = "stream-client-commands";
 
+/// [`USERS`] as a setting.
+pub(crate) fn users() -> String {
+    USERS.replacen(" = ", "=", 1)
+}
+
 /// A server that knows [`USERS`].
 pub(crate) fn serving(settings: &[&str]) -> TestServer {
-    let users = USERS.replacen(" = ", "=", 1);
-    TestServer::with(&[&[users.as_str()], settings].concat())
+    TestServer::with(&[&[users().as_str()], settings].concat())
 }
 
 pub(crate) fn connect_to(address: SocketAddr) -> DdpClient {
