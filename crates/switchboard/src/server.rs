@@ -339,19 +339,21 @@ impl Server {
         }
     }
 
-    /// Ends the server as planned: nobody is accepted any more; who has nothing pending is told and closed, the others when
+    /// Ends the server as planned: nobody is accepted any more; client commands that are pending have `commands.drain_wait` to
+    /// be answered; then who has nothing pending is told and closed, the others when
     /// their pending actions are answered, over the line protocol at the latest after `servers.socket.shutdown_wait`; whatever
     /// is left after `node.drain_timeout` is closed. The admin API answers until then, and says that the node is not ready.
     pub async fn stop(mut self) {
         self.node.begin_drain();
         self.listeners.begin_stop();
         let deadline = tokio::time::Instant::now() + self.drain_timeout;
+        self.node.commands_ended(self.drain_timeout).await;
         self.node.tell_all(|| Ask::Drain).await;
         let emptied = async {
             self.listeners.emptied().await;
             self.node.emptied().await;
         };
-        if !self.drain_timeout.is_zero() && tokio::time::timeout(self.drain_timeout, emptied).await.is_err() {
+        if !self.drain_timeout.is_zero() && tokio::time::timeout_at(deadline, emptied).await.is_err() {
             tracing::warn!(open = self.node.figures().connections, "not every connection ended in time");
         }
         self.node.shut_down_commands();

@@ -72,7 +72,7 @@ settings! {
             /// Folder for what `backend.kind = "file"` keeps; made if it is missing. One process at a time uses it.
             data_dir: PathBuf = "data".into(), FilePath;
             /// Time over which a planned stop spreads the closes of WebSockets, so that their clients do not come back all at
-            /// once; at most four fifths of `node.drain_timeout` are used; 0: all at once.
+            /// once; at most four fifths of what `commands.drain_wait` leaves of `node.drain_timeout` are used; 0: all at once.
             drain_spread: Duration = Duration::from_secs(10), Span::any();
             /// Longest time between the request to stop and the end of the process; 0: everything is closed at once.
             drain_timeout: Duration = Duration::from_secs(15), Span::any(),
@@ -435,6 +435,9 @@ settings! {
             ts_offset: Duration = Duration::ZERO, Span::range(Duration::ZERO, Duration::from_secs(86_400));
             /// Time between two commands `heartbeat` to every session that answers them; 0: none are sent.
             heartbeat_interval: Duration = Duration::ZERO, Span::off_or(Duration::from_secs(1), Duration::from_secs(86_400));
+            /// Time that pending commands have at a planned stop before clients are told to go. Within `node.drain_timeout`.
+            drain_wait: Duration = Duration::from_secs(2), Span::range(Duration::ZERO, LONGEST_ANSWER),
+                reached "clients are told to go; commands whose clients are gone end with `shutdown`";
             /// Commands that have come to their end and are remembered, to be shown, and to tell late replies from unknown
             /// ones.
             history_max: usize = 1000, Whole::range(0, 1_000_000), reached "the oldest are forgotten";

@@ -102,9 +102,11 @@ fn ddp_settings(config: &Config) -> DdpSettings {
     }
 }
 
-/// Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late.
+/// Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late, and before the first one's
+/// commands may be waited for.
 fn drain_spread_ms(config: &Config) -> u64 {
-    millis(config.node.drain_spread.min(config.node.drain_timeout * 4 / 5))
+    let left = config.node.drain_timeout.saturating_sub(config.commands.drain_wait);
+    millis(config.node.drain_spread.min(left * 4 / 5))
 }
 
 /// What a node takes for client commands.
@@ -127,6 +129,7 @@ pub(super) fn command_settings(config: &Config) -> CommandSettings {
         max_client_data_bytes: commands.max_client_data_bytes,
         ready_wait: commands.ready_wait,
         listen_wait: commands.listen_wait,
+        drain_wait: commands.drain_wait,
         ts_offset_ms: millis(commands.ts_offset),
         heartbeat_interval: commands.heartbeat_interval,
         listeners_max: off_is_max(commands.listeners_max),
@@ -232,7 +235,8 @@ mod tests {
         let mut config = Config::default();
         assert_eq!(websocket_settings(&config).drain_spread_ms, 10_000);
         config.node.drain_timeout = Duration::from_secs(5);
-        assert_eq!(websocket_settings(&config).drain_spread_ms, 4000);
+        // Two seconds may have gone by with commands: four fifths of the other three.
+        assert_eq!(websocket_settings(&config).drain_spread_ms, 2400);
         config.node.drain_spread = Duration::from_secs(1);
         assert_eq!(websocket_settings(&config).drain_spread_ms, 1000);
     }

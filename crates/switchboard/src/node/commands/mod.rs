@@ -50,6 +50,8 @@ pub(crate) struct CommandSettings {
     pub(crate) ready_wait: Duration,
     /// `commands.listen_wait`.
     pub(crate) listen_wait: Duration,
+    /// `commands.drain_wait`.
+    pub(crate) drain_wait: Duration,
     /// `commands.ts_offset`, in milliseconds.
     pub(crate) ts_offset_ms: u64,
     /// `commands.heartbeat_interval`.
@@ -495,6 +497,15 @@ impl Node {
     pub(super) fn drain_commands(&self) {
         let now = self.command_now();
         self.with_engine(|engine, out| engine.drain(now, out));
+    }
+
+    /// Waits until nothing is pending, at most `commands.drain_wait` and at most this long.
+    pub(crate) async fn commands_ended(&self, most: Duration) {
+        let commands = &self.0.commands;
+        let mut ended = commands.ended.subscribe();
+        let idle = ended.wait_for(|_| commands.desk().engine.is_idle());
+        // What is pending then ends with its clients, or with `shut_down_commands`.
+        drop(tokio::time::timeout(commands.settings.drain_wait.min(most), idle).await);
     }
 
     /// The planned stop is over: whatever is pending ends.
