@@ -148,7 +148,7 @@ impl CommandRefusal {
     /// The code that programs read.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BadCommand | Self::BadOption(_) => "match-failed",
+            Self::BadCommand | Self::BadOption(_) | Self::Refused(Refusal::IdInUse) => "match-failed",
             Self::KeyConflict => "idempotency-conflict",
             Self::NoSuchUser => "error-invalid-user",
             Self::NoSuchConnection => "connection_not_found",

@@ -188,6 +188,11 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether the command with this id is pending.
+    pub fn is_pending(&self, id: CommandId) -> bool {
+        self.numbers.contains_key(&id)
+    }
+
     /// Whether nothing is pending.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -245,7 +250,7 @@ impl<W> Engine<W> {
         if self.is_draining {
             return Err(Refusal::Draining);
         }
-        if self.numbers.contains_key(&order.document.id) {
+        if self.is_pending(order.document.id) {
             return Err(Refusal::IdInUse);
         }
         if self.pending.len() >= self.limits.max_pending {

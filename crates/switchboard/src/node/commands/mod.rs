@@ -242,6 +242,21 @@ impl Node {
         command: ClientCommand,
         options: CommandOptions,
     ) -> Result<PendingClientCommand, CommandRefusal> {
+        let chosen = options.id;
+        let begun = self.accept_client_command(target, command, options).await;
+        // Whoever listens for a command that was not sent would listen for ever.
+        if let Some(id) = chosen.filter(|id| !self.0.commands.desk().engine.is_pending(*id)) {
+            self.0.commands.responses.forget(id);
+        }
+        begun
+    }
+
+    async fn accept_client_command(
+        &self,
+        target: Target,
+        command: ClientCommand,
+        options: CommandOptions,
+    ) -> Result<PendingClientCommand, CommandRefusal> {
         let limit = self.limit_of(&command, &options)?;
         if !self.is_allowed(&CommandRequest { sender: options.sender.as_deref(), target: &target, command: &command }) {
             return Err(CommandRefusal::NotAllowed);
