@@ -5,6 +5,11 @@
 mod actions;
 mod admin;
 mod admin_faults;
+mod bots;
+mod commands;
+mod commands_faults;
+mod commands_sessions;
+mod commands_storm;
 mod compat;
 mod ddp_commands;
 mod ddp_direct;
