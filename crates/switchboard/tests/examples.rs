@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 
 use switchboard::{Config, Server};
 
-use dialogue::{Windows, blocks};
+use dialogue::{Windows, blocks, is_as_written};
 
 mod dialogue;
 mod hook_example;
 
+#[allow(dead_code, reason = "the test starts what `main` would")]
+#[path = "../examples/bot_commands.rs"]
+mod bot_commands;
 #[allow(dead_code, reason = "the test starts what `main` would")]
 #[path = "../examples/chat_rules.rs"]
 mod chat_rules;
@@ -53,6 +56,30 @@ fn embed_greets_announces_and_stops() {
     windows.play(&stopped);
     windows.quit();
     runtime.block_on(stopping).unwrap();
+}
+
+#[test]
+fn bot_commands_asks_a_bot_and_says_what_became_of_it() {
+    let runtime = runtime();
+    let server = runtime.block_on(bot_commands::start(config())).unwrap();
+    let mut windows = Windows::new(address(&server));
+    let [signed_in, paused, printed, silent, missed, heard, told] =
+        blocks(&head(include_str!("../examples/bot_commands.rs"))).try_into().unwrap();
+    windows.play(&signed_in);
+    for (key, in_window, shown) in [("pauseMessageStream", paused, printed), ("getLogs", silent, missed)] {
+        let node = server.node().clone();
+        let asking = runtime.spawn(async move { bot_commands::ask(&node, key).await.unwrap() });
+        windows.play(&in_window);
+        let said = runtime.block_on(asking).unwrap();
+        assert!(is_as_written(&said, shown.trim_end()), "written: {shown}said:    {said}");
+    }
+    let (tell, replies) = std::sync::mpsc::channel();
+    let listening = bot_commands::listen(server.node(), "resumeMessageStream", move |reply| tell.send(reply).unwrap());
+    runtime.block_on(listening).unwrap();
+    windows.play(&heard);
+    assert_eq!(replies.recv().unwrap(), told.trim_end());
+    windows.quit();
+    runtime.block_on(server.stop());
 }
 
 #[test]

@@ -105,7 +105,8 @@ pub struct CommandOptions {
     pub idempotency_key: Option<String>,
     /// Who sends it, for lists and beside a pause: at most 128 bytes.
     pub sender: Option<String>,
-    /// Its id; without one a fresh one is drawn. For listeners that have to be in place before it is sent.
+    /// Its id; without one a fresh one is drawn. For listeners that have to be in place before it is sent: see
+    /// [`Node::fresh_command_id`](crate::Node::fresh_command_id).
     pub id: Option<CommandId>,
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - `$ telnet …` opens a connection; what telnet itself prints is passed over
 //! - `> words` is typed
+//! - `…` in what is typed is the `_id` of the command that came last in that window
 //! - any other line is what comes back; `…` stands for one number, id or name that differs each time
 //! - `Connection closed by foreign host.` is the end of the connection
 //!
@@ -46,11 +47,13 @@ pub(crate) fn all_blocks(page: &str) -> Vec<String> {
 pub(crate) struct Windows {
     server: SocketAddr,
     open: BTreeMap<String, BufReader<TcpStream>>,
+    /// The id of the command that came last, by window.
+    commands: BTreeMap<String, String>,
 }
 
 impl Windows {
     pub(crate) fn new(server: SocketAddr) -> Self {
-        Self { server, open: BTreeMap::new() }
+        Self { server, open: BTreeMap::new(), commands: BTreeMap::new() }
     }
 
     /// Types what the block says and compares what comes back.
@@ -60,7 +63,10 @@ impl Windows {
             let (window, mark, rest) = split(line);
             match mark {
                 '$' => self.open(window),
-                '>' => self.write(window, rest),
+                '>' => match self.commands.get(window) {
+                    Some(id) => self.write(window, &rest.replace('…', id)),
+                    None => self.write(window, rest),
+                },
                 _ if OF_TELNET.iter().any(|words| rest.starts_with(words)) => {}
                 _ if rest == "Connection closed by foreign host." => {
                     assert_eq!(self.read(window), None, "window {window:?} is still open");
@@ -69,6 +75,10 @@ impl Windows {
                 _ => {
                     let said = self.read(window);
                     let said = said.as_deref().unwrap_or("(end)");
+                    if let Some((_, rest)) = said.split_once(r#""_id":""#) {
+                        let id = rest.split('"').next().unwrap_or_default();
+                        self.commands.insert(window.to_owned(), id.to_owned());
+                    }
                     assert!(is_as_written(said, rest), "window {window:?}\n  written: {rest}\n  said:    {said}");
                 }
             }

@@ -264,7 +264,7 @@ impl Node {
         let (aim, recipient) = self.aim(&target).await?;
         let id = match options.id {
             Some(id) => id,
-            None => random::bits().map(CommandId::from_random).map_err(|_| CommandRefusal::Unavailable)?,
+            None => self.fresh_command_id()?,
         };
         let idempotency = options
             .idempotency_key
@@ -304,6 +304,15 @@ impl Node {
             Accepted::Finished(report) => Ok(pending(report.id, Some(report))),
             Accepted::Conflict => Err(CommandRefusal::KeyConflict),
         }
+    }
+
+    /// An id for [`CommandOptions::id`], that nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandRefusal::Unavailable`] if the system has no random numbers.
+    pub fn fresh_command_id(&self) -> Result<CommandId, CommandRefusal> {
+        random::bits().map(CommandId::from_random).map_err(|_| CommandRefusal::Unavailable)
     }
 
     /// Takes a command back: whoever waits for it is told `cancelled`. `false`: no such command is pending.
