@@ -64,6 +64,8 @@ mod pages {
     mod actions {}
     #[doc = include_str!("../../../docs/guide/chat.md")]
     mod chat {}
+    #[doc = include_str!("../../../docs/guide/commands.md")]
+    mod commands {}
     #[doc = include_str!("../../../docs/guide/embedding.md")]
     mod embedding {}
 }
