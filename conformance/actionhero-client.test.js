@@ -6,9 +6,11 @@ import { afterEach, beforeEach, describe, it } from 'node:test'
 
 import WebSocket from 'ws'
 
+import { ADMIN, commandConnection } from './support/admin.js'
 import { ScriptedServer } from './support/scripted-server.js'
 import { emitted, within } from './support/deadline.js'
 import { REPLACEMENT, Page } from './support/generations.js'
+import { startServer } from './support/server.js'
 
 describe(REPLACEMENT.name, () => {
   let server
@@ -160,5 +162,39 @@ describe(REPLACEMENT.name, () => {
     client.options.url = 'http://127.0.0.1:9'
     const { error } = await call('action', 'randomNumber')
     assert.deepEqual([typeof error.statusText, error.responseText], ['string', ''])
+  })
+})
+
+describe(`${REPLACEMENT.name} on the real server`, () => {
+  it('does what that asks for, also when it was started again', async (test) => {
+    let server = await startServer(ADMIN)
+    test.after(() => server.kill())
+    const page = new Page(REPLACEMENT, server)
+    const { client } = page
+    client.onCommand('sum', ({ data }) => ({ sum: data.reduce((sum, n) => sum + n, 0) }))
+    client.onCommand('whoAreYou', async () => ({ id: (await page.call('detailsView')).data.id }))
+    await page.connect()
+    test.after(() => page.close())
+    const judge = async () => {
+      for (const [command, reply] of [
+        [{ key: 'sum', data: [1, 2, 3] }, { success: true, sum: 6 }],
+        [{ key: 'whoAreYou' }, { success: true, id: client.id }],
+        [{ key: 'dance' }, { success: false, error: { message: 'this client has no handler for dance' } }]
+      ]) {
+        const { status, body } = await commandConnection(server, client.id, command)
+        assert.equal(status, 200, JSON.stringify(body))
+        assert.deepEqual(body.reply, reply)
+      }
+    }
+    await judge()
+    const before = client.id
+    const back = emitted(client, 'connected')
+    await server.stop()
+    server = await startServer({ ...ADMIN, 'servers.web.port': server.web.port })
+    await back
+    assert.notEqual(client.id, before)
+    await judge()
+    page.close()
+    await server.stop()
   })
 })

@@ -4,13 +4,14 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
+import { ADMIN, commandConnection } from './support/admin.js'
 import { Browser } from './support/chromium.js'
 import { within } from './support/deadline.js'
 import { RawClient } from './support/raw.js'
 import { startServer } from './support/server.js'
 
 const ROOM = 'defaultRoom'
-const PAGE = { 'files.root': fileURLToPath(new URL('../examples/chat', import.meta.url)) }
+const PAGE = { ...ADMIN, 'files.root': fileURLToPath(new URL('../examples/chat', import.meta.url)) }
 
 /** What would run a script if it became more than text. */
 const MARKUP = [
@@ -104,6 +105,22 @@ describe('the chat page in a browser', () => {
       return { id: data.id, known: client.id, same: window.ActionheroClient === window.ActionheroWebsocketClient }
     })
     assert.deepEqual(details, { id: details.id, known: details.id, same: true })
+  })
+
+  it('does what the server asks for when a handler looks into the page', async () => {
+    const id = await page.run(async () => {
+      const { Switchboard } = await import('/javascript/switchboard.js')
+      const client = window.obedient = new Switchboard()
+      client.onCommand('count', ({ data }) => ({ title: document.title, found: document.querySelectorAll(data).length }))
+      return (await client.connect()).id
+    })
+    const { status, body } = await commandConnection(server, id, { key: 'count', data: '#say' })
+    assert.equal(status, 200, JSON.stringify(body))
+    const title = await page.run(() => {
+      window.obedient.disconnect()
+      return document.title
+    })
+    assert.deepEqual(body.reply, { success: true, title, found: 1 })
   })
 
   it('loads everything it names, and breaks no rule of its own server', () => {

@@ -5,6 +5,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 
 import WebSocket from 'ws'
 
+import { ADMIN, ask, commandConnection } from './support/admin.js'
 import { ScriptedServer } from './support/scripted-server.js'
 import { within } from './support/deadline.js'
 import { RawClient } from './support/raw.js'
@@ -149,6 +150,88 @@ describe('the client on the real server', () => {
     assert.equal((await gone).reconnect, false)
     assert.equal((await quit)[0], 'disconnected')
     assert.equal(guest.state, 'disconnected')
+  })
+})
+
+describe('the client on the real server, which asks it to do something', () => {
+  let server
+  let client
+  const errors = []
+
+  before(async () => {
+    server = await startServer(ADMIN)
+    client = new Switchboard(server.web.socket, { ...QUICK, clientData: { extended: true } })
+    client.on('error', (error) => errors.push(error))
+    client.onCommand('sum', ({ data }) => ({ sum: data.reduce((sum, n) => sum + n, 0) }))
+    client.onCommand('whoAreYou', async () => ({ id: (await client.details()).id }))
+    await client.connect()
+  })
+
+  after(async () => {
+    client?.disconnect()
+    await server?.stop()
+    assert.deepEqual(errors, [])
+  })
+
+  /** The reply that the sender of this command is given. */
+  async function outcome (command, options) {
+    const { status, body } = await commandConnection(server, client.id, command, options)
+    assert.equal(status, 200, JSON.stringify(body))
+    assert.equal(body.outcome, 'replied')
+    return body.reply
+  }
+
+  it('gives the sender what the handler returns', async () => {
+    assert.deepEqual(await outcome({ key: 'sum', data: [1, 2, 3] }), { success: true, sum: 6 })
+    assert.deepEqual(await outcome({ key: 'sum', data: [] }, { require_capability: true }), { success: true, sum: 0 })
+  })
+
+  it('asks the server in a handler, and replies with what that said', async () => {
+    assert.deepEqual(await outcome({ key: 'whoAreYou' }), { success: true, id: client.id })
+  })
+
+  it('tells the sender why it could not, which is a reply as well', async () => {
+    assert.deepEqual(await outcome({ key: 'dance' }), { success: false, error: { message: 'this client has no handler for dance' } })
+    const { success, error } = await outcome({ key: 'sum' })
+    assert.deepEqual([success, typeof error.message], [false, 'string'])
+  })
+
+  it('takes a key from the moment that its handler comes to the moment that it goes', async () => {
+    const stop = client.onCommand('late', () => 'here')
+    // What is asked behind the client data is answered behind them.
+    await client.details()
+    assert.deepEqual(await outcome({ key: 'late' }, { require_capability: true }), { success: true, data: 'here' })
+    stop()
+    await client.details()
+    const { status } = await commandConnection(server, client.id, { key: 'late' }, { require_capability: true, fail_fast: true })
+    assert.equal(status, 504)
+  })
+
+  it('sees the numbers and users of messages, as it has asked for', async () => {
+    const raw = await RawClient.connect(server)
+    const patch = await ask(server, 'PATCH', `/v1/connections/${await raw.id()}`, { user: 'alice' })
+    assert.equal(patch.status, 200, patch.text)
+    await raw.ask(`roomAdd ${ROOM}`)
+    await client.join(ROOM)
+    const said = next(client, 'say')
+    await raw.ask(`say ${ROOM} good evening`)
+    const { message, number, user } = await said
+    assert.deepEqual([message, user], ['good evening', 'alice'])
+    assert.deepEqual(await client.say(ROOM, 'and to you'), { number: number + 1 })
+    assert.equal((await raw.hear()).message, 'and to you')
+    await raw.quit()
+  })
+
+  it('says what it takes again when the server is started again', async () => {
+    const before = client.id
+    const back = next(client, 'connected')
+    await server.stop()
+    server = await startServer({ ...ADMIN, 'servers.web.port': server.web.port })
+    await back
+    assert.notEqual(client.id, before)
+    assert.deepEqual(await outcome({ key: 'sum', data: [4, 5] }, { require_capability: true }), { success: true, sum: 9 })
+    const { number } = await client.say(ROOM, 'here again')
+    assert.equal(typeof number, 'number')
   })
 })
 

@@ -4,8 +4,10 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
 
+import { ADMIN, commandConnection } from './support/admin.js'
 import { emitted, within } from './support/deadline.js'
 import { GENERATIONS, Page, REPLACEMENT } from './support/generations.js'
+import { Inbox } from './support/inbox.js'
 import { RawClient } from './support/raw.js'
 import { FILES, startServer } from './support/server.js'
 
@@ -18,7 +20,7 @@ describe('a server of all generations', () => {
   const pages = new Map()
 
   before(async () => {
-    server = await startServer()
+    server = await startServer(ADMIN)
     for (const generation of ALL) {
       const page = new Page(generation, server)
       pages.set(generation, page)
@@ -35,6 +37,11 @@ describe('a server of all generations', () => {
 
   for (const generation of ALL) {
     describe(generation.name, () => judge(() => pages.get(generation), () => server))
+  }
+
+  // That our replacement does so by itself is shown in actionhero-client.test.js.
+  for (const generation of GENERATIONS) {
+    it(`is obeyed by ${generation.name} while that asks it, once it has said that it would`, () => obey(pages.get(generation), server))
   }
 
   describe('a room', () => {
@@ -172,6 +179,35 @@ function judge (page, server) {
   })
 }
 
+/** Has the page do what the server asks for, in the middle of its own requests. */
+async function obey (page, server) {
+  const commands = new Inbox('a command')
+  page.client.on('message', (message) => message.context === 'command' && commands.put(message))
+  const view = async (room) => {
+    const { status, error } = await page.call('roomView', room)
+    assert.ok((error ?? status).includes(room), `not about ${room}: ${error ?? status}`)
+  }
+  const viewAll = () => Promise.all(['here', 'there', 'nowhere'].map(view))
+
+  // No generation knows these verbs, but `send` takes any.
+  const data = { commands: ['sum'] }
+  assert.deepEqual((await page.call('send', { event: 'setCustomClientData', data })).data, true)
+  const outcome = commandConnection(server, page.client.id, { key: 'sum', data: [1, 2, 3] })
+  let hasArrived = false
+  const arrival = commands.next().finally(() => { hasArrived = true })
+  while (!hasArrived) await viewAll()
+  const command = await arrival
+  assert.deepEqual([command.key, command.data], ['sum', [1, 2, 3]])
+  const before = viewAll()
+  const reply = page.call('send', { event: 'replyClientCommand', id: command._id, reply: { success: true, sum: 6 } })
+  await Promise.all([before, viewAll()])
+  assert.equal((await reply).data, true)
+  const { status, body } = await outcome
+  assert.equal(status, 200, JSON.stringify(body))
+  assert.deepEqual([body.id, body.reply], [command._id, { success: true, sum: 6 }])
+  assert.deepEqual(commands.rest(), [])
+}
+
 for (const [compat, pages, texts] of [
   ['classic', GENERATIONS.slice(0, 3), {
     action: 'Error: key is a required parameter for this action',
@@ -189,7 +225,7 @@ for (const [compat, pages, texts] of [
   describe(`a ${compat} server`, () => {
     for (const generation of pages) {
       it(`serves ${generation.name}`, async (test) => {
-        const server = await startServer({ 'servers.websocket.compat': compat })
+        const server = await startServer({ ...ADMIN, 'servers.websocket.compat': compat })
         test.after(() => server.kill())
         const page = await new Page(generation, server).connect()
         test.after(() => page.close())
@@ -202,6 +238,7 @@ for (const [compat, pages, texts] of [
         assert.equal((await page.call('say', ROOM, 'hello')).status, 'OK')
         assert.equal((await page.call('roomLeave', ROOM)).status, 'OK')
         assert.deepEqual(page.said.map(({ message }) => message), texts.echoes ? ['hello'] : [])
+        if (generation !== REPLACEMENT) await obey(page, server)
         page.close()
         await server.stop()
       })

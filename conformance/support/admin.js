@@ -17,7 +17,16 @@ export async function ask (server, method, path, body) {
 }
 
 /** Sends a command to a user, and gives `{status, body}` once its outcome is known. */
-export async function command (server, user, command, options = {}) {
-  const { status, text } = await ask(server, 'POST', '/v1/commands', { target: { user }, command, ...options })
+export function command (server, user, command, options) {
+  return send(server, { user }, command, options)
+}
+
+/** The same for one connection. */
+export function commandConnection (server, connection, command, options) {
+  return send(server, { connection }, command, options)
+}
+
+async function send (server, target, command, options) {
+  const { status, text } = await ask(server, 'POST', '/v1/commands', { target, command, ...options })
   return { status, body: JSON.parse(text) }
 }

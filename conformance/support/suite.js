@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 
+import { ADMIN, commandConnection } from './admin.js'
 import { open } from './clients.js'
 import { within } from './deadline.js'
+import { Inbox } from './inbox.js'
 import { FILES, startServer } from './server.js'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -37,7 +39,7 @@ export function suite (compat, kinds) {
     const opened = new Map()
 
     before(async () => {
-      server = await startServer({ 'servers.socket.compat': compat })
+      server = await startServer({ ...ADMIN, 'servers.socket.compat': compat })
       for (const kind of kinds) opened.set(kind, await open(kind, server))
     })
 
@@ -286,6 +288,33 @@ function judge (kind, level, compat, server, client) {
       await done('paramsDelete')
     })
   }
+
+  it('does what the server asks for while it asks the server, once it has said that it would', async () => {
+    const commands = new Inbox('a command')
+    client().client.on('data', (line) => line.context === 'command' && commands.put(line))
+    const params = { p0: 'v0', p1: 'v1', p2: 'v2' }
+    for (const [key, value] of Object.entries(params)) await done('paramAdd', key, value)
+    const view = async ([key, value]) => assert.equal((await done('paramView', key)).data, value)
+    const viewAll = () => Promise.all(Object.entries(params).map(view))
+
+    // No generation knows these verbs, but what `action` is given is sent as it is.
+    assert.equal((await done('action', 'setCustomClientData {"commands":["sum"]}')).data, true)
+    const outcome = commandConnection(server(), client().client.id, { key: 'sum', data: [1, 2, 3] })
+    let hasArrived = false
+    const arrival = commands.next().finally(() => { hasArrived = true })
+    while (!hasArrived) await viewAll()
+    const { _id, key, data } = await arrival
+    assert.deepEqual([key, data], ['sum', [1, 2, 3]])
+    const before = viewAll()
+    const reply = done('action', `replyClientCommand ${_id} {"success":true,"sum":6}`)
+    await Promise.all([before, viewAll()])
+    assert.equal((await reply).data, true)
+    const { status, body } = await outcome
+    assert.equal(status, 200, JSON.stringify(body))
+    assert.deepEqual([body.id, body.reply], [_id, { success: true, sum: 6 }])
+    assert.deepEqual(commands.rest(), [])
+    await done('paramsDelete')
+  })
 
   it('is told goodbye', async () => {
     const leaver = await open(kind, server())
