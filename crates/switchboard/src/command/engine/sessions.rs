@@ -71,11 +71,9 @@ impl<W> Engine<W> {
         let generation = self.next_number();
         let Some(record) = self.clients.get_mut(&connection) else { return };
         let is_first = record.data.replace(data).is_none();
-        if let Some(session) = record.session.as_mut().filter(|session| session.is_settling) {
-            if is_first {
-                session.generation = generation;
-                out.settling.push(Settling { connection, generation, has_data: true });
-            }
+        if is_first && let Some(session) = record.session.as_mut().filter(|session| session.is_settling) {
+            session.generation = generation;
+            out.settling.push(Settling { connection, generation, has_data: true });
         }
         // It may have announced what a command waits for.
         if record.session.is_some() {
