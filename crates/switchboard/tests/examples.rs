@@ -73,7 +73,7 @@ fn bot_commands_asks_a_bot_and_says_what_became_of_it() {
         let said = runtime.block_on(asking).unwrap();
         assert!(is_as_written(&said, shown.trim_end()), "written: {shown}said:    {said}");
     }
-    let (tell, replies) = std::sync::mpsc::channel();
+    let (tell, replies) = std::sync::mpsc::sync_channel(1);
     let listening = bot_commands::listen(server.node(), "resumeMessageStream", move |reply| tell.send(reply).unwrap());
     runtime.block_on(listening).unwrap();
     windows.play(&heard);

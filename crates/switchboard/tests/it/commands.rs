@@ -356,7 +356,7 @@ fn the_check_of_the_embedding_program_sees_sender_target_and_key_and_may_refuse(
 fn listeners_in_place_before_a_command_is_sent_hear_its_reply_once() {
     let server = TestServer::start();
     let mut bot = Bot::connect(&server, Wire::Web, Some("u1"));
-    let (told, replies) = mpsc::channel();
+    let (told, replies) = mpsc::sync_channel(4);
     let id = CommandId::from_random(77);
     for name in ["a", "b"] {
         let told = told.clone();
