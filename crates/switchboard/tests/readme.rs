@@ -41,26 +41,29 @@ fn the_dialogues_of_the_readme_are_true() {
     with_server(|windows| blocks.iter().for_each(|block| windows.play(block)));
 }
 
-#[test]
-fn the_dialogues_of_the_admin_guide_are_true() {
+const ADMIN_GUIDE: &str = include_str!("../../../docs/guide/admin.md");
+
+/// Plays what a page shows of a shell and of telnet against a server with an admin API. `admin` is what the admin guide
+/// defines.
+fn play_with_admin(page: &str) {
     const TOKEN: &str = "correct-horse-battery-staple";
-    let page = include_str!("../../../docs/guide/admin.md");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut config = Config::default();
     config.servers.socket.bind = "127.0.0.1".to_owned();
     config.servers.socket.port = 0;
+    config.servers.web.enabled = false;
     config.admin.port = 0;
     config.admin.token = Secret::new(TOKEN);
     let server = runtime.block_on(Server::builder(config).start()).unwrap();
     let admin = server.addresses().admin.unwrap().to_string();
     let mut windows = Windows::new(server.socket_addr().unwrap());
     let mut shell = Shell::new(&[("localhost:9090", &admin), ("$(cat admin.token)", TOKEN)]);
-    let function =
-        page.split("```").find(|block| block.contains("admin() {")).and_then(|block| block.strip_prefix("sh\n"));
+    let mut parts = ADMIN_GUIDE.split("```");
+    let function = parts.find(|block| block.contains("admin() {")).and_then(|block| block.strip_prefix("sh\n"));
     shell.run(function.expect("the page defines it"));
 
     let blocks: Vec<String> = all_blocks(page).into_iter().filter(|block| !block.starts_with("WARN ")).collect();
-    assert!(blocks.len() > 10, "the page has dialogues");
+    assert!(blocks.len() > 4, "the page has dialogues");
     for block in &blocks {
         if is_of_shell(block) {
             shell.play(block);
@@ -70,6 +73,16 @@ fn the_dialogues_of_the_admin_guide_are_true() {
     }
     windows.quit();
     runtime.block_on(server.stop());
+}
+
+#[test]
+fn the_dialogues_of_the_admin_guide_are_true() {
+    play_with_admin(ADMIN_GUIDE);
+}
+
+#[test]
+fn the_dialogues_of_the_guide_to_commands_are_true() {
+    play_with_admin(include_str!("../../../docs/guide/commands.md"));
 }
 
 #[test]
