@@ -261,7 +261,7 @@ fn publication(params: &[Value], text: &str, settings: &DdpSettings) -> Result<O
         None => None,
         Some(ts) => Some(ejson::read_date(ts).ok_or_else(Refusal::match_failed)?),
     };
-    if body.chars().count() > settings.max_text_chars {
+    if body.chars().count() > settings.max_text_chars || attachment.as_str().len() > settings.max_document_bytes {
         return Err(Refusal::message_too_large());
     }
     Ok(rooms::parse_id(room_id).map(|room| Publication {

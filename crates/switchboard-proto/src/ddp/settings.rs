@@ -24,6 +24,8 @@ pub struct DdpSettings {
     pub heartbeat_timeout_ms: u64,
     /// Longest text of a message, in characters (`servers.ddp.max_text_chars`).
     pub max_text_chars: usize,
+    /// Longest message, with all that a client put beside its text, in bytes (`servers.ddp.max_document_bytes`).
+    pub max_document_bytes: usize,
     /// Whether sessions hear public rooms that they are not members of (`servers.ddp.public_rooms_to_all`).
     pub public_rooms_to_all: bool,
     /// Over how long a planned stop spreads its closes, in milliseconds (`node.drain_spread`).
@@ -42,6 +44,7 @@ impl Default for DdpSettings {
             heartbeat_ms: 15_000,
             heartbeat_timeout_ms: 15_000,
             max_text_chars: 5000,
+            max_document_bytes: 64 << 10,
             public_rooms_to_all: false,
             drain_spread_ms: 10_000,
         }

@@ -21,13 +21,15 @@ pub struct LogLimits {
     pub total_bytes: usize,
     /// Ids of one room that senders chose (`rooms.message_ids_max`).
     pub ids: usize,
+    /// Bytes of the messages that are remembered for such ids, in one room (`rooms.message_ids_bytes`).
+    pub id_bytes: usize,
     /// How long such an id is remembered, in milliseconds (`rooms.message_id_memory`).
     pub id_ms: u64,
 }
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { messages: 100, bytes: 64 << 10, total_bytes: 64 << 20, ids: 1000, id_ms: 300_000 }
+        Self { messages: 100, bytes: 64 << 10, total_bytes: 64 << 20, ids: 1000, id_bytes: 1 << 20, id_ms: 300_000 }
     }
 }
 
@@ -47,6 +49,8 @@ pub(super) struct LogBytes(AtomicUsize);
 #[derive(Debug, Default)]
 struct Ids {
     messages: HashMap<Arc<str>, RoomMessage>,
+    /// What they count together.
+    bytes: usize,
     /// In the order of coming, with the time of coming.
     order: VecDeque<(u64, Arc<str>)>,
 }
@@ -82,6 +86,7 @@ impl Log {
             let ids = self.ids.get_or_insert_default();
             let id: Arc<str> = id.into();
             ids.order.push_back((message.sent_at, Arc::clone(&id)));
+            ids.bytes += weight(message);
             ids.messages.insert(id, message.clone());
             ids.forget(message.sent_at, limits);
         }
@@ -131,10 +136,11 @@ impl Log {
 impl Ids {
     fn forget(&mut self, now_ms: u64, limits: &LogLimits) {
         while let Some((came_ms, id)) = self.order.front() {
-            if came_ms + limits.id_ms > now_ms && self.order.len() <= limits.ids {
+            let is_within = self.order.len() <= limits.ids && self.bytes <= limits.id_bytes;
+            if came_ms + limits.id_ms > now_ms && is_within {
                 return;
             }
-            self.messages.remove(id);
+            self.bytes -= self.messages.remove(id).as_ref().map_or(0, weight);
             self.order.pop_front();
         }
     }
@@ -215,6 +221,14 @@ mod tests {
         assert!(matches!(log.earlier("a", Some(&one), 109, &limits), Some(Earlier::Same(found)) if found.number == 1));
         assert!(matches!(log.earlier("a", Some(&two), 109, &limits), Some(Earlier::Other)));
         assert!(log.earlier("a", Some(&one), 110, &limits).is_none());
+        // Those that are large leave earlier.
+        let (mut large, bytes) = (Log::default(), weight(&message(1, Some("a"), "u1")));
+        let few = LogLimits { ids: 10, id_bytes: 2 * bytes, ..limits };
+        for (number, id) in [(1, "a"), (2, "b"), (3, "c")] {
+            large.push(&message(number, Some(id), "u1"), &few, &total);
+        }
+        let is_known = ["a", "b", "c"].map(|id| large.earlier(id, Some(&one), 40, &few).is_some());
+        assert_eq!(is_known, [false, true, true]);
         for (number, id) in [(2, "b"), (3, "c"), (4, "d")] {
             log.push(&message(number, Some(id), "u1"), &limits, &total);
         }

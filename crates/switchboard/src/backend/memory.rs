@@ -103,7 +103,8 @@ impl Sequences {
                 Earlier::Other => Published::IdTaken,
             }));
         }
-        let weight = Delivery::weight_of(&draft.body);
+        let attachment = draft.extra.as_ref().and_then(|extra| extra.attachment.as_ref());
+        let weight = Delivery::weight_of(&draft.body, attachment);
         let mut permits = SmallVec::<[_; 8]>::new();
         for (index, worker) in self.workers.iter().enumerate() {
             if sequence.seats[index] > 0 {

@@ -40,6 +40,10 @@ settings! {
                 reached "the connection is closed with code 1001";
             /// Characters of one message to a room.
             max_text_chars: usize = 5000, Whole::any(), reached "the message is refused, `error-message-size-exceeded`";
+            /// One message to a room with all that its sender put beside the text. Everybody in the room is sent it: keep it
+            /// well below `limits.max_outbox_bytes`.
+            max_document_bytes: usize = 64 << 10, Size::range(1 << 10, 16 << 20),
+                reached "the message is refused, `error-message-size-exceeded`";
             /// Messages that one user may send to rooms in a second, in the long run. Users with the role `bot` are not
             /// limited.
             send_rate: u32 = 5, Whole::any(), reached "further messages are refused with `too-many-requests`";

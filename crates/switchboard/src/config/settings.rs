@@ -472,6 +472,8 @@ settings! {
             message_id_memory: Duration = Duration::from_secs(300), Span::range(Duration::ZERO, Duration::from_secs(86_400));
             /// Ids of each room's messages that are remembered.
             message_ids_max: usize = 1000, Whole::any(), reached "the oldest are forgotten";
+            /// Bytes of each room's messages that are remembered for their ids.
+            message_ids_bytes: usize = MIB, Size::any(), reached "the oldest are forgotten";
             /// Rooms that exist from the start; a list replaces the default. `auth` names what a connection's
             /// server-only state must contain before it may enter; every pair must match.
             starting: Vec<StartingRoom> = vec![StartingRoom::open("defaultRoom")], StartingRooms;

@@ -78,12 +78,13 @@ pub struct Delivery {
 impl Delivery {
     /// Bytes that it counts.
     pub fn weight(&self) -> usize {
-        Self::weight_of(&self.message.message().body)
+        let message = self.message.message();
+        Self::weight_of(&message.body, message.attachment())
     }
 
-    /// Bytes that a message with this body counts.
-    pub fn weight_of(body: &RawJson) -> usize {
-        256 + body.as_str().len()
+    /// Bytes that a message with this body counts, and with what its sender put beside it.
+    pub fn weight_of(body: &RawJson, attachment: Option<&RawJson>) -> usize {
+        256 + body.as_str().len() + attachment.map_or(0, |json| json.as_str().len())
     }
 
     /// Whether a member of `worker` that joined after number `after` hears it.

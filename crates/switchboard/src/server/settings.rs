@@ -97,6 +97,7 @@ fn ddp_settings(config: &Config) -> DdpSettings {
         heartbeat_ms: millis(ddp.heartbeat_interval),
         heartbeat_timeout_ms: millis(ddp.heartbeat_timeout),
         max_text_chars: off_is_max(ddp.max_text_chars),
+        max_document_bytes: ddp.max_document_bytes,
         public_rooms_to_all: ddp.public_rooms_to_all,
         drain_spread_ms: drain_spread_ms(config),
     }
@@ -190,6 +191,7 @@ pub(super) fn log_limits(config: &Config) -> LogLimits {
         bytes: off_is_max(rooms.history_bytes),
         total_bytes: off_is_max(rooms.history_total_bytes),
         ids: off_is_max(rooms.message_ids_max),
+        id_bytes: off_is_max(rooms.message_ids_bytes),
         id_ms: millis(rooms.message_id_memory),
     }
 }

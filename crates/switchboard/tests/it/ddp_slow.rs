@@ -12,7 +12,7 @@ use switchboard::proto::id::ConnId;
 use switchboard_testkit::client::{LineClient, PATIENCE};
 use switchboard_testkit::ddp::DdpClient;
 
-use super::ddp_support::{COMMANDS, MINE, PASSWORD, ROOMS, serving};
+use super::ddp_support::{COMMANDS, MINE, PASSWORD, ROOMS, refused, serving, words};
 use super::peer::eventually;
 use super::support::TestServer;
 
@@ -156,6 +156,28 @@ fn fault_row_24_dropping_the_oldest_leaves_nothing_but_a_jump_in_the_numbers() {
 #[test]
 fn fault_row_24_dropping_the_newest_leaves_nothing_but_a_jump_in_the_numbers() {
     a_stuck_session_sees_the_gap_in_the_numbers("drop-newest");
+}
+
+#[test]
+fn fault_row_24_no_message_of_a_client_is_so_large_that_it_closes_whoever_reads() {
+    let server = serving(&[]);
+    let mut ann = server.ddp_in("ann", &["defaultRoom"]);
+    let mut bot = server.ddp_in("bot", &["defaultRoom"]);
+    let message =
+        |bytes: usize| json!([{"rid": "defaultRoom", "_id": format!("{bytes}"), "attachments": ["x".repeat(bytes)]}]);
+    let too_large = words("error-message-size-exceeded", "Message size exceeds the limit");
+    for bytes in [1_048_000, 100_000, 65_536] {
+        assert_eq!(refused(bot.call("sendMessage", message(bytes))), too_large, "{bytes}");
+    }
+    for bytes in 65_000..65_050 {
+        bot.call("sendMessage", message(bytes)).unwrap();
+        for client in [&mut bot, &mut ann] {
+            assert_eq!(client.heard(ROOMS)[0]["_id"], bytes.to_string());
+        }
+    }
+    // The latest ids are remembered, the oldest have made room.
+    assert_eq!(bot.call("sendMessage", message(65_049)).unwrap()["number"], 50);
+    assert_eq!(bot.call("sendMessage", message(65_000)).unwrap()["number"], 51);
 }
 
 #[test]
