@@ -73,7 +73,8 @@ fn membership_is_the_users_and_a_connection_only_takes_part_in_it() {
     let members = server.wait(server.node().room_status("open")).unwrap().members;
     let mut ids: Vec<_> = members.iter().map(|member| member.id).collect();
     let mut expected = vec![server.id_of_ddp(&mut first), server.id_of_ddp(&mut second)];
-    (ids.sort_unstable(), expected.sort_unstable());
+    ids.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(ids, expected);
     assert_eq!(second.call("joinRoom", json!(["open"])), Ok(json!(true)));
     second.call("sendMessage", json!([{"rid": "open", "msg": "both hear this"}])).unwrap();
