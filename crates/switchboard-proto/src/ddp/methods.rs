@@ -188,7 +188,7 @@ impl Method {
                 answers.result(id, |out| write_document(&message, stamp_ms, out));
             }
             Answer::History { messages, unread_not_loaded } => {
-                answers.result(id, |out| write_history(&messages, unread_not_loaded, stamps, out));
+                answers.result(id, |out| write_history(&messages, unread_not_loaded, out));
             }
             // Nothing else is asked for, or there is nothing to return.
             _ => answers.done(id),
@@ -196,7 +196,10 @@ impl Method {
     }
 }
 
-fn write_history(messages: &[RoomMessage], unread_not_loaded: usize, stamps: &Stamps, out: &mut Vec<u8>) {
+fn write_history(messages: &[RoomMessage], unread_not_loaded: usize, out: &mut Vec<u8>) {
+    // With the clock of what is said now, old messages would look like the latest ones, a client that asks for what was before
+    // them would be given them again, and each history would push that clock ahead for everybody.
+    let stamps = Stamps::default();
     // They are listed from the newest on, and the oldest has the earliest time.
     let mut stamped: Vec<_> = messages.iter().rev().map(|message| (message, stamps.next(message.sent_at))).collect();
     stamped.reverse();

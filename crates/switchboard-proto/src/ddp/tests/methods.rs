@@ -160,9 +160,12 @@ fn a_message_that_cannot_be_is_refused_and_so_is_one_that_may_not_be() {
     }
 }
 
+/// It gave all messages times behind the last one that was stamped for anybody, later ones with each call, so it did not lead
+/// further back, and whoever called it often sent the times of everybody else into the future.
 #[test]
-fn history_lists_the_newest_first_and_gives_the_oldest_the_earliest_time() {
+fn history_lists_the_newest_first_with_times_of_its_own() {
     let talk = &mut logged_in();
+    talk.with(|_, cx| cx.stamps.next(4000));
     let method = "loadHistory";
     let document = |number, stamp| {
         format!(
@@ -178,6 +181,7 @@ fn history_lists_the_newest_first_and_gives_the_oldest_the_earliest_time() {
         "history",
         &returned,
     );
+    assert_eq!(talk.with(|_, cx| cx.stamps.next(0)), 4001);
     let call = "History(HistoryRange { room: \"general\", before_ms: None, limit: 20, unread_since_ms: None })";
     for (params, outcome) in [
         (r#"["general"]"#, "no room"),
