@@ -15,6 +15,7 @@ pub mod user;
 pub mod call;
 pub mod command;
 pub mod event;
+pub mod login;
 
 pub mod close;
 pub mod effect;

@@ -1,7 +1,7 @@
 //! What operators can set, and how it is read.
 //!
-//! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server` is a
-//!   part of it)
+//! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server` and
+//!   `client_commands` are parts of it)
 //! - `section`: the macro behind that list, and what a key can do
 //! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `network`, `page_origins`,
 //!   `node_name` and `secret` are special ones; `fields` is tables inside them
@@ -15,6 +15,7 @@
 //! arguments, so that a test is a table.
 
 mod check;
+mod client_commands;
 mod ddp_server;
 mod environment;
 mod fields;
@@ -36,6 +37,7 @@ mod settings;
 mod tests;
 mod users;
 
+pub use client_commands::Commands;
 pub use ddp_server::DdpServer;
 pub use hooks::{HttpUrl, OnFailure, RemoteAction};
 pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
