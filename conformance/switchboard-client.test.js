@@ -181,6 +181,12 @@ describe('the client on the real server, which asks it to do something', () => {
     return body.reply
   }
 
+  /** Waits until the server knows which handlers there are: the client says so a moment later, and is answered in order. */
+  async function announced () {
+    await null
+    await client.details()
+  }
+
   it('gives the sender what the handler returns', async () => {
     assert.deepEqual(await outcome({ key: 'sum', data: [1, 2, 3] }), { success: true, sum: 6 })
     assert.deepEqual(await outcome({ key: 'sum', data: [] }, { require_capability: true }), { success: true, sum: 0 })
@@ -198,11 +204,10 @@ describe('the client on the real server, which asks it to do something', () => {
 
   it('takes a key from the moment that its handler comes to the moment that it goes', async () => {
     const stop = client.onCommand('late', () => 'here')
-    // What is asked behind the client data is answered behind them.
-    await client.details()
+    await announced()
     assert.deepEqual(await outcome({ key: 'late' }, { require_capability: true }), { success: true, data: 'here' })
     stop()
-    await client.details()
+    await announced()
     const { status } = await commandConnection(server, client.id, { key: 'late' }, { require_capability: true, fail_fast: true })
     assert.equal(status, 504)
   })
