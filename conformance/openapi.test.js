@@ -25,6 +25,16 @@ describe('the description of the admin API', () => {
     assert.ok(validate(value), `${name}: ${ajv.errorsText(validate.errors)}\n${JSON.stringify(value)}`)
   }
 
+  /** Replies to so many commands. */
+  const replyTo = async (count) => {
+    while (count > 0) {
+      const line = await client.hear()
+      if (line.context !== 'command') continue
+      assert.equal((await client.ask(`replyClientCommand ${line._id} {"success":true}`)).data, true)
+      count--
+    }
+  }
+
   const escape = (part) => part.replaceAll('~', '~0').replaceAll('/', '~1')
 
   before(async () => {
@@ -95,10 +105,22 @@ describe('the description of the admin API', () => {
       ['DELETE', '/v1/rooms/lobby/auth', undefined, '/v1/rooms/{room}/auth'],
       ['DELETE', `/v1/rooms/lobby/members/${id}`, undefined, '/v1/rooms/{room}/members/{connection_id}'],
       ['POST', `/v1/connections/${id}/message`, { message: 'hello' }, '/v1/connections/{id}/message'],
+      ['POST', '/v1/commands', { target: { connection: id }, command: { key: 'k' } }],
+      ['POST', '/v1/commands', { target: { all: true }, command: { key: 'k', n: 1.5 }, sender: 'operator' }],
+      ['POST', '/v1/commands', { target: { tag: 'none' }, command: { key: 'k' }, fail_fast: true }],
+      ['POST', '/v1/commands', { target: { connection: id }, command: { key: 'not announced' }, require_capability: true, fail_fast: true }],
+      ['POST', '/v1/commands', { target: { user: 'nobody' }, command: { key: 'k' } }],
+      ['POST', '/v1/commands', { target: {}, command: { key: 'k' } }],
+      ['GET', '/v1/commands?state=settled&limit=2', undefined, '/v1/commands'],
+      ['GET', '/v1/commands'],
+      ['DELETE', '/v1/commands/none', undefined, '/v1/commands/{id}'],
+      ['GET', `/v1/connections/${id}`, undefined, '/v1/connections/{id}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
       ['DELETE', '/v1/connections/nobody', undefined, '/v1/connections/{id}']
     ]
+    await client.ask('setCustomClientData {"commands":["k"],"framework":"own"}')
+    const replied = replyTo(2)
     for (const [method, path, body, route = path] of all) {
       const name = `${method} ${path}`
       const answer = await ask(method, path, body)
@@ -112,6 +134,7 @@ describe('the description of the admin API', () => {
       }
       seen.add(`${method} ${route}`)
     }
+    await replied
     const routes = Object.entries(api.paths).flatMap(([path, item]) => Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`))
     assert.deepEqual([...seen].sort(), routes.sort(), 'every route was asked')
   })

@@ -229,6 +229,7 @@ fn a_connection_shows_its_facts_and_what_only_the_server_says() {
         "node": "here",
         "state": {},
         "outboxBytes": 0,
+        "client": null,
     });
     assert_eq!(operator.ask("GET", &path).expect(200), expected);
     assert_eq!(operator.ask("GET", "/v1/connections").expect(200), json!({"items": [expected], "cursor": null}));
@@ -331,17 +332,27 @@ fn the_node_shows_its_figures() {
     for client in &mut clients[1..] {
         client.read_json();
     }
+    assert_eq!(clients[0].ask(r#"setCustomClientData {"commands":true}"#)["status"], "OK");
     let mut node = operator.ask("GET", "/v1/node").expect(200);
     for clock in ["startedAt", "uptimeMs"] {
         assert!(node[clock].is_u64(), "{node}");
         node.as_object_mut().unwrap().remove(clock);
     }
+    let commands = &node["commands"];
+    assert_eq!((&commands["pending"], &commands["sessions"], &commands["refused"]), (&json!(0), &json!(1), &json!(0)));
+    for (figure, names) in [
+        ("settled", &["cancelled", "disconnected", "no_recipient", "overflow", "replied", "shutdown", "timeout"][..]),
+        ("replies", &["counted", "duplicate", "foreign", "late", "too_large", "unknown"]),
+    ] {
+        let expected: BTreeMap<_, _> = names.iter().map(|name| (*name, 0)).collect();
+        assert_eq!(commands[figure], json!(expected));
+    }
     let closed = &node["closed"];
     assert!(closed.as_object().unwrap().values().all(|count| count == 0) && closed["client_left"] == 0, "{node}");
     let expected = json!({
         "name": "here", "version": env!("CARGO_PKG_VERSION"), "state": "running", "connections": 3,
-        "connectionsByType": {"socket": 3, "web": 0, "websocket": 0}, "accepted": 3, "closed": closed,
-        "rooms": 1, "members": 3, "published": 1, "delivered": 2,
+        "connectionsByType": {"ddp": 0, "socket": 3, "web": 0, "websocket": 0}, "accepted": 3, "closed": closed,
+        "rooms": 1, "members": 3, "published": 1, "delivered": 2, "commands": commands,
     });
     assert_eq!(node, expected);
     let nodes = json!([{"name": "here", "version": env!("CARGO_PKG_VERSION"), "state": "running", "connections": 3}]);
@@ -377,6 +388,18 @@ fn metrics_are_what_prometheus_reads_and_what_the_page_explains() {
     let mut clients = server.connect_into(2, &["defaultRoom"]);
     assert_eq!(clients[0].ask("say defaultRoom hello")["status"], "OK");
     clients[1].read_json();
+    clients[1].ask(r#"setCustomClientData {"commands":true}"#);
+    let id = server.id_of(&clients[1]).to_string();
+    let asking = {
+        let (operator, body) = (operator.clone(), json!({"target": {"connection": id}, "command": {"key": "k"}}));
+        std::thread::spawn(move || operator.send("POST", "/v1/commands", &body))
+    };
+    let command = clients[1].read_json();
+    for is_first in [true, false] {
+        let reply = format!(r#"replyClientCommand {} {{"success":false}}"#, command["_id"].as_str().unwrap());
+        assert_eq!(clients[1].ask(&reply)["data"], is_first);
+    }
+    asking.join().unwrap().expect(200);
     let answer = operator.ask("GET", "/metrics");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));
     let figures = parse_metrics(&answer.body);
@@ -390,6 +413,16 @@ fn metrics_are_what_prometheus_reads_and_what_the_page_explains() {
         ("switchboard_messages_published_total", 1.0),
         ("switchboard_messages_delivered_total", 1.0),
         ("switchboard_admin_unauthenticated_total", 0.0),
+        ("switchboard_commands_pending", 0.0),
+        ("switchboard_command_sessions", 1.0),
+        (r#"switchboard_commands_settled_total{outcome="replied"}"#, 1.0),
+        (r#"switchboard_commands_settled_total{outcome="timeout"}"#, 0.0),
+        ("switchboard_command_deliveries_total", 1.0),
+        (r#"switchboard_command_replies_total{kind="counted"}"#, 1.0),
+        (r#"switchboard_command_replies_total{kind="duplicate"}"#, 1.0),
+        ("switchboard_command_client_errors_total", 1.0),
+        (r#"switchboard_command_latency_seconds_bucket{le="+Inf"}"#, 1.0),
+        ("switchboard_command_latency_seconds_count", 1.0),
     ] {
         assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:?}");
     }
@@ -407,12 +440,18 @@ fn metrics_are_what_prometheus_reads_and_what_the_page_explains() {
     let page = include_str!("../../../../docs/reference/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `switchboard_")?.split_once("` | "));
     let explained: BTreeSet<&str> = rows
-        .filter(|(_, rest)| rest.starts_with("counter") || rest.starts_with("gauge"))
+        .filter(|(_, rest)| ["counter", "gauge", "histogram"].iter().any(|kind| rest.starts_with(kind)))
         .map(|(name, _)| name)
         .collect();
     let names: BTreeSet<&str> =
-        figures.keys().filter_map(|sample| sample.split('{').next()?.strip_prefix("switchboard_")).collect();
+        figures.keys().filter_map(|sample| family(sample.split('{').next()?).strip_prefix("switchboard_")).collect();
     assert_eq!(explained, names);
+}
+
+/// What a sample belongs to: those of a histogram bear its name and more.
+fn family(sample: &str) -> &str {
+    let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| sample.strip_suffix(part));
+    parts.into_iter().next().unwrap_or(sample)
 }
 
 /// Every sample with its labels, as strictly as the format allows.
@@ -430,7 +469,7 @@ fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
             let (name, about) = help.split_once(' ').expect(line);
             let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} "))).expect(line);
             assert!(is_name(name) && about.ends_with('.') && !about.contains('\\'), "{line}");
-            assert!(matches!(kind, "counter" | "gauge"), "{line}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             assert!(lines.peek().is_some_and(|line| line.starts_with(name)), "{name} has a sample");
             described = Some((name, kind));
@@ -438,7 +477,8 @@ fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
         }
         let (sample, value) = line.rsplit_once(' ').expect(line);
         let (name, labels) = sample.split_once('{').map_or((sample, None), |(name, rest)| (name, Some(rest)));
-        assert_eq!(Some(name), described.map(|(name, _)| name), "{line} stands below its description");
+        let of = if described.is_some_and(|(_, kind)| kind == "histogram") { family(name) } else { name };
+        assert_eq!(Some(of), described.map(|(name, _)| name), "{line} stands below its description");
         if let Some(labels) = labels {
             let (label, value) = labels.strip_suffix("\"}").and_then(|pair| pair.split_once("=\"")).expect(line);
             assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
@@ -468,7 +508,7 @@ fn the_description_and_the_routes_are_the_same() {
     let api = operator.ask("GET", "/v1/openapi.json").expect(200);
     assert_eq!(api["openapi"], "3.1.0");
     let routes = described(&api);
-    assert_eq!(routes.len(), 21, "the contract's routes: {routes:?}");
+    assert_eq!(routes.len(), 24, "the contract's routes: {routes:?}");
     for (method, path) in &routes {
         let path = path.replace("{room}", "nowhere").replace("{id}", "nobody").replace("{connection_id}", "nobody");
         let answer = operator.ask(method, &path);
@@ -488,7 +528,7 @@ fn the_description_and_the_routes_are_the_same() {
             answer.header("allow").unwrap().split(',').filter(|method| *method != "HEAD").collect();
         assert_eq!(allowed, methods, "{path}");
     }
-    for path in ["/", "/v1", "/v1/rooms/", "/v1/commands", "/v1/gateway/sessions", "/v2/rooms", "//v1/rooms"] {
+    for path in ["/", "/v1", "/v1/rooms/", "/v1/commands/", "/v1/gateway/sessions", "/v2/rooms", "//v1/rooms"] {
         operator.ask("GET", path).expect_error(404, "not_found");
     }
 }

@@ -4,6 +4,7 @@
 
 mod actions;
 mod admin;
+mod admin_commands;
 mod admin_faults;
 mod bots;
 mod commands;
