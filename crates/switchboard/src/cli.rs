@@ -1,6 +1,6 @@
 //! The command line: which commands there are, and those that only read the configuration.
 //!
-//! Nothing here touches the process, [`hash_password`] excepted: arguments, environment and working directory come in, a
+//! Nothing here touches the process, [`hash_password`] and [`Ctl::run`] excepted: arguments, environment and working directory come in, a
 //! [`Command`] goes out. The binary runs the server or writes the [`Output`].
 
 use std::ffi::OsString;
@@ -10,15 +10,17 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod ctl;
 mod hash_password;
 
+pub use ctl::Ctl;
 pub use hash_password::hash_password;
 
 use crate::config::{self, Config, LoadOptions, Loaded, Origin};
 
 /// Exit code of a command that did what it was asked for.
 pub const EXIT_OK: u8 = 0;
-/// Exit code of a server that had to give up.
+/// Exit code of a server that had to give up, and of `ctl` when it was not done.
 pub const EXIT_FAILURE: u8 = 1;
 /// Exit code for a command line or a configuration that is wrong, or with which the server cannot start here.
 pub const EXIT_USAGE: u8 = 2;
@@ -26,6 +28,8 @@ pub const EXIT_USAGE: u8 = 2;
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
+    /// Ask the admin API of a server, write what it answers and end: [`Ctl::run`].
+    Ctl(Box<Ctl>),
     /// Write this and end.
     Exit(Output),
     /// Hash the password that comes on standard input: [`hash_password`].
@@ -73,6 +77,10 @@ impl Output {
     fn refusal(error: &config::ConfigError) -> Self {
         Self { stderr: format!("{error}\n"), code: EXIT_USAGE, ..Self::default() }
     }
+
+    fn complaint(code: u8, reason: &str) -> Self {
+        Self { stderr: format!("switchboard: {reason}\n"), code, ..Self::default() }
+    }
 }
 
 /// Reads the command line (with the program's name first) and does all of it but running the server.
@@ -94,6 +102,7 @@ pub fn run(
         Verb::Config { verb: ConfigVerb::Show(settings) } => {
             Command::Exit(config_show(&settings.into_options(env, cwd)))
         }
+        Verb::Ctl(asked) => asked.into_command(env, cwd),
         Verb::HashPassword => Command::HashPassword,
         Verb::Serve(settings) => {
             let options = settings.into_options(env, cwd);
@@ -148,6 +157,8 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Ask a running server through its admin API
+    Ctl(Box<ctl::CtlArgs>),
     /// Read a password from standard input, print what `password_hash` of a user can be
     HashPassword,
 }
@@ -211,12 +222,13 @@ Examples:
   switchboard check-config --config switchboard.toml
   switchboard config show
   switchboard hash-password < password.txt          asks for the password without the file
+  switchboard ctl command --user bot heartbeat      asks a client to do something, prints what it replies
 
 Settings: --set wins over the environment, that over the file, that over the default.
 
 Exit codes:
-  0  done; for the server: stopped as planned
-  1  the server had to give up
+  0  done; for the server: stopped as planned; for ctl command: there was a reply
+  1  the server had to give up; for ctl: it was not done, or nobody replied
   2  the command line or the configuration is wrong, or the server cannot start with it";
 
 #[cfg(test)]
@@ -326,9 +338,7 @@ mod tests {
 
     #[test]
     fn mistakes_and_reserved_commands_are_usage_errors() {
-        for line in
-            ["--prot 1", "start", "hash-password secret", "ctl", "doctor", "bench", "config", "--set", "serve extra"]
-        {
+        for line in ["--prot 1", "start", "hash-password secret", "doctor", "bench", "config", "--set", "serve extra"] {
             let refused = output(line, &[]);
             assert_eq!((refused.stdout.as_str(), refused.code), ("", EXIT_USAGE), "{line}");
             assert!(

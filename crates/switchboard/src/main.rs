@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 fn main() -> ExitCode {
     let cwd = std::env::current_dir().unwrap_or_default();
     match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
+        Command::Ctl(ctl) => ctl.run().emit(),
         Command::Exit(output) => output.emit(),
         Command::HashPassword => cli::hash_password().emit(),
         Command::Serve(serve) => {

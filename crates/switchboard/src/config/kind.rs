@@ -383,7 +383,8 @@ fn parse_size(text: &str) -> Option<usize> {
     parse_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok())
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration as the configuration writes it, such as `"300ms"`, `"5s"`, `"2m"`, or `"0"`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     parse_units(text, &DURATION_UNITS).map(Duration::from_millis)
 }
 

@@ -39,6 +39,8 @@ mod users;
 
 pub use client_commands::Commands;
 pub use ddp_server::DdpServer;
+pub(crate) use kind::parse_duration;
+
 pub use hooks::{HttpUrl, OnFailure, RemoteAction};
 pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
 pub use network::{BadNetwork, Network};

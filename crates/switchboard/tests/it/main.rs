@@ -12,6 +12,7 @@ mod commands_faults;
 mod commands_sessions;
 mod commands_storm;
 mod compat;
+mod ctl;
 mod ddp_commands;
 mod ddp_direct;
 mod ddp_hostile;
