@@ -14,6 +14,9 @@ const io = new Server(http, {
   serveClient: false,
 });
 
+// Clients that take commands, by the number that they gave themselves.
+const targets = new Map();
+
 io.on("connection", (socket) => {
   let count = 0;
   const answer = (acknowledge) => {
@@ -32,6 +35,29 @@ io.on("connection", (socket) => {
     // To everybody in the room but the sender.
     socket.to(room).emit("message", { message, room, from: socket.id, context: "user", sentAt: Date.now() });
     answer(acknowledge);
+  });
+  socket.on("setCustomClientData", ({ index }, acknowledge) => {
+    targets.set(index, socket);
+    answer(acknowledge);
+  });
+  socket.on("benchEcho", ({ n }, acknowledge) => acknowledge({ echo: n }));
+  socket.on("benchRoundTrips", async ({ count }, acknowledge) => {
+    const latencies = [];
+    for (let n = 0; n < count; n += 1) {
+      const since = process.hrtime.bigint();
+      const reply = await targets.get(0).timeout(5000).emitWithAck("command", { key: "bench", n, once: false });
+      latencies.push(Number(process.hrtime.bigint() - since));
+      if (reply.n !== n || reply.by !== 0) {
+        throw new Error(`reply ${JSON.stringify(reply)} to command ${n}`);
+      }
+    }
+    acknowledge({ bench: { latencies_ns: latencies } });
+  });
+  socket.on("benchCollection", async ({ n, room }, acknowledge) => {
+    const since = process.hrtime.bigint();
+    const replies = await io.to(room).timeout(60000).emitWithAck("command", { key: "bench", n, once: false });
+    const ns = Number(process.hrtime.bigint() - since);
+    acknowledge({ bench: { ns, sessions: replies.length, replied: replies.length } });
   });
 });
 

@@ -55,7 +55,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     };
     let mut failures = 0;
     for scenario in &options.scenarios {
-        failures += measure(scenario, &options, &tls, cores);
+        failures += measure(&options.sized(scenario), &options, &tls, cores);
     }
     if failures > 0 {
         eprintln!("{failures} runs failed");
@@ -157,7 +157,10 @@ fn build_server(options: &Options) -> Result<(), String> {
         return Ok(());
     }
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "switchboard"]);
+    command.args(["build", "--release", "--package", "switchboard", "--bins"]);
+    if options.scenarios.iter().any(|scenario| scenario.is_of_commands()) {
+        command.args(["--example", servers::COMMANDER]);
+    }
     let status = command.status().map_err(|error| format!("cargo could not be run: {error}"))?;
     if status.success() { Ok(()) } else { Err("the server could not be built".to_owned()) }
 }

@@ -8,27 +8,43 @@ use switchboard_testkit::bench::scenario::{Load, Quantity, Scenario, Target, Tra
 /// What was measured of one scenario: a line per server, medians of its runs.
 pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurement>]) -> String {
     let yardstick_name = match scenario.yardstick {
+        Yardstick::Echo => "echo",
         Yardstick::FloorBatch => "floor-batch",
         Yardstick::FloorEach => "floor-each",
     };
     let yardstick = names.iter().position(|&name| name == yardstick_name).map(|index| results[index].as_slice());
     let unit = match scenario.load {
+        Load::CommandCollection { .. } => "collection",
+        Load::CommandRoundTrip | Load::CommandStorm(_) => "command",
         Load::Connect { .. } => "connect",
         Load::FanOut(_) => "delivery",
         Load::Growth { .. } => "round",
         Load::Idle { .. } => "connection",
         Load::Request { .. } => "request",
     };
-    let figure = if is_memory(scenario) { "bytes" } else { "µs" };
+    let figure = match scenario.load {
+        Load::CommandCollection { .. } => "ms to outcome",
+        Load::CommandRoundTrip => "µs to outcome",
+        Load::Growth { .. } | Load::Idle { .. } => "server bytes",
+        _ => "server µs",
+    };
     let suffix = suffix(scenario.transport);
-    let mut out = format!("{}: {}{suffix}; server {figure} per {unit}", scenario.name, scenario.what);
-    if !is_memory(scenario) {
+    let mut out = format!("{}: {}{suffix}; {figure} per {unit}", scenario.name, scenario.what);
+    if is_divided(scenario) {
         out.push_str(&format!(", × {yardstick_name}"));
     }
     out.push('\n');
     push_row(&mut out, HEADINGS.map(str::to_owned));
     for (name, runs) in names.iter().zip(results) {
         push_row(&mut out, row(scenario, name, runs, yardstick.unwrap_or_default()));
+        if scenario.load == Load::CommandRoundTrip && !runs.is_empty() {
+            push_row(&mut out, echo_row(runs));
+        }
+    }
+    for (name, runs) in names.iter().zip(results) {
+        if let Some(run) = runs.last().filter(|run| !run.note.is_empty()) {
+            out.push_str(&format!("  {name}: {}\n", run.note));
+        }
     }
     out.push_str(&targets(scenario));
     out
@@ -44,16 +60,23 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
     let of = |value: fn(&Measurement) -> f64| median(runs, value);
     let value = figure(scenario);
     let latency = |value| if matches!(scenario.load, Load::Growth { .. }) { String::new() } else { short(of(value)) };
-    let ratio = |value: fn(&Measurement) -> f64| match (yardstick, is_memory(scenario)) {
-        ([], _) | (_, true) => String::new(),
-        (yardstick, false) => format!("{:.2}", of(value) / median(yardstick, value)),
+    let ratio = |value: fn(&Measurement) -> f64, echo: fn(&Measurement) -> f64| match scenario.yardstick {
+        _ if !is_divided(scenario) => String::new(),
+        // Of the same run, so it is the ratios that have a median.
+        Yardstick::Echo => format!("{:.2}", median(runs, |run| value(run) / echo(run))),
+        _ if yardstick.is_empty() => String::new(),
+        _ => format!("{:.2}", of(value) / median(yardstick, value)),
     };
     [
         name.to_owned(),
         short(of(value)),
         spread(runs, value),
-        ratio(value),
-        if scenario.is_paced() { ratio(|run| run.p99_ms) } else { String::new() },
+        ratio(value, |run| run.echo_p50_ms * 1e3),
+        if scenario.is_paced() || scenario.load == Load::CommandRoundTrip {
+            ratio(|run| run.p99_ms, |run| run.echo_p99_ms)
+        } else {
+            String::new()
+        },
         rate(of(Measurement::units_per_second)),
         latency(|run| run.p50_ms),
         latency(|run| run.p99_ms),
@@ -64,6 +87,17 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
         },
         format!("{:.0} %", of(|run| 100.0 * run.cpu_seconds / run.seconds)),
     ]
+}
+
+/// The echo that a server's commands are compared with.
+fn echo_row(runs: &[Measurement]) -> [String; COLUMNS] {
+    let mut row = [const { String::new() }; COLUMNS];
+    row[0] = "  its echo".to_owned();
+    row[1] = short(median(runs, |run| run.echo_p50_ms * 1e3));
+    row[2] = spread(runs, |run| run.echo_p50_ms * 1e3);
+    row[6] = short(median(runs, |run| run.echo_p50_ms));
+    row[7] = short(median(runs, |run| run.echo_p99_ms));
+    row
 }
 
 /// What is asked of the server; nothing where there is no target.
@@ -77,6 +111,7 @@ fn target_text(Target { quantity, must, aim }: Target) -> String {
     let (sign, unit) = match quantity {
         Quantity::Bytes => ("", " bytes"),
         Quantity::Micros => ("", " µs"),
+        Quantity::Millis => ("", " ms"),
         Quantity::Ratio => ("× ", ""),
     };
     let aim = aim.map(|aim| format!(", aim {sign}{aim}{unit}")).unwrap_or_default();
@@ -94,14 +129,23 @@ pub(super) fn suffix(transport: Transport) -> &'static str {
 
 /// The figure that the table shows first.
 fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
-    if is_memory(scenario) { |run| run.bytes_per_unit } else { Measurement::cpu_us_per_unit }
+    match scenario.load {
+        Load::CommandCollection { .. } => |run| run.p50_ms,
+        Load::CommandRoundTrip => |run| run.p50_ms * 1e3,
+        Load::Growth { .. } | Load::Idle { .. } => |run| run.bytes_per_unit,
+        _ => Measurement::cpu_us_per_unit,
+    }
 }
 
-fn is_memory(scenario: &Scenario) -> bool {
-    matches!(scenario.load, Load::Growth { .. } | Load::Idle { .. })
+/// Whether there is something to divide the figure by.
+fn is_divided(scenario: &Scenario) -> bool {
+    !matches!(
+        scenario.load,
+        Load::CommandCollection { .. } | Load::CommandStorm(_) | Load::Growth { .. } | Load::Idle { .. }
+    )
 }
 
-fn median(runs: &[Measurement], value: fn(&Measurement) -> f64) -> f64 {
+fn median(runs: &[Measurement], value: impl Fn(&Measurement) -> f64) -> f64 {
     let values = sorted(runs, value);
     match values.len() {
         0 => f64::NAN,
@@ -110,14 +154,14 @@ fn median(runs: &[Measurement], value: fn(&Measurement) -> f64) -> f64 {
     }
 }
 
-fn spread(runs: &[Measurement], value: fn(&Measurement) -> f64) -> String {
+fn spread(runs: &[Measurement], value: impl Fn(&Measurement) -> f64) -> String {
     match sorted(runs, value).as_slice() {
         [first, .., last] => format!("{}..{}", short(*first), short(*last)),
         _ => String::new(),
     }
 }
 
-fn sorted(runs: &[Measurement], value: fn(&Measurement) -> f64) -> Vec<f64> {
+fn sorted(runs: &[Measurement], value: impl Fn(&Measurement) -> f64) -> Vec<f64> {
     let mut values: Vec<f64> = runs.iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values
@@ -200,6 +244,25 @@ mod tests {
         assert!(table.contains("server bytes per connection"), "{table}");
         assert!(table.contains("79.0"), "{table}");
         assert!(table.ends_with("must 900 bytes, aim 400 bytes\n"), "{table}");
+    }
+
+    #[test]
+    fn commands_are_divided_by_the_echo_of_their_run() {
+        let run =
+            |command, echo| Measurement { p50_ms: command, echo_p50_ms: echo, echo_p99_ms: 1.0, ..run(100, 0.1, 2.0) };
+        let runs = vec![run(0.06, 0.05), run(0.09, 0.06), run(0.04, 0.04)];
+        let table = table(scenario::named("cmd-1").unwrap(), &["switchboard"], &[runs]);
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2][..5], ["switchboard", "60.0", "40.0..90.0", "1.20", "2.00"]);
+        assert_eq!(lines[3], ["its", "echo", "50.0", "40.0..60.0", "0.050", "1.00"]);
+        assert!(table.ends_with("asked of switchboard: must × 1.5\n"), "{table}");
+    }
+
+    #[test]
+    fn what_a_storm_checked_is_said_below_its_table() {
+        let measured = Measurement { note: "none twice".to_owned(), ..run(1000, 0.1, 2.0) };
+        let table = table(scenario::named("cmd-storm").unwrap(), &["switchboard"], &[vec![measured]]);
+        assert!(table.ends_with("\n  switchboard: none twice\n"), "{table}");
     }
 
     #[test]

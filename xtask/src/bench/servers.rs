@@ -53,7 +53,9 @@ impl Kind {
     /// What it speaks in a scenario; `None` if it has nothing to say there.
     pub(super) fn protocol(&self, scenario: &Scenario) -> Option<Protocol> {
         let is_line = scenario.transport == Transport::Line;
+        let is_of_commands = scenario.is_of_commands();
         match self {
+            Self::Bun | Self::FloorBatch | Self::FloorEach | Self::Peer { .. } if is_of_commands => None,
             Self::FloorBatch | Self::FloorEach => Some(Protocol::Line),
             Self::Bun | Self::SocketIo if is_line => None,
             Self::SocketIo => Some(Protocol::SocketIo),
@@ -142,7 +144,11 @@ fn floor(mode: &str) -> io::Result<Command> {
 fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     let config = scratch()?.join("switchboard.toml");
     fs::write(&config, rooms_as_toml(scenario))?;
-    let mut command = Command::new(target().join("release").join("switchboard"));
+    let release = target().join("release");
+    let mut command = Command::new(match scenario.is_of_commands() {
+        true => release.join("examples").join(COMMANDER),
+        false => release.join("switchboard"),
+    });
     command.arg("serve").arg("--config").arg(config);
     for setting in SETTINGS {
         command.args(["--set", setting]);
@@ -183,6 +189,9 @@ const SETTINGS: [&str; 5] = [
     "log.level=warn",
 ];
 
+/// The server with the actions by which commands are sent: an example of the package.
+pub(super) const COMMANDER: &str = "bench_commands";
+
 const LINES_OF_LAST_WORDS: usize = 10;
 
 #[cfg(test)]
@@ -207,5 +216,7 @@ mod tests {
         let over_web_socket = [Protocol::Line, Protocol::WebSocket, Protocol::WebSocket, Protocol::SocketIo].map(Some);
         assert_eq!(of("ws-a1"), over_web_socket);
         assert_eq!(of("ws-tls-idle"), over_web_socket);
+        assert_eq!(of("cmd-1"), [None, Some(Protocol::WebSocket), None, Some(Protocol::SocketIo)]);
+        assert_eq!(of("cmd-storm"), [None, Some(Protocol::Line), None, None]);
     }
 }

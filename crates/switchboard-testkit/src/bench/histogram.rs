@@ -27,6 +27,12 @@ impl Histogram {
         self.count
     }
 
+    /// Counts the values of another histogram too.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, other)| *mine += other);
+        self.count += other.count;
+    }
+
     /// Forgets all values.
     pub fn clear(&mut self) {
         self.buckets.fill(0);

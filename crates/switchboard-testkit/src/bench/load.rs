@@ -6,6 +6,7 @@
 //! - `reader`: cuts what was read into lines or messages; `frames`: those of WebSocket.
 //! - `protocol`: what is said in each protocol; `payload`: the text of a room message.
 //! - `ledger`: what was said and who has heard it; notices every loss, repetition and wrong order.
+//! - `commands`: clients do what the server asks them to do; `executions`: what each of them did.
 //! - `fan_out`, `requests`: the two kinds of load that go on for a while; `growth`: the first of them again and again.
 //! - `window`: warm-up, the measured time, and what was used in it.
 
@@ -20,6 +21,8 @@ use self::swarm::Swarm;
 use super::probe::Probe;
 use super::scenario::{self, Load};
 
+mod commands;
+mod executions;
 mod fan_out;
 mod frames;
 mod growth;
@@ -72,6 +75,12 @@ pub struct Measurement {
     pub p99_ms: f64,
     /// Units that one read of the generator brought: about as many as the server joined into one write.
     pub units_per_read: f64,
+    /// Median round trip of a plain echo over the same connection, where one is measured in between.
+    pub echo_p50_ms: f64,
+    /// 99th percentile of the same.
+    pub echo_p99_ms: f64,
+    /// What was counted and checked besides, in words; nothing where there is nothing to say.
+    pub note: String,
     /// Growth of the server's resident memory by each connection that joined and stays idle, or by each round.
     pub bytes_per_unit: f64,
 }
@@ -147,6 +156,9 @@ pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Resul
     let clock = Clock::start();
     let rooms = scenario::rooms(load);
     match *load {
+        Load::CommandRoundTrip => commands::round_trips(clock, endpoint, probe, plan),
+        Load::CommandCollection { targets } => commands::collections(clock, endpoint, probe, plan, (targets, &rooms)),
+        Load::CommandStorm(storm) => commands::storm(clock, endpoint, probe, storm, &rooms),
         Load::Connect { connections, at_once } => open_only(clock, endpoint, probe, (connections, at_once), &rooms),
         Load::FanOut(shape) => {
             let mut swarm = Swarm::open(clock, endpoint, (shape.connections(), AT_ONCE), &rooms)?;

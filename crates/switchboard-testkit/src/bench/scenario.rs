@@ -20,6 +20,11 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether the server sends commands, which takes a server that is told to.
+    pub fn is_of_commands(&self) -> bool {
+        matches!(self.load, Load::CommandCollection { .. } | Load::CommandRoundTrip | Load::CommandStorm(_))
+    }
+
     /// Whether the pace is given, which makes latencies comparable.
     pub fn is_paced(&self) -> bool {
         matches!(self.load, Load::FanOut(FanOut { pace: Pace::PerSecond(_), .. }))
@@ -40,6 +45,15 @@ pub enum Transport {
 /// What the generator does to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
+    /// The server sends a command to one client, which replies, again and again; in between the client asks for an echo.
+    CommandRoundTrip,
+    /// The server sends a command to all members of a room and collects their replies.
+    CommandCollection {
+        /// How many members.
+        targets: usize,
+    },
+    /// The server sends commands of every mode while some of the targets vanish.
+    CommandStorm(CommandStorm),
     /// Open so many connections, at most `at_once` in progress, each with welcome and joined room.
     Connect {
         /// How many in all.
@@ -70,6 +84,19 @@ pub enum Load {
         /// How many requests each has outstanding.
         outstanding: usize,
     },
+}
+
+/// A load of many commands at a time, with targets that vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandStorm {
+    /// How many clients take commands: rooms of ten, and two of each user.
+    pub targets: usize,
+    /// How many of them end without a word, one after the other.
+    pub killed: usize,
+    /// How many commands are sent.
+    pub commands: u64,
+    /// How many of them are pending at any time.
+    pub at_once: usize,
 }
 
 /// A load of room messages.
@@ -104,6 +131,8 @@ pub enum Pace {
 /// A floor to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yardstick {
+    /// No floor: a plain echo over the same connection, in the same run.
+    Echo,
     /// The floor that joins what one wake-up brought.
     FloorBatch,
     /// The floor that writes every message to every member.
@@ -126,6 +155,8 @@ pub struct Target {
 pub enum Quantity {
     /// Bytes of resident memory per connection.
     Bytes,
+    /// Milliseconds from sending to outcome.
+    Millis,
     /// Microseconds of CPU time per unit.
     Micros,
     /// A ratio to the yardstick.
@@ -141,7 +172,7 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 19] = [
+pub const ALL: [Scenario; 22] = [
     A,
     A1,
     B,
@@ -172,6 +203,9 @@ pub const ALL: [Scenario; 19] = [
         ..CONNECT
     },
     Scenario { name: "ws-growth", transport: Transport::WebSocket, ..GROWTH },
+    CMD_1,
+    CMD_ROOM,
+    CMD_STORM,
 ];
 
 const A: Scenario = Scenario {
@@ -254,6 +288,33 @@ const GROWTH: Scenario = Scenario {
     ..A1
 };
 
+const CMD_1: Scenario = Scenario {
+    name: "cmd-1",
+    what: "commands to one client, one at a time, between echoes",
+    transport: Transport::WebSocket,
+    load: Load::CommandRoundTrip,
+    yardstick: Yardstick::Echo,
+    target: Some(Target { quantity: Quantity::Ratio, must: 1.5, aim: None }),
+    p99_target: None,
+};
+
+const CMD_ROOM: Scenario = Scenario {
+    name: "cmd-room",
+    what: "command to a room of 10000, all replies collected",
+    load: Load::CommandCollection { targets: 10_000 },
+    target: Some(Target { quantity: Quantity::Millis, must: 1000.0, aim: None }),
+    ..CMD_1
+};
+
+const CMD_STORM: Scenario = Scenario {
+    name: "cmd-storm",
+    what: "commands of every mode, 256 at a time, 50 of 1000 targets vanish",
+    transport: Transport::Line,
+    load: Load::CommandStorm(CommandStorm { targets: 1000, killed: 50, commands: 100_000, at_once: 256 }),
+    target: None,
+    ..CMD_1
+};
+
 /// The scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
@@ -265,8 +326,13 @@ pub fn rooms(load: &Load) -> Vec<String> {
         Load::FanOut(FanOut { rooms, .. }) if *rooms > 1 => {
             (0..*rooms).map(|room| format!("bench-{room:04}")).collect()
         }
-        Load::Connect { .. } | Load::FanOut(_) | Load::Growth { .. } | Load::Idle { .. } => vec!["bench".to_owned()],
-        Load::Request { .. } => Vec::new(),
+        Load::CommandStorm(storm) => (0..storm.targets / 10).map(|room| format!("bench-{room:04}")).collect(),
+        Load::CommandCollection { .. }
+        | Load::Connect { .. }
+        | Load::FanOut(_)
+        | Load::Growth { .. }
+        | Load::Idle { .. } => vec!["bench".to_owned()],
+        Load::CommandRoundTrip | Load::Request { .. } => Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod actions;
 mod admin;
 mod admin_commands;
 mod admin_faults;
+mod bench_commands;
 mod bots;
 mod commands;
 mod commands_faults;

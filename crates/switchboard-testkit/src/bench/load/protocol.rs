@@ -63,6 +63,53 @@ impl Protocol {
         }
     }
 
+    /// Appends a client's word that it takes commands, and as which of all targets.
+    fn push_introduction(self, out: &mut Vec<u8>, index: usize) {
+        let data = format!(r#"{{"commands":true,"index":{index}}}"#);
+        match self {
+            Self::Line => out.extend_from_slice(format!("setCustomClientData {data}\r\n").as_bytes()),
+            Self::SocketIo => {
+                frames::push(out, frames::TEXT, &[br#"420["setCustomClientData","#, data.as_bytes(), b"]"]);
+            }
+            Self::WebSocket => {
+                let parts = [br#"{"event":"setCustomClientData","data":"#, data.as_bytes(), b"}"];
+                frames::push(out, frames::TEXT, &parts);
+            }
+        }
+    }
+
+    /// Appends a request for an action with these members of its params, without the braces.
+    pub(super) fn push_action(self, out: &mut Vec<u8>, action: &str, params: &str) {
+        match self {
+            Self::Line => {
+                let line = format!("{{\"action\":\"{action}\",\"params\":{{{params}}}}}\r\n");
+                out.extend_from_slice(line.as_bytes());
+            }
+            Self::SocketIo => {
+                frames::push(out, frames::TEXT, &[format!(r#"420["{action}",{{{params}}}]"#).as_bytes()]);
+            }
+            Self::WebSocket => {
+                let request = format!(r#"{{"event":"action","params":{{"action":"{action}",{params}}}}}"#);
+                frames::push(out, frames::TEXT, &[request.as_bytes()]);
+            }
+        }
+    }
+
+    /// Appends the reply to the command with this id.
+    pub(super) fn push_reply(self, out: &mut Vec<u8>, id: &[u8], reply: &str) {
+        let reply = reply.as_bytes();
+        match self {
+            Self::Line => {
+                [b"replyClientCommand ", id, b" ", reply, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+            }
+            Self::SocketIo => frames::push(out, frames::TEXT, &[b"43", id, b"[", reply, b"]"]),
+            Self::WebSocket => {
+                let parts = [br#"{"event":"replyClientCommand","id":""#, id, br#"","reply":"#, reply, b"}"];
+                frames::push(out, frames::TEXT, &parts);
+            }
+        }
+    }
+
     /// What a frame's text has for the load; `None` if it is the transport's own. Heartbeats are answered in `replies`.
     pub(super) fn content<'a>(self, text: &'a [u8], replies: &mut Vec<u8>) -> Option<&'a [u8]> {
         match self {
@@ -83,8 +130,12 @@ impl Protocol {
     }
 }
 
-/// The last argument of an event (`42["NAME",ARGUMENT]`) or of an acknowledgement (`43ID[ARGUMENT]`), if it has one.
+/// The last argument of an event (`42["NAME",ARGUMENT]`) or of an acknowledgement (`43ID[ARGUMENT]`), if it has one. An event that
+/// asks for an acknowledgement (`42ID[…]`) is wanted whole, for its id.
 fn argument(packet: &[u8]) -> Option<&[u8]> {
+    if packet.starts_with(b"42") && packet.get(2).is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
     let packet = packet.strip_prefix(b"42").or_else(|| packet.strip_prefix(b"43"))?.trim_ascii_end();
     let id_bytes = packet.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let arguments = packet[id_bytes..].strip_prefix(b"[")?.strip_suffix(b"]")?;
@@ -95,6 +146,15 @@ fn argument(packet: &[u8]) -> Option<&[u8]> {
     Some(&arguments[name_bytes + 1..])
 }
 
+/// What a connection comes in for, beside being welcomed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Errand<'a> {
+    /// The room that it joins.
+    pub(super) room: Option<&'a str>,
+    /// Which of all targets it is, if it takes commands.
+    pub(super) target: Option<usize>,
+}
+
 /// How far a connection has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -102,6 +162,8 @@ pub(super) enum Stage {
     Upgrading,
     /// Waits for the server's first words.
     Greeting,
+    /// Said that it takes commands.
+    Introducing,
     /// Asked to join its room.
     Joining,
     /// Has all that it came for.
@@ -121,7 +183,7 @@ impl Stage {
         &mut self,
         protocol: Protocol,
         text: &[u8],
-        room: Option<&str>,
+        errand: Errand<'_>,
         output: &mut Vec<u8>,
     ) -> Result<bool, LoadError> {
         *self = match self {
@@ -131,17 +193,28 @@ impl Stage {
                 frames::push(output, frames::TEXT, &[b"40"]);
                 Self::Greeting
             }
-            Self::Greeting if is_welcome(protocol, text) => match room {
+            Self::Greeting if is_welcome(protocol, text) => match errand.room {
                 Some(room) => {
                     protocol.push_join(output, room);
                     Self::Joining
                 }
-                None => Self::Ready,
+                None => Self::introduce(protocol, errand, output),
             },
-            Self::Joining if find(text, br#""status":"OK""#).is_some() => Self::Ready,
+            Self::Joining if find(text, OK).is_some() => Self::introduce(protocol, errand, output),
+            Self::Introducing if find(text, OK).is_some() => Self::Ready,
             _ => return Err(refused(text)),
         };
         Ok(*self == Self::Ready)
+    }
+
+    fn introduce(protocol: Protocol, errand: Errand<'_>, output: &mut Vec<u8>) -> Self {
+        match errand.target {
+            Some(index) => {
+                protocol.push_introduction(output, index);
+                Self::Introducing
+            }
+            None => Self::Ready,
+        }
     }
 }
 
@@ -165,6 +238,8 @@ const UPGRADE_HEADERS: &str = "Host: localhost\r\nUpgrade: websocket\r\nConnecti
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+const OK: &[u8] = br#""status":"OK""#;
+
 const NORMAL_CLOSURE: [u8; 2] = 1000_u16.to_be_bytes();
 
 #[cfg(test)]
@@ -178,10 +253,14 @@ mod tests {
 
     /// Plays what the server says to a connection and returns what the connection answers, without masks and headers.
     fn play(protocol: Protocol, room: Option<&str>, texts: &[&[u8]]) -> Result<(bool, String), LoadError> {
+        play_for(protocol, Errand { room, target: None }, texts)
+    }
+
+    fn play_for(protocol: Protocol, errand: Errand<'_>, texts: &[&[u8]]) -> Result<(bool, String), LoadError> {
         let (mut stage, mut output, mut is_ready) = (Stage::first(protocol), Vec::new(), false);
         for text in texts {
             assert!(!is_ready, "ready before {}", text.escape_ascii());
-            is_ready = stage.advance(protocol, text, room, &mut output)?;
+            is_ready = stage.advance(protocol, text, errand, &mut output)?;
         }
         let sent = String::from_utf8(output.into_iter().filter(|byte| (b'\n'..0x7f).contains(byte)).collect()).unwrap();
         Ok((is_ready, sent))
@@ -196,6 +275,37 @@ mod tests {
         let texts = [HEAD, br#"0{"sid":"a"}"#, br#"40{"sid":"b"}"#, OK];
         let played = play(Protocol::SocketIo, Some("bench"), &texts).unwrap();
         assert_eq!(played, (true, r#"40420["roomAdd",{"room":"bench"}]"#.to_owned()));
+    }
+
+    #[test]
+    fn a_target_says_that_it_takes_commands_when_it_has_joined() {
+        let errand = Errand { room: Some("bench"), target: Some(7) };
+        let (is_ready, sent) = play_for(Protocol::Line, errand, &[WELCOME, OK, OK]).unwrap();
+        assert!(is_ready);
+        assert_eq!(sent, "roomAdd bench\r\nsetCustomClientData {\"commands\":true,\"index\":7}\r\n");
+        let errand = Errand { room: None, target: Some(7) };
+        let (is_ready, sent) = play_for(Protocol::WebSocket, errand, &[HEAD, WELCOME]).unwrap();
+        assert!(!is_ready);
+        assert_eq!(sent, r#"{"event":"setCustomClientData","data":{"commands":true,"index":7}}"#);
+    }
+
+    #[test]
+    fn requests_and_replies_are_worded_for_their_protocol() {
+        for (protocol, action, reply) in [
+            (Protocol::Line, r#"{"action":"a","params":{"n":1}}"#, "replyClientCommand 17 {}"),
+            (Protocol::SocketIo, r#"420["a",{"n":1}]"#, "4317[{}]"),
+            (
+                Protocol::WebSocket,
+                r#"{"event":"action","params":{"action":"a","n":1}}"#,
+                r#"{"event":"replyClientCommand","id":"17","reply":{}}"#,
+            ),
+        ] {
+            let (mut asked, mut replied) = (Vec::new(), Vec::new());
+            protocol.push_action(&mut asked, "a", r#""n":1"#);
+            protocol.push_reply(&mut replied, b"17", "{}");
+            assert!(asked.trim_ascii_end().ends_with(action.as_bytes()), "{}", asked.escape_ascii());
+            assert!(replied.trim_ascii_end().ends_with(reply.as_bytes()), "{}", replied.escape_ascii());
+        }
     }
 
     #[test]
@@ -257,6 +367,8 @@ mod tests {
         assert_eq!(content(br#"42["message",{"message":"a, b]"}]"#), Some(&br#"{"message":"a, b]"}"#[..]));
         let answer = content(br#"430[{"status":"OK"}]"#).unwrap();
         assert_eq!(Heard::parse(answer), Some(Heard::Answer));
+        let asks = br#"4217["command",{"n":5}]"#;
+        assert_eq!(content(asks), Some(&asks[..]), "its id is needed for the acknowledgement");
         assert_eq!(content(br#"40{"sid":"b"}"#), Some(&br#"40{"sid":"b"}"#[..]));
     }
 }

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::super::histogram::Histogram;
-use super::protocol::{Protocol, Stage};
+use super::protocol::{Errand, Protocol, Stage};
 use super::reader::{Inbound, Reader};
 use super::stream::Stream;
 use super::{Clock, Endpoint, LoadError, PATIENCE};
@@ -33,6 +33,8 @@ pub(super) struct Client {
     inbound: Inbound,
     /// What waits to be sent.
     pub(super) output: Vec<u8>,
+    /// It has ended in the middle of whatever it did.
+    is_killed: bool,
 }
 
 impl Swarm {
@@ -44,6 +46,19 @@ impl Swarm {
         (count, at_once): (usize, usize),
         rooms: &[String],
     ) -> Result<Self, LoadError> {
+        let members = count.checked_div(rooms.len());
+        let errand =
+            |index: usize| Errand { room: members.map(|members| rooms[index / members].as_str()), target: None };
+        Self::open_for(clock, endpoint, (count, at_once), errand)
+    }
+
+    /// Opens connections, each with the errand that its number has.
+    pub(super) fn open_for<'a>(
+        clock: Clock,
+        endpoint: &Endpoint,
+        (count, at_once): (usize, usize),
+        errand: impl Fn(usize) -> Errand<'a>,
+    ) -> Result<Self, LoadError> {
         let mut swarm = Self {
             clock,
             protocol: endpoint.protocol,
@@ -53,7 +68,6 @@ impl Swarm {
             reader: Reader::new(clock),
             opening: Histogram::new(),
         };
-        let members = count.checked_div(rooms.len());
         let mut arrivals: Vec<(u64, Stage)> = Vec::with_capacity(count);
         let mut asked = Vec::new();
         let (mut ready, mut progress_ns) = (0, clock.now_ns());
@@ -67,10 +81,9 @@ impl Swarm {
             let Self { protocol, events, clients, reader, opening, .. } = &mut swarm;
             for event in events.iter() {
                 let Token(index) = event.token();
-                let room = members.map(|members| rooms[index / members].as_str());
                 let (client, (since_ns, stage)) = (&mut clients[index], &mut arrivals[index]);
                 client.read(reader, |now_ns, text| {
-                    if stage.advance(*protocol, text, room, &mut asked)? {
+                    if stage.advance(*protocol, text, errand(index), &mut asked)? {
                         opening.record(now_ns - *since_ns);
                         ready += 1;
                     }
@@ -95,6 +108,27 @@ impl Swarm {
             Err(error) if error.kind() != ErrorKind::Interrupted => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Waits a moment, and hands over every text that came: of which connection, when, and where to put what it answers.
+    pub(super) fn turn(
+        &mut self,
+        mut on_text: impl FnMut(usize, u64, &[u8], &mut Vec<u8>) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        self.wait(Some(IDLE_WAIT))?;
+        let Self { events, clients, reader, .. } = self;
+        let mut answers = Vec::new();
+        for event in events.iter() {
+            let Token(index) = event.token();
+            let client = &mut clients[index];
+            if client.is_killed {
+                continue;
+            }
+            client.read(reader, |now_ns, text| on_text(index, now_ns, text, &mut answers))?;
+            client.output.append(&mut answers);
+            client.send()?;
+        }
+        Ok(())
     }
 
     /// Has all connections leave, and returns when the server has closed its side of each.
@@ -135,6 +169,7 @@ impl Swarm {
             stream: Stream::new(socket, endpoint.trust.as_ref())?,
             inbound: Inbound::new(endpoint.protocol),
             output: endpoint.protocol.greeting(),
+            is_killed: false,
         });
         Ok(())
     }
@@ -167,6 +202,12 @@ impl Client {
         Ok(())
     }
 
+    /// Ends without a word.
+    pub(super) fn kill(&mut self) -> Result<(), LoadError> {
+        self.is_killed = true;
+        Ok(self.stream.socket().shutdown(Shutdown::Both)?)
+    }
+
     /// Drops what the server still sends; whether the connection has ended, in whichever way.
     fn has_ended(&mut self, scratch: &mut [u8]) -> bool {
         let blocked = |error: &io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
@@ -179,5 +220,8 @@ impl Client {
         }
     }
 }
+
+/// Often enough for the ends of warm-up and window.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
 
 const DISCARDED_AT_ONCE_BYTES: usize = 16 * 1024;
