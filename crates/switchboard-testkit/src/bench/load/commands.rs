@@ -63,7 +63,7 @@ pub(super) fn collections(
     let mut window = Window::open(clock, probe, plan, targets.swarm.reader.reads)?;
     let (mut sent, mut replies) = (0, 0);
     while window.turn(sent, replies, targets.swarm.reader.reads)? != Phase::Draining {
-        let result = targets.have("benchCollection", &format!(r#""n":{sent},"room":"{}""#, rooms[0]))?;
+        let result = targets.have("benchCollection", &format!(r#""n":{},"room":"{}""#, sent + 1, rooms[0]))?;
         let replied = result["replied"].as_u64().unwrap_or_default();
         if replied != count as u64 || targets.executions.count != replied {
             return Err(LoadError::Lost { missing: (count as u64).saturating_sub(replied) });
