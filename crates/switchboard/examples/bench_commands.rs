@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     let cwd = std::env::current_dir().unwrap_or_default();
     let serve = match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
         Command::Exit(output) => return output.emit(),
+        Command::Ctl(ctl) => return ctl.run().emit(),
         Command::HashPassword => return cli::hash_password().emit(),
         Command::Serve(serve) => serve,
     };
