@@ -149,7 +149,7 @@ impl Action for Storm {
         }
         let (ns, after) = (nanos(since), node.client_command_figures());
         let settled: Vec<u64> =
-            after.settled.iter().zip(before.settled).map(|(after, before)| after - before).collect();
+            Outcome::ALL.map(|outcome| after.ended_with(outcome) - before.ended_with(outcome)).to_vec();
         if settled.iter().sum::<u64>() != commands || !node.pending_client_commands(0, 1).is_empty() {
             tally.wrong(|| format!("{settled:?} outcomes of {commands} commands"));
         }

@@ -283,6 +283,10 @@ struct CommandPart {
     /// `cursor` of the answer before; without it the list begins.
     #[param(example = "37")]
     cursor: Option<String>,
+    /// Of settled commands: how long to wait for the next one if there is none behind the cursor. The answer has a cursor
+    /// then in any case, so that whoever asks again with it follows the list as it grows.
+    #[param(maximum = 60000)]
+    wait_ms: Option<u64>,
 }
 
 /// A command that was taken back.
@@ -355,7 +359,7 @@ fn result(shared: &Shared, sent: &SentCommand) -> Answered {
     let is_collected = rows.is_some() && !matches!(outcome, Outcome::Cancelled | Outcome::Shutdown);
     if *outcome != Outcome::Replied && !is_collected {
         let failure = sent.failure();
-        return Err(code_of(sent.report()).with(failure.reason).detailed(failure.details));
+        return Err(code_of(sent).with(failure.reason).detailed(failure.details));
     }
     ok(&CommandResult {
         id: id.to_string(),
@@ -368,11 +372,11 @@ fn result(shared: &Shared, sent: &SentCommand) -> Answered {
 }
 
 /// As [`CommandFailure::code`](crate::command::CommandFailure::code).
-fn code_of(report: &Report) -> Code {
-    match report.outcome {
+fn code_of(sent: &SentCommand) -> Code {
+    match sent.report().outcome {
         Outcome::Cancelled => Code::CommandCancelled,
         Outcome::Disconnected => Code::CommandDisconnected,
-        Outcome::NoRecipient if report.fail_fast => Code::CommandNoRecipient,
+        Outcome::NoRecipient if sent.ended_at_once() => Code::CommandNoRecipient,
         Outcome::NoRecipient | Outcome::Replied | Outcome::Timeout => Code::CommandTimeout,
         Outcome::Overflow => Code::CommandOverflow,
         Outcome::Shutdown => Code::ServerShutdown,
@@ -438,6 +442,9 @@ impl From<&SettledCommand> for ListedCommand {
     }
 }
 
+/// The longest that a request waits for the next command, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 60_000;
+
 /// List client commands
 ///
 /// What settles, or is forgotten, while the parts are read may be missing.
@@ -457,6 +464,11 @@ async fn list(State(shared): State<Arc<Shared>>, FromQuery(asked): FromQuery<Com
             pending.into_iter().map(|command| (command.number, command.into())).collect()
         }
         CommandState::Settled => {
+            if let Some(wait_ms) = asked.wait_ms {
+                let mut tail = shared.node.follow_client_commands(Some(after));
+                // Whether it came or not is looked at below.
+                let _ = tokio::time::timeout(Duration::from_millis(wait_ms.min(LONGEST_WAIT_MS)), tail.next()).await;
+            }
             let settled = shared.node.client_command_history(after, most);
             settled.iter().map(|command| (command.number, (&**command).into())).collect()
         }
@@ -464,7 +476,9 @@ async fn list(State(shared): State<Arc<Shared>>, FromQuery(asked): FromQuery<Com
     let has_more = numbered.len() > part.limit;
     numbered.truncate(part.limit);
     let last = numbered.last().map(|(number, _)| *number);
-    let next = last.filter(|_| has_more).map(|number| cursor(&number.to_string()));
+    let is_followed = asked.wait_ms.is_some();
+    let next = last.filter(|_| has_more || is_followed).or(is_followed.then_some(after));
+    let next = next.map(|number| cursor(&number.to_string()));
     ok(&CommandList { items: numbered.into_iter().map(|(_, command)| command).collect(), cursor: next })
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;
 
-use crate::command::{Figures, LATENCY_BUCKETS_MS, Outcome};
+use crate::command::{COUNTED_KEYS, Figures, LATENCY_BUCKETS_MS, Outcome};
 use crate::proto::call::{CallError, ConnectionType};
 use crate::proto::close::CloseReason;
 
@@ -66,10 +66,16 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
 }
 
 fn commands(page: &mut Page, figures: &Figures) {
-    let settled = Outcome::ALL.map(|outcome| (outcome.as_str(), figures.settled[outcome.index()]));
     page.single(Gauge, "switchboard_commands_pending", "Client commands that are pending.", figures.pending);
     page.single(Gauge, "switchboard_command_sessions", "Connections that take client commands.", figures.sessions);
-    page.labelled(Counter, "switchboard_commands_settled_total", "Client commands ended.", "outcome", &settled);
+    let name = "switchboard_commands_settled_total";
+    page.head(Counter, name, "Client commands ended.");
+    for (key, ended) in COUNTED_KEYS.iter().zip(&figures.ended) {
+        for outcome in Outcome::ALL {
+            let count = ended.outcomes[outcome.index()];
+            page.line(format_args!("{name}{{key=\"{key}\",outcome=\"{}\"}} {count}", outcome.as_str()));
+        }
+    }
     page.single(Counter, "switchboard_commands_refused_total", "Client commands refused.", figures.refused);
     page.single(
         Counter,
@@ -96,13 +102,11 @@ fn commands(page: &mut Page, figures: &Figures) {
         "Replies to client commands that counted and said that it failed.",
         figures.client_errors,
     );
-    page.histogram(
-        "switchboard_command_latency_seconds",
-        "From acceptance to the outcome of client commands that were replied to.",
-        &LATENCY_BUCKETS_MS,
-        &figures.latency,
-        figures.latency_sum_ms,
-    );
+    let name = "switchboard_command_latency_seconds";
+    page.head(Histogram, name, "From acceptance to the outcome of client commands that were replied to.");
+    for (key, ended) in COUNTED_KEYS.iter().zip(&figures.ended) {
+        page.histogram(name, key, &LATENCY_BUCKETS_MS, &ended.latency, ended.latency_sum_ms);
+    }
 }
 
 /// Classes of status codes.
@@ -135,20 +139,19 @@ impl Page {
     }
 
     /// Times that were counted in the lowest bucket that holds them: one bucket more than there are bounds, in milliseconds.
-    fn histogram(&mut self, name: &str, help: &str, bounds_ms: &[u64], counts: &[u64], sum_ms: u64) {
-        self.head(Histogram, name, help);
+    fn histogram(&mut self, name: &str, key: &str, bounds_ms: &[u64], counts: &[u64], sum_ms: u64) {
         let mut total = 0;
         for (index, count) in counts.iter().enumerate() {
             total += count;
             match bounds_ms.get(index) {
                 Some(bound_ms) => {
-                    self.line(format_args!("{name}_bucket{{le=\"{}\"}} {total}", Seconds(*bound_ms)));
+                    self.line(format_args!("{name}_bucket{{key=\"{key}\",le=\"{}\"}} {total}", Seconds(*bound_ms)));
                 }
-                None => self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}")),
+                None => self.line(format_args!("{name}_bucket{{key=\"{key}\",le=\"+Inf\"}} {total}")),
             }
         }
-        self.line(format_args!("{name}_sum {}", Seconds(sum_ms)));
-        self.line(format_args!("{name}_count {total}"));
+        self.line(format_args!("{name}_sum{{key=\"{key}\"}} {}", Seconds(sum_ms)));
+        self.line(format_args!("{name}_count{{key=\"{key}\"}} {total}"));
     }
 
     fn head(&mut self, kind: Kind, name: &str, help: &str) {

@@ -122,7 +122,7 @@ impl From<Figures> for CommandFigures {
         Self {
             pending: figures.pending,
             sessions: figures.sessions,
-            settled: Outcome::ALL.iter().map(|outcome| (outcome.as_str(), figures.settled[outcome.index()])).collect(),
+            settled: Outcome::ALL.iter().map(|outcome| (outcome.as_str(), figures.ended_with(*outcome))).collect(),
             refused: figures.refused,
             delivered: figures.delivered,
             overflowed: figures.overflowed,

@@ -32,7 +32,7 @@ mod tests;
 pub use client::{Client, ClientView, Paused, Status};
 pub use client_data::{BadClientData, Capabilities, ClientData, HEARTBEAT, PAUSE, RESUME};
 pub use engine::Engine;
-pub use figures::{Figures, LATENCY_BUCKETS_MS};
+pub use figures::{COUNTED_KEYS, Ended, Figures, LATENCY_BUCKETS_MS};
 pub use history::{PendingCommand, SettledCommand};
 pub use limits::CommandLimits;
 pub use order::{

@@ -208,11 +208,16 @@ impl SentCommand {
         self.report.reply.as_ref().ok_or_else(|| self.failure())
     }
 
+    /// Whether nobody was waited for: the sender did not want it, or the target is whoever is there at the moment.
+    pub fn ended_at_once(&self) -> bool {
+        self.report.fail_fast || !matches!(self.target, Target::Connection(_) | Target::User(_))
+    }
+
     /// Why there is no reply.
     pub fn failure(&self) -> CommandFailure {
         let name = self.addressee();
         let (code, reason) = match self.report.outcome {
-            Outcome::NoRecipient if self.report.fail_fast => {
+            Outcome::NoRecipient if self.ended_at_once() => {
                 ("error-client-command-no-recipient", format!("{name} is not there to take commands"))
             }
             // In mode `all` replies are in the rows.

@@ -415,14 +415,14 @@ fn metrics_are_what_prometheus_reads_and_what_the_page_explains() {
         ("switchboard_admin_unauthenticated_total", 0.0),
         ("switchboard_commands_pending", 0.0),
         ("switchboard_command_sessions", 1.0),
-        (r#"switchboard_commands_settled_total{outcome="replied"}"#, 1.0),
-        (r#"switchboard_commands_settled_total{outcome="timeout"}"#, 0.0),
+        (r#"switchboard_commands_settled_total{key="other",outcome="replied"}"#, 1.0),
+        (r#"switchboard_commands_settled_total{key="heartbeat",outcome="timeout"}"#, 0.0),
         ("switchboard_command_deliveries_total", 1.0),
         (r#"switchboard_command_replies_total{kind="counted"}"#, 1.0),
         (r#"switchboard_command_replies_total{kind="duplicate"}"#, 1.0),
         ("switchboard_command_client_errors_total", 1.0),
-        (r#"switchboard_command_latency_seconds_bucket{le="+Inf"}"#, 1.0),
-        ("switchboard_command_latency_seconds_count", 1.0),
+        (r#"switchboard_command_latency_seconds_bucket{key="other",le="+Inf"}"#, 1.0),
+        (r#"switchboard_command_latency_seconds_count{key="other"}"#, 1.0),
     ] {
         assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:?}");
     }
@@ -480,9 +480,11 @@ fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
         let of = if described.is_some_and(|(_, kind)| kind == "histogram") { family(name) } else { name };
         assert_eq!(Some(of), described.map(|(name, _)| name), "{line} stands below its description");
         if let Some(labels) = labels {
-            let (label, value) = labels.strip_suffix("\"}").and_then(|pair| pair.split_once("=\"")).expect(line);
-            assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
-            assert!(!value.contains(['"', '\\', '\n']), "{line}");
+            for pair in labels.strip_suffix("\"}").expect(line).split("\",") {
+                let (label, value) = pair.split_once("=\"").expect(line);
+                assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
+                assert!(!value.contains(['"', '\\', '\n']), "{line}");
+            }
         }
         let value: f64 = value.parse().expect(line);
         assert!(value >= 0.0 && value.is_finite(), "{line}");

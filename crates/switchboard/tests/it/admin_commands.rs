@@ -507,3 +507,33 @@ fn who_a_connection_is_may_be_said_by_id_or_name() {
         assert_eq!(operator.send("PATCH", &path, &json!({"user": named})).expect(200)["user"], id);
     }
 }
+
+#[test]
+fn settled_commands_can_be_followed() {
+    let (server, operator) = start(&[]);
+    let mut client = taker(&server);
+    let follow = |cursor: &str, wait_ms: u64| {
+        let cursor = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+        operator.ask("GET", &format!("/v1/commands?state=settled&wait_ms={wait_ms}{cursor}")).expect(200)
+    };
+    let nothing = follow("", 1);
+    assert_eq!(nothing["items"], json!([]));
+    let mut cursor = nothing["cursor"].as_str().unwrap().to_owned();
+    for key in ["one", "two"] {
+        let follower = {
+            let (operator, cursor) = (operator.clone(), cursor.clone());
+            std::thread::spawn(move || {
+                let path = format!("/v1/commands?state=settled&wait_ms=20000&cursor={cursor}");
+                operator.ask("GET", &path).expect(200)
+            })
+        };
+        let id = server.id_of(&client).to_string();
+        let sent = begin(&operator, json!({"target": {"connection": id}, "command": {"key": key}}));
+        reply(&mut client, r#"{"success":true}"#);
+        sent.join().unwrap().expect(200);
+        let told = follower.join().unwrap();
+        assert_eq!((told["items"].as_array().unwrap().len(), &told["items"][0]["key"]), (1, &json!(key)));
+        cursor = told["cursor"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(follow(&cursor, 1)["cursor"], cursor);
+}

@@ -307,7 +307,10 @@ proptest! {
         both.written.dedup();
         prop_assert_eq!(both.written.len(), sent, "written twice to one connection");
         prop_assert!(both.rig.engine.is_empty());
-        let settled: u64 = both.rig.engine.figures().settled.iter().sum();
+        let settled: u64 = {
+            let figures = both.rig.engine.figures();
+            figures.ended.iter().flat_map(|ended| ended.outcomes).sum()
+        };
         prop_assert_eq!(settled, u64::from(both.commands), "one report for each");
     }
 }

@@ -52,7 +52,7 @@ fn replies_that_do_not_count_are_counted_by_their_kind() {
     assert_eq!(rig.engine.reply("x", conn(1), None, Reply::new(json!({}).into()), rig.now, &mut rig.out), Ok(false));
     let figures = rig.engine.figures();
     assert_eq!((figures.duplicate_replies, figures.late_replies, figures.unknown_replies), (1, 2, 3));
-    assert_eq!((figures.replies, figures.settled[Outcome::Replied.index()]), (2, 2));
+    assert_eq!((figures.replies, figures.ended_with(Outcome::Replied)), (2, 2));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_reply_without_success_is_an_answer_and_a_client_error() {
         assert_eq!(rig.reply_with(number, 1, "bob", reply), Ok(true));
     }
     let (figures, history) = (rig.engine.figures(), rig.engine.history(0, 9));
-    assert_eq!((figures.settled[Outcome::Replied.index()], figures.client_errors), (4, 1));
+    assert_eq!((figures.ended_with(Outcome::Replied), figures.client_errors), (4, 1));
     assert_eq!(history.iter().map(|settled| settled.client_errors).collect::<Vec<_>>(), [1, 0, 0, 0]);
 }
 
