@@ -120,19 +120,35 @@ impl Mailbox {
 impl Permit<'_> {
     /// Queues `mail` in the space reserved, which is what it weighs, and wakes the worker if it sleeps.
     pub fn push(self, mail: Mail) {
+        drop(self.push_and_wake_later(mail));
+    }
+
+    /// Queues `mail` as [`Permit::push`] does; the worker, if it sleeps, is woken when the result is dropped. For those who push under a
+    /// lock that the worker asks for as soon as it is awake: it would have to wait for it.
+    pub fn push_and_wake_later(self, mail: Mail) -> Option<Wake> {
         debug_assert_eq!(self.bytes, mail.weight());
         let mut queue = self.mailbox.lock();
         if queue.closed {
             drop(queue);
-            return;
+            return None;
         }
         queue.mail.push_back(mail);
-        let wake = std::mem::take(&mut queue.sleeping);
+        let is_asleep = std::mem::take(&mut queue.sleeping);
         drop(queue);
-        if wake {
-            (self.mailbox.0.wake)();
-        }
+        let wake = is_asleep.then(|| Wake(self.mailbox.clone()));
         std::mem::forget(self);
+        wake
+    }
+}
+
+/// Wakes a worker when it is dropped.
+#[derive(Debug)]
+#[must_use = "the worker is woken when this is dropped"]
+pub struct Wake(Mailbox);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        (self.0.0.wake)();
     }
 }
 

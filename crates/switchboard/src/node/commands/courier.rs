@@ -9,10 +9,14 @@ use smallvec::SmallVec;
 use crate::backend::BackendError;
 use crate::command::Engine;
 use crate::hub::mail::{Address, Ask, Mail};
+use crate::hub::mailbox::Wake;
 use crate::op::{BoxFuture, Op};
 
 use super::super::Node;
 use super::{Desk, Waiter};
+
+/// Workers to be woken once the desk is free: the first thing that they do with a command is to come to it.
+pub(super) type Wakes = SmallVec<[Wake; 2]>;
 
 /// What the next command waits for.
 enum Obstacle {
@@ -26,15 +30,17 @@ enum Obstacle {
 
 impl Node {
     /// Hands over whatever may leave. What has to wait does so in a task of its own, and everything behind it lines up.
-    pub(super) fn deliver_commands(&self, desk: &mut Desk) {
+    pub(super) fn deliver_commands(&self, desk: &mut Desk) -> Wakes {
+        let mut wakes = Wakes::new();
         if desk.courier_waits {
-            return;
+            return wakes;
         }
-        if let Some(obstacle) = self.deliver_until_obstacle(&mut desk.engine, None) {
+        if let Some(obstacle) = self.deliver_until_obstacle(&mut desk.engine, None, &mut wakes) {
             desk.courier_waits = true;
             let node = self.clone();
             self.spawn(Box::pin(async move { node.overcome(obstacle).await }));
         }
+        wakes
     }
 
     /// Waits until nothing is in the way of what may leave.
@@ -58,8 +64,9 @@ impl Node {
                     None
                 }
             };
+            let mut wakes = Wakes::new();
             let mut desk = self.0.commands.desk();
-            match self.deliver_until_obstacle(&mut desk.engine, time) {
+            match self.deliver_until_obstacle(&mut desk.engine, time, &mut wakes) {
                 Some(next) => obstacle = next,
                 None => {
                     desk.courier_waits = false;
@@ -74,7 +81,12 @@ impl Node {
 
     /// Hands over until something is in the way. `time` is one that was waited for: it is for the first who leaves, if that
     /// is still who it was drawn for; any later time of any clock would do as well, so at worst it is one that skips ahead.
-    fn deliver_until_obstacle(&self, engine: &mut Engine<Waiter>, mut time: Option<u64>) -> Option<Obstacle> {
+    fn deliver_until_obstacle(
+        &self,
+        engine: &mut Engine<Waiter>,
+        mut time: Option<u64>,
+        wakes: &mut Wakes,
+    ) -> Option<Obstacle> {
         let commands = &self.0.commands;
         while let Some(next) = engine.next_outgoing() {
             let mut permits = SmallVec::<[_; 4]>::new();
@@ -97,7 +109,9 @@ impl Node {
                     Op::Wait(time) => return Some(Obstacle::Clock(time)),
                 };
             for (dispatch, permit) in engine.send_next(ts, now).into_iter().zip(permits) {
-                permit.push(Mail::Ask(Ask::Command(dispatch.address.key, dispatch.delivery)));
+                wakes.extend(
+                    permit.push_and_wake_later(Mail::Ask(Ask::Command(dispatch.address.key, dispatch.delivery))),
+                );
             }
         }
         None

@@ -463,10 +463,11 @@ impl Node {
         let mut out = Out::default();
         let mut desk = commands.desk();
         let result = step(&mut desk.engine, &mut out);
-        self.deliver_commands(&mut desk);
+        let wakes = self.deliver_commands(&mut desk);
         self.mute(&out.paused);
         let next_ms = desk.engine.next_deadline().unwrap_or(u64::MAX);
         drop(desk);
+        drop(wakes);
         if next_ms < commands.next_look_ms.load(Ordering::Relaxed) {
             commands.earlier.notify_one();
         }
