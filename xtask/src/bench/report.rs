@@ -121,6 +121,7 @@ fn target_text(Target { quantity, must, aim }: Target) -> String {
 /// What a transport adds to a scenario's words.
 pub(super) fn suffix(transport: Transport) -> &'static str {
     match transport {
+        Transport::Ddp => ", over DDP",
         Transport::Line => "",
         Transport::SecureWebSocket => ", over WebSocket and TLS",
         Transport::WebSocket => ", over WebSocket",

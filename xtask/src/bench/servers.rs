@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use switchboard_testkit::bench::load::{Protocol, Trust};
-use switchboard_testkit::bench::scenario::{self, Scenario, Transport};
+use switchboard_testkit::bench::scenario::{self, Bot, Scenario, Transport};
 use switchboard_testkit::certs::Authority;
 
 use crate::repository::{repository, target};
@@ -53,9 +53,11 @@ impl Kind {
     /// What it speaks in a scenario; `None` if it has nothing to say there.
     pub(super) fn protocol(&self, scenario: &Scenario) -> Option<Protocol> {
         let is_line = scenario.transport == Transport::Line;
-        let is_of_commands = scenario.is_of_commands();
+        let (is_of_commands, is_ddp) = (scenario.is_of_commands(), scenario.transport == Transport::Ddp);
         match self {
             Self::Bun | Self::FloorBatch | Self::FloorEach | Self::Peer { .. } if is_of_commands => None,
+            Self::Switchboard if is_ddp => Some(Protocol::Ddp),
+            Self::Bun | Self::Peer { .. } | Self::SocketIo if is_ddp => None,
             Self::FloorBatch | Self::FloorEach => Some(Protocol::Line),
             Self::Bun | Self::SocketIo if is_line => None,
             Self::SocketIo => Some(Protocol::SocketIo),
@@ -108,7 +110,7 @@ impl Kind {
 pub(super) fn listener(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Line => "socket",
-        Protocol::SocketIo | Protocol::WebSocket => "web",
+        Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => "web",
     }
 }
 
@@ -143,7 +145,8 @@ fn floor(mode: &str) -> io::Result<Command> {
 /// One worker, as the floor has one thread, one listener, and no limit that a scenario would meet.
 fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     let config = scratch()?.join("switchboard.toml");
-    fs::write(&config, rooms_as_toml(scenario))?;
+    let users: String = scenario::bots(scenario).iter().map(Bot::toml).collect();
+    fs::write(&config, rooms_as_toml(scenario) + &users)?;
     let release = target().join("release");
     let mut command = Command::new(match scenario.is_of_commands() {
         true => release.join("examples").join(COMMANDER),
@@ -155,7 +158,7 @@ fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     }
     let (listener, other) = match scenario.transport {
         Transport::Line => ("socket", "web"),
-        Transport::SecureWebSocket | Transport::WebSocket => ("web", "socket"),
+        Transport::Ddp | Transport::SecureWebSocket | Transport::WebSocket => ("web", "socket"),
     };
     for setting in ["enabled=true", "bind=127.0.0.1", "port=0"] {
         command.arg("--set").arg(format!("servers.{listener}.{setting}"));
@@ -218,5 +221,6 @@ mod tests {
         assert_eq!(of("ws-tls-idle"), over_web_socket);
         assert_eq!(of("cmd-1"), [None, Some(Protocol::WebSocket), None, Some(Protocol::SocketIo)]);
         assert_eq!(of("cmd-storm"), [None, Some(Protocol::Line), None, None]);
+        assert_eq!(of("ddp-idle"), [Some(Protocol::Line), Some(Protocol::Ddp), None, None]);
     }
 }

@@ -6,6 +6,7 @@
 //! - `reader`: cuts what was read into lines or messages; `frames`: those of WebSocket.
 //! - `protocol`: what is said in each protocol; `payload`: the text of a room message.
 //! - `ledger`: what was said and who has heard it; notices every loss, repetition and wrong order.
+//! - `bot`: comes in over DDP.
 //! - `commands`: clients do what the server asks them to do; `executions`: what each of them did.
 //! - `fan_out`, `requests`: the two kinds of load that go on for a while; `growth`: the first of them again and again.
 //! - `window`: warm-up, the measured time, and what was used in it.
@@ -21,6 +22,7 @@ use self::swarm::Swarm;
 use super::probe::Probe;
 use super::scenario::{self, Load};
 
+mod bot;
 mod commands;
 mod executions;
 mod fan_out;
@@ -151,11 +153,15 @@ impl From<io::Error> for LoadError {
 ///
 /// # Errors
 ///
-/// When it cannot be measured; [`Load::Request`] is a load of the line protocol only.
+/// When it cannot be measured; [`Load::Request`] is a load of the line protocol only, and bots over DDP have [`Load::Idle`] only.
 pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Result<Measurement, LoadError> {
     let clock = Clock::start();
     let rooms = scenario::rooms(load);
     match *load {
+        Load::Idle { connections } => open_only(clock, endpoint, probe, (connections, AT_ONCE), &rooms),
+        _ if endpoint.protocol == Protocol::Ddp => {
+            Err(io::Error::new(ErrorKind::Unsupported, "bots over DDP come in and wait, and nothing else").into())
+        }
         Load::CommandRoundTrip => commands::round_trips(clock, endpoint, probe, plan),
         Load::CommandCollection { targets } => commands::collections(clock, endpoint, probe, plan, (targets, &rooms)),
         Load::CommandStorm(storm) => commands::storm(clock, endpoint, probe, storm, &rooms),
@@ -165,7 +171,6 @@ pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Resul
             fan_out::run(shape, &mut swarm, &rooms, probe, plan)
         }
         Load::Growth { rounds, said, shape } => growth::run((rounds, said), shape, endpoint, &rooms, probe),
-        Load::Idle { connections } => open_only(clock, endpoint, probe, (connections, AT_ONCE), &rooms),
         Load::Request { .. } if endpoint.protocol != Protocol::Line => {
             Err(io::Error::new(ErrorKind::Unsupported, "requests are made in the line protocol only").into())
         }

@@ -34,6 +34,8 @@ impl Scenario {
 /// How servers are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// DDP over WebSocket.
+    Ddp,
     /// Lines over TCP.
     Line,
     /// WebSocket within TLS.
@@ -172,7 +174,7 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 22] = [
+pub const ALL: [Scenario; 23] = [
     A,
     A1,
     B,
@@ -206,6 +208,13 @@ pub const ALL: [Scenario; 22] = [
     CMD_1,
     CMD_ROOM,
     CMD_STORM,
+    Scenario {
+        name: "ddp-idle",
+        what: "10000 bots, told of commands and messages",
+        transport: Transport::Ddp,
+        target: bytes(2048.0, None),
+        ..IDLE
+    },
 ];
 
 const A: Scenario = Scenario {
@@ -320,6 +329,37 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
+/// Somebody who logs in: every connection over DDP is another one's, as bots are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bot {
+    /// His id.
+    pub id: String,
+    /// His name.
+    pub name: String,
+    /// His password, as a server has it in its configuration. Hashes would take minutes to check.
+    pub password: &'static str,
+}
+
+impl Bot {
+    /// The bot with this number.
+    pub fn new(index: usize) -> Self {
+        Self { id: format!("u{index:05}"), name: format!("bot{index:05}"), password: "idle" }
+    }
+
+    /// Its table in the server's configuration.
+    pub fn toml(&self) -> String {
+        format!("[[users]]\nid = \"{}\"\nusername = \"{}\"\npassword = \"{}\"\n\n", self.id, self.name, self.password)
+    }
+}
+
+/// Who must be able to log in at a server for this scenario.
+pub fn bots(scenario: &Scenario) -> Vec<Bot> {
+    match (scenario.transport, scenario.load) {
+        (Transport::Ddp, Load::Idle { connections }) => (0..connections).map(Bot::new).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The names of the rooms that a load needs, which a server that does not make rooms on demand must have.
 pub fn rooms(load: &Load) -> Vec<String> {
     match load {
@@ -372,5 +412,12 @@ mod tests {
         assert_eq!(names.len(), 1000);
         assert_eq!(names[42], "bench-0042");
         assert_eq!(rooms(&named("a").unwrap().load), ["bench"]);
+    }
+
+    #[test]
+    fn only_over_ddp_somebody_logs_in() {
+        let bots = bots(named("ddp-idle").unwrap());
+        assert_eq!((bots.len(), &*bots[42].id, &*bots[42].name), (10_000, "u00042", "bot00042"));
+        assert_eq!(super::bots(named("ws-idle").unwrap()), []);
     }
 }

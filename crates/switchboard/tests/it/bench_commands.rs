@@ -2,7 +2,7 @@
 
 use switchboard_testkit::bench::load::{self, Endpoint, LoadError, Measurement, Plan, Protocol};
 use switchboard_testkit::bench::probe::Probe;
-use switchboard_testkit::bench::scenario::{self, CommandStorm, Load};
+use switchboard_testkit::bench::scenario::{self, Bot, CommandStorm, Load};
 
 use crate::support::TestServer;
 
@@ -56,4 +56,18 @@ fn in_a_storm_every_command_has_one_outcome_and_none_is_executed_twice() {
         assert_eq!(measured.units, 1500);
         assert!(measured.note.contains("2 of 40 targets vanished"), "{}", measured.note);
     }
+}
+
+#[test]
+fn bots_log_in_and_wait() {
+    let users: Vec<String> = (0..20)
+        .map(Bot::new)
+        .map(|bot| format!("{{id=\"{}\",username=\"{}\",password=\"{}\"}}", bot.id, bot.name, bot.password))
+        .collect();
+    let server = TestServer::with(&[&format!("users=[{}]", users.join(","))]);
+    let endpoint = Endpoint { address: server.web_address(), protocol: Protocol::Ddp, trust: None };
+    let of = |load| load::run(&load, &endpoint, &Probe::new(std::process::id()), Plan::Count(0));
+    assert_eq!(of(Load::Idle { connections: 20 }).unwrap().units, 20);
+    assert!(matches!(of(Load::Connect { connections: 1, at_once: 1 }), Err(LoadError::Io(_))), "bots only wait");
+    assert!(matches!(of(Load::Idle { connections: 21 }), Err(LoadError::Refused(_))), "there is no bot of that number");
 }

@@ -1,12 +1,15 @@
 //! The protocols that the generator speaks, as far as the loads need them.
 
 use super::LoadError;
+use super::bot::BotStage;
 use super::frames;
 use super::payload::{FILLER, find, head};
 
 /// What the generator speaks with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// DDP over WebSocket, for bots that log in and wait: [`Load::Idle`](super::super::scenario::Load::Idle) only.
+    Ddp,
     /// The line protocol.
     Line,
     /// Socket.IO 4 over WebSocket: requests are events that ask for an acknowledgement, room messages are events.
@@ -19,6 +22,7 @@ impl Protocol {
     /// What a client sends as soon as it is connected; nothing where the server speaks first.
     pub(super) fn greeting(self) -> Vec<u8> {
         let path = match self {
+            Self::Ddp => "/websocket",
             Self::Line => return Vec::new(),
             Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
             Self::WebSocket => "/primus/?_primuscb=1",
@@ -30,7 +34,7 @@ impl Protocol {
     pub(super) fn push_goodbye(self, out: &mut Vec<u8>) {
         match self {
             Self::Line => {}
-            Self::SocketIo | Self::WebSocket => frames::push(out, frames::CLOSE, &[&NORMAL_CLOSURE]),
+            Self::Ddp | Self::SocketIo | Self::WebSocket => frames::push(out, frames::CLOSE, &[&NORMAL_CLOSURE]),
         }
     }
 
@@ -38,6 +42,7 @@ impl Protocol {
     pub(super) fn push_say(self, out: &mut Vec<u8>, room: &str, speaker: u8, sequence: u32) {
         let (room, head) = (room.as_bytes(), &head(speaker, sequence)[..]);
         match self {
+            Self::Ddp => {}
             Self::Line => {
                 [b"say ", room, b" ", head, &FILLER, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
             }
@@ -55,6 +60,7 @@ impl Protocol {
     fn push_join(self, out: &mut Vec<u8>, room: &str) {
         let room = room.as_bytes();
         match self {
+            Self::Ddp => {}
             Self::Line => [b"roomAdd ", room, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part)),
             Self::SocketIo => frames::push(out, frames::TEXT, &[br#"420["roomAdd",{"room":""#, room, br#""}]"#]),
             Self::WebSocket => {
@@ -67,6 +73,7 @@ impl Protocol {
     fn push_introduction(self, out: &mut Vec<u8>, index: usize) {
         let data = format!(r#"{{"commands":true,"index":{index}}}"#);
         match self {
+            Self::Ddp => {}
             Self::Line => out.extend_from_slice(format!("setCustomClientData {data}\r\n").as_bytes()),
             Self::SocketIo => {
                 frames::push(out, frames::TEXT, &[br#"420["setCustomClientData","#, data.as_bytes(), b"]"]);
@@ -81,6 +88,7 @@ impl Protocol {
     /// Appends a request for an action with these members of its params, without the braces.
     pub(super) fn push_action(self, out: &mut Vec<u8>, action: &str, params: &str) {
         match self {
+            Self::Ddp => {}
             Self::Line => {
                 let line = format!("{{\"action\":\"{action}\",\"params\":{{{params}}}}}\r\n");
                 out.extend_from_slice(line.as_bytes());
@@ -99,6 +107,7 @@ impl Protocol {
     pub(super) fn push_reply(self, out: &mut Vec<u8>, id: &[u8], reply: &str) {
         let reply = reply.as_bytes();
         match self {
+            Self::Ddp => {}
             Self::Line => {
                 [b"replyClientCommand ", id, b" ", reply, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
             }
@@ -113,7 +122,11 @@ impl Protocol {
     /// What a frame's text has for the load; `None` if it is the transport's own. Heartbeats are answered in `replies`.
     pub(super) fn content<'a>(self, text: &'a [u8], replies: &mut Vec<u8>) -> Option<&'a [u8]> {
         match self {
-            Self::Line => Some(text),
+            Self::Ddp if text == br#"{"msg":"ping"}"# => {
+                frames::push(replies, frames::TEXT, &[br#"{"msg":"pong"}"#]);
+                None
+            }
+            Self::Ddp | Self::Line => Some(text),
             Self::SocketIo if text == b"2" => {
                 frames::push(replies, frames::TEXT, &[b"3"]);
                 None
@@ -151,7 +164,7 @@ fn argument(packet: &[u8]) -> Option<&[u8]> {
 pub(super) struct Errand<'a> {
     /// The room that it joins.
     pub(super) room: Option<&'a str>,
-    /// Which of all targets it is, if it takes commands.
+    /// Which of all targets or bots it is, if it takes commands.
     pub(super) target: Option<usize>,
 }
 
@@ -166,6 +179,8 @@ pub(super) enum Stage {
     Introducing,
     /// Asked to join its room.
     Joining,
+    /// Is a bot, and has come so far as one.
+    Bot(BotStage),
     /// Has all that it came for.
     Ready,
 }
@@ -174,7 +189,7 @@ impl Stage {
     pub(super) fn first(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Line => Self::Greeting,
-            Protocol::SocketIo | Protocol::WebSocket => Self::Upgrading,
+            Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => Self::Upgrading,
         }
     }
 
@@ -187,7 +202,12 @@ impl Stage {
         output: &mut Vec<u8>,
     ) -> Result<bool, LoadError> {
         *self = match self {
+            Self::Upgrading if is_upgrade(text) && protocol == Protocol::Ddp => Self::Bot(BotStage::open(output)),
             Self::Upgrading if is_upgrade(text) => Self::Greeting,
+            Self::Bot(stage) => match stage.advance(text, errand.target.unwrap_or_default(), output)? {
+                BotStage::Idle => Self::Ready,
+                stage => Self::Bot(stage),
+            },
             // The transport's own greeting comes before that of Socket.IO, which must be asked for.
             Self::Greeting if protocol == Protocol::SocketIo && text.starts_with(b"0{") => {
                 frames::push(output, frames::TEXT, &[b"40"]);
@@ -225,7 +245,7 @@ fn is_upgrade(head: &[u8]) -> bool {
 fn is_welcome(protocol: Protocol, text: &[u8]) -> bool {
     match protocol {
         Protocol::SocketIo => text.starts_with(b"40{"),
-        Protocol::Line | Protocol::WebSocket => find(text, br#""welcome":"#).is_some(),
+        Protocol::Ddp | Protocol::Line | Protocol::WebSocket => find(text, br#""welcome":"#).is_some(),
     }
 }
 
@@ -350,6 +370,7 @@ mod tests {
         for (protocol, ping, pong) in [
             (Protocol::WebSocket, &br#""primus::ping::17""#[..], &br#""primus::pong::17""#[..]),
             (Protocol::SocketIo, b"2", b"3"),
+            (Protocol::Ddp, br#"{"msg":"ping"}"#, br#"{"msg":"pong"}"#),
         ] {
             let mut replies = Vec::new();
             assert_eq!(protocol.content(ping, &mut replies), None);

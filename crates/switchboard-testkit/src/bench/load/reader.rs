@@ -82,7 +82,7 @@ impl Inbound {
     pub(super) fn new(protocol: Protocol) -> Self {
         let framing = match protocol {
             Protocol::Line => Framing::Lines,
-            Protocol::SocketIo | Protocol::WebSocket => Framing::Head,
+            Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => Framing::Head,
         };
         Self { protocol, framing, partial: Vec::new() }
     }

@@ -47,8 +47,11 @@ impl Swarm {
         rooms: &[String],
     ) -> Result<Self, LoadError> {
         let members = count.checked_div(rooms.len());
-        let errand =
-            |index: usize| Errand { room: members.map(|members| rooms[index / members].as_str()), target: None };
+        let is_of_bots = endpoint.protocol == Protocol::Ddp;
+        let errand = |index: usize| Errand {
+            room: members.map(|members| rooms[index / members].as_str()),
+            target: is_of_bots.then_some(index),
+        };
         Self::open_for(clock, endpoint, (count, at_once), errand)
     }
 
