@@ -211,7 +211,7 @@ pub enum Ask {
     /// Whether a connection hears nothing of its rooms from now on, or all that it asks for.
     Mute(ConnKey, bool),
     /// Everybody may enter a room from now on: whoever wants to listen does.
-    Offer(RoomName),
+    Offer(RoomName, Reply<()>),
     /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
     Recheck(RoomName, RoomKind, MemberCheck, Reply<usize>),
     /// End a connection.
@@ -232,7 +232,7 @@ impl fmt::Debug for Ask {
             Self::Join(..) => "Join",
             Self::Leave(..) => "Leave",
             Self::Mute(..) => "Mute",
-            Self::Offer(_) => "Offer",
+            Self::Offer(..) => "Offer",
             Self::Recheck(..) => "Recheck",
             Self::Remove(..) => "Remove",
             Self::Send(..) => "Send",

@@ -360,9 +360,9 @@ impl<L> Hub<L> {
         })
     }
 
-    /// How many rooms a connection is in, in whatever role.
+    /// How many rooms a connection is a member of.
     pub fn room_count(&self, key: ConnKey) -> usize {
-        self.get(key).map_or(0, |connection| connection.rooms.len())
+        self.rooms_in_role(key, Role::Member).count()
     }
 
     /// Those that are in this worker's part of a room in this role.

@@ -74,7 +74,7 @@ impl Calls for Node {
             self.attend_to_commands(&caller, wants.commands);
         }
         let node = self.clone();
-        Op::start(async move { node.begin_attending(&caller, wants, &already).await }, |panic| {
+        Op::start(async move { node.begin_attending(&caller, wants, already).await }, |panic| {
             tracing::error!(panic = panic.0, "listening to rooms panicked");
             Vec::new()
         })

@@ -42,7 +42,7 @@ impl Node {
             let is_new = node.make_room(&room).await?;
             // Only on DDP does anybody listen to rooms that he is not in.
             if is_new && node.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
-                node.tell_all(|| Ask::Offer(room.clone())).await;
+                node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
             }
             Ok(is_new)
         })
@@ -135,7 +135,7 @@ impl Node {
         self.to_the_end(async move {
             node.keep_pattern(&room, pattern.clone()).await?;
             match kind_of(&room, &pattern) {
-                RoomKind::Public => node.tell_all(|| Ask::Offer(room.clone())).await,
+                RoomKind::Public => drop(node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await),
                 kind => {
                     let (judge, judged) = (node.clone(), room.clone());
                     let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));

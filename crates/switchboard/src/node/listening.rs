@@ -1,5 +1,7 @@
 //! Hearing rooms without being a member.
 
+use std::collections::HashSet;
+
 use switchboard_proto::call::{RoomKind, Wants};
 use switchboard_proto::id::RoomName;
 
@@ -15,15 +17,17 @@ impl Node {
         &self,
         caller: &Caller,
         wants: Wants,
-        already: &[RoomName],
+        already: Vec<RoomName>,
     ) -> Vec<(RoomName, Entrance)> {
         let mut rooms = wants.rooms;
         if wants.public_rooms {
             rooms.extend(self.rooms().await.unwrap_or_default());
         }
+        // A client may be in a thousand, and want another one again and again.
+        let mut seen: HashSet<RoomName> = already.into_iter().collect();
         let mut entered: Vec<(RoomName, Entrance)> = Vec::new();
         for room in rooms {
-            if already.contains(&room) || entered.iter().any(|(other, _)| *other == room) {
+            if !seen.insert(room.clone()) {
                 continue;
             }
             if let Some(entrance) = self.begin_listening(caller, &room).await {

@@ -40,6 +40,8 @@ impl Node {
         if before.as_ref().is_some_and(|before| before.id() != user.id()) {
             // Nobody in between: his other sessions must not put this one into a room of his once it has left them.
             self.0.registry.log_out(caller.facts.id);
+            // Nor does it take commands for the next one: it has not subscribed to his.
+            // self.part_from_command_user(caller.facts.id);
             self.leave_rooms(caller.address).await?;
         }
         let login = Login { token: Some(token.hash), state: account.state().to_vec() };
@@ -56,8 +58,7 @@ impl Node {
             self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
         }
         self.0.registry.log_out(caller.facts.id);
-        self.attend_to_commands(&caller, false);
-        self.note_command_user(caller.facts.id);
+        self.part_from_command_user(caller.facts.id);
         self.leave_rooms(caller.address).await?;
         Ok(Answer::LoggedOut)
     }

@@ -3,6 +3,8 @@
 //! A user who joins a room is in it with every connection that he logged in with, later ones too; a connection that ends or
 //! logs out leaves, the user does not. What he is in is kept by the session store.
 
+use std::collections::HashSet;
+
 use switchboard_proto::call::{Answer, CallError, ConnectionType, HistoryRange, Outcome, Publication, RoomKind};
 use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::face::ConnFacts;
@@ -49,14 +51,16 @@ impl Node {
     pub(super) async fn join_as_user(&self, facts: ConnFacts, address: Address, room: RoomName) -> Outcome {
         let user = self.user_of(&facts)?;
         self.ensure_direct(&room, &user).await?;
-        match self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await? {
-            Ok(_) | Err(CallError::AlreadyMember(_)) => {}
+        let is_new = match self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await? {
+            Ok(_) => true,
+            Err(CallError::AlreadyMember(_)) => false,
             Err(error) => return Err(error),
+        };
+        let kept = self.keep_user_room(&user, &room).await;
+        if is_new && !self.belongs(facts.id, &room).await {
+            drop(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await);
         }
-        if let Err(error) = self.keep_user_room(&user, &room).await {
-            drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await);
-            return Err(error);
-        }
+        kept?;
         self.enter_with_sessions(&user, &room).await;
         Ok(Answer::Joined)
     }
@@ -71,7 +75,7 @@ impl Node {
             return Err(CallError::NoSuchRoom);
         }
         let mut was_member = self.0.sessions.remove_user_room(user.id(), &room).await.map_err(unavailable)?;
-        for address in self.sessions_of(user.id()) {
+        for (_, address) in self.sessions_of(user.id()) {
             was_member |=
                 matches!(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await, Ok(Ok(_)));
         }
@@ -157,15 +161,36 @@ impl Node {
 
     /// Puts all sessions of a user into a room. Those that may not enter, or end, stay outside.
     async fn enter_with_sessions(&self, user: &User, room: &RoomName) {
-        for address in self.sessions_of(user.id()) {
-            drop(self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await);
+        for (id, address) in self.sessions_of(user.id()) {
+            self.enter_with(id, address, room).await;
         }
     }
 
-    /// Where the sessions of a user live: connections whose membership is his.
-    fn sessions_of(&self, user: &str) -> Vec<Address> {
+    /// Puts a session into a room of its user. A join may take a while: if he has left the room meanwhile, or the session is not
+    /// his any more, it leaves again. Whoever leaves or logs out says so first and looks for memberships to end then, so that
+    /// one of the two finds what the other did.
+    async fn enter_with(&self, id: ConnId, address: Address, room: &RoomName) {
+        while let Ok(Ok(_)) = self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await
+            && !self.belongs(id, room).await
+        {
+            drop(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await);
+            // It may belong there again since it was looked at.
+            if !self.belongs(id, room).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether a session is somebody's who is in this room.
+    async fn belongs(&self, id: ConnId, room: &RoomName) -> bool {
+        let Some(user) = self.0.registry.user(id) else { return false };
+        self.0.sessions.user_rooms(user.id()).await.is_ok_and(|rooms| rooms.contains(room))
+    }
+
+    /// The sessions of a user and where they live: connections whose membership is his.
+    fn sessions_of(&self, user: &str) -> Vec<(ConnId, Address)> {
         let connections = self.0.registry.connections_of(user);
-        connections.into_iter().filter_map(|id| self.session_address(id)).collect()
+        connections.into_iter().filter_map(|id| Some((id, self.session_address(id)?))).collect()
     }
 
     /// Where a DDP session lives; nothing for connections of other kinds.
@@ -175,10 +200,18 @@ impl Node {
 
     /// Puts a connection into the rooms of its user, who has just logged in with it. Each room's pattern is looked at again.
     pub(super) async fn enter_rooms_of(&self, user: &User, address: Address) -> Result<(), CallError> {
-        for room in self.0.sessions.user_rooms(user.id()).await.map_err(unavailable)? {
+        let mut entered = self.0.sessions.user_rooms(user.id()).await.map_err(unavailable)?;
+        for room in &entered {
             // Whoever cannot have a room of his can log in all the same.
-            drop(self.ensure_direct(&room, user).await);
-            drop(self.ask(address, |key, reply| Ask::Join(key, room, reply)).await?);
+            drop(self.ensure_direct(room, user).await);
+            drop(self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await?);
+        }
+        // What he has left meanwhile, with his other sessions, he has left with this one too: see `enter_with`.
+        let kept: HashSet<RoomName> =
+            self.0.sessions.user_rooms(user.id()).await.map_err(unavailable)?.into_iter().collect();
+        entered.retain(|room| !kept.contains(room));
+        for room in entered {
+            drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await?);
         }
         Ok(())
     }

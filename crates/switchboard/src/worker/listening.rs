@@ -1,5 +1,7 @@
 //! Hearing rooms without being a member, and not hearing them for a while.
 
+use std::collections::HashSet;
+
 use switchboard_proto::call::{Answer, Wants};
 use switchboard_proto::id::RoomName;
 
@@ -14,8 +16,9 @@ impl Worker {
     pub(super) fn attend(&mut self, key: ConnKey, wants: Wants, asker: Asker) {
         let mut listened = self.hub.listened_by(key);
         if !wants.public_rooms {
+            let wanted: HashSet<&RoomName> = wants.rooms.iter().collect();
             listened.retain(|room| {
-                let stays = wants.rooms.contains(room);
+                let stays = wanted.contains(room);
                 if !stays {
                     self.stop_listening(key, room);
                 }

@@ -416,7 +416,10 @@ impl Worker {
             Ask::Join(key, room, reply) => self.join(key, room, Asker::Node(reply)),
             Ask::Leave(key, room, reply) => self.leave(key, room, Asker::Node(reply)),
             Ask::Mute(key, muted) => self.mute(key, muted),
-            Ask::Offer(room) => self.offer(&room),
+            Ask::Offer(room, reply) => {
+                self.offer(&room);
+                reply(());
+            }
             Ask::Recheck(room, kind, check, reply) => reply(self.recheck(&room, kind, &check)),
             Ask::Remove(key, reply) => {
                 if let Some(connection) = self.hub.get(key) {

@@ -20,6 +20,7 @@ mod ddp_hostile;
 mod ddp_listeners;
 mod ddp_login;
 mod ddp_messages;
+mod ddp_races;
 mod ddp_replies;
 mod ddp_restart;
 mod ddp_rooms;

@@ -164,6 +164,11 @@ impl<W> Engine<W> {
         self.clients.contains_key(&connection)
     }
 
+    /// Whether a connection takes commands.
+    pub fn takes_commands(&self, connection: ConnId) -> bool {
+        self.clients.get(&connection).is_some_and(|record| record.session.is_some())
+    }
+
     /// What is known of a connection, if it takes commands or said something about itself.
     pub fn client(&self, connection: ConnId) -> Option<ClientView> {
         self.clients.get(&connection).map(Record::view)

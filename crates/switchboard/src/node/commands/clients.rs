@@ -12,6 +12,7 @@ use crate::worker::calls::Caller;
 use super::super::Node;
 
 impl Node {
+    /// A connection as it is. To be asked with the engine in hand: of two changes the engine then hears the later one last.
     fn client(&self, caller: &Caller) -> Client {
         let connection = caller.facts.id;
         Client { connection, address: caller.address, user: self.0.registry.user(connection) }
@@ -19,11 +20,25 @@ impl Node {
 
     /// Whether a connection takes commands, where that is a subscription.
     pub(in crate::node) fn attend_to_commands(&self, caller: &Caller, takes: bool) {
-        let (client, now) = (self.client(caller), self.command_now());
-        self.with_engine(|engine, out| match takes {
+        let now = self.command_now();
+        self.with_engine(|engine, out| {
+            let client = self.client(caller);
             // Nobody's connection is not asked anything there.
-            true if client.user.is_some() => engine.take_commands(client, true, now, out),
-            _ => engine.stop_taking(client.connection, now, out),
+            if takes && client.user.is_some() {
+                engine.take_commands(client, true, now, out);
+            } else if engine.takes_commands(client.connection) {
+                // What it said about itself goes with its subscription, and with no other.
+                engine.stop_taking(client.connection, now, out);
+            }
+        });
+    }
+
+    /// The user of a connection goes, by logging out or for another one: what he subscribed to and said is forgotten.
+    pub(in crate::node) fn part_from_command_user(&self, connection: ConnId) {
+        let now = self.command_now();
+        self.with_engine(|engine, out| {
+            engine.stop_taking(connection, now, out);
+            engine.set_user(connection, self.0.registry.user(connection), now, out);
         });
     }
 
@@ -32,11 +47,12 @@ impl Node {
         let most = self.0.commands.settings.max_client_data_bytes;
         let ip = caller.facts.remote.to_string();
         let data = ClientData::parse(data, &ip, most).map_err(|_| CallError::BadClientData)?;
-        let (client, now) = (self.client(caller), self.command_now());
-        if caller.facts.kind == ConnectionType::Ddp && client.user.is_none() {
-            return Err(CallError::NotLoggedIn);
-        }
+        let now = self.command_now();
         self.with_engine(|engine, out| {
+            let client = self.client(caller);
+            if caller.facts.kind == ConnectionType::Ddp && client.user.is_none() {
+                return Err(CallError::NotLoggedIn);
+            }
             if caller.facts.kind != ConnectionType::Ddp {
                 match data.asks_for_commands() {
                     true => engine.take_commands(client.clone(), false, now, out),
@@ -44,8 +60,8 @@ impl Node {
                 }
             }
             engine.set_client_data(client, data, now, out);
-        });
-        Ok(Answer::ClientDataSet)
+            Ok(Answer::ClientDataSet)
+        })
     }
 
     /// A reply. Whether it was the one that its command waited for is told; why it was not is not, or clients could look for
@@ -74,8 +90,8 @@ impl Node {
 
     /// A connection is somebody else's, or nobody's, from now on.
     pub(in crate::node) fn note_command_user(&self, connection: ConnId) {
-        let (user, now) = (self.0.registry.user(connection), self.command_now());
-        self.with_engine(|engine, out| engine.set_user(connection, user, now, out));
+        let now = self.command_now();
+        self.with_engine(|engine, out| engine.set_user(connection, self.0.registry.user(connection), now, out));
     }
 
     /// A connection has ended.
