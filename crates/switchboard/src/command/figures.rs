@@ -50,7 +50,7 @@ pub struct Figures {
     pub sessions: usize,
 }
 
-/// Upper bounds of the buckets of [`Figures::latency`], in milliseconds.
+/// Upper bounds of the buckets of [`Ended::latency`], in milliseconds.
 pub const LATENCY_BUCKETS_MS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 30_000];
 
 impl Figures {
