@@ -41,7 +41,7 @@ impl Node {
             // Nobody in between: his other sessions must not put this one into a room of his once it has left them.
             self.0.registry.log_out(caller.facts.id);
             // Nor does it take commands for the next one: it has not subscribed to his.
-            // self.part_from_command_user(caller.facts.id);
+            self.part_from_command_user(caller.facts.id);
             self.leave_rooms(caller.address).await?;
         }
         let login = Login { token: Some(token.hash), state: account.state().to_vec() };

@@ -101,6 +101,8 @@ fn a_command_that_waits_for_a_user_reaches_him_over_a_session_that_was_somebody_
     let mut client = server.ddp_as("ann");
     client.sub(COMMANDS, json!(["a1"])).expect("it is hers");
     client.call("setCustomClientData", json!([{"framework": "x"}])).expect("it is hers");
+    let id = server.id_of_ddp(&mut client);
+    eventually("it listens", || server.node().client_of(id).is_some_and(|client| !client.is_settling));
     let sent = server.command_bot("wait", PATIENCE);
     eventually("it waits", || server.node().pending_client_commands(0, 10).iter().any(|command| command.is_held));
     client.log_in("bot", PASSWORD);
