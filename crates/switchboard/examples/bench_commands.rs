@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the program talks to whoever started it")]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,6 +149,7 @@ impl Action for Storm {
             tally.add(sender.await.map_err(|error| Failure::new(error.to_string()))?);
         }
         let (ns, after) = (nanos(since), node.client_command_figures());
+        tally.look_for_absent(node, &targets).await;
         let settled: Vec<u64> =
             Outcome::ALL.map(|outcome| after.ended_with(outcome) - before.ended_with(outcome)).to_vec();
         if settled.iter().sum::<u64>() != commands || !node.pending_client_commands(0, 1).is_empty() {
@@ -208,13 +210,25 @@ struct Tally {
     refused: u64,
     wrong: u64,
     first_wrong: Option<String>,
+    /// Who has not replied to which command.
+    silent: Vec<Silent>,
+}
+
+/// Some of these have not replied, and that is right only if they were about to vanish.
+struct Silent {
+    n: u64,
+    asked: Range<u64>,
+    /// How many of them at the least.
+    count: u64,
 }
 
 impl Tally {
     /// Sends command `n` to the target whose turn it is; if that is gone, to the next one.
     async fn send(&mut self, node: &Node, targets: &Targets, n: u64) {
         let (all, mode) = (targets.connections.len() as u64, [Mode::First, Mode::One, Mode::All][(n % 3) as usize]);
-        let options = CommandOptions { mode: Some(mode), fail_fast: n.is_multiple_of(2), ..CommandOptions::default() };
+        let fail_fast = n.is_multiple_of(2);
+        let options =
+            CommandOptions { mode: Some(mode), fail_fast, timeout: Some(STORM_LIMIT), ..CommandOptions::default() };
         for attempt in 0..all {
             let index = n.wrapping_mul(SCATTER).wrapping_add(attempt) % all;
             let Some(&id) = targets.connections.get(&index) else { continue };
@@ -231,21 +245,57 @@ impl Tally {
             match node.send_client_command(target, command, options.clone()).await {
                 Ok(sent) => {
                     self.latency_ns.record(nanos(since));
-                    let is_there = |index: &u64| {
-                        let id = targets.connections.get(index);
-                        id.is_some_and(|id| node.client_of(*id).is_some())
-                    };
-                    let absent = asked.clone().filter(|index| !is_there(index)).count() as u64;
-                    if let Err(problem) = check(n, &sent, mode, asked, absent, targets) {
-                        self.wrong(|| format!("command {n}: {problem}: {:?}", sent.report()));
-                    }
-                    return;
+                    return self.check(n, &sent, mode, asked, targets);
                 }
                 Err(CommandRefusal::NoSuchConnection | CommandRefusal::NoSuchUser) => self.refused += 1,
                 Err(refusal) => return self.wrong(|| format!("command {n} was refused: {refusal}")),
             }
         }
         self.wrong(|| "nobody is left".to_owned());
+    }
+
+    /// Whether an outcome is what it must be: replies are those to this command and of those who were asked.
+    fn check(&mut self, n: u64, sent: &SentCommand, mode: Mode, asked: Range<u64>, targets: &Targets) {
+        let Report { outcome, reply, rows, .. } = sent.report();
+        for row in rows.iter().flatten() {
+            let index = targets.indices.get(&row.connection).copied().filter(|index| asked.contains(index));
+            match (index, row.outcome) {
+                (None, _) => self.wrong(|| format!("{} was asked to do {n}", row.connection)),
+                (Some(index), Outcome::Replied) => {
+                    if let Err(failure) = check_reply(n, index, row.reply.as_ref()) {
+                        self.wrong(|| failure.text);
+                    }
+                }
+                (Some(index), _) => self.silent.push(Silent { n, asked: index..index + 1, count: 1 }),
+            }
+        }
+        match (mode, outcome) {
+            (Mode::All, _) => {}
+            (_, Outcome::Replied) => {
+                let (by, answers) = parts(reply.as_ref());
+                if answers != Some(n) || by.is_none_or(|by| !asked.contains(&by)) {
+                    self.wrong(|| format!("{n} has the reply to {answers:?} by {by:?}"));
+                }
+            }
+            // Nobody else is asked once somebody has got it.
+            (Mode::One, _) => self.silent.push(Silent { n, asked, count: 1 }),
+            (Mode::First, _) => self.silent.push(Silent { n, count: asked.end - asked.start, asked }),
+        }
+    }
+
+    /// Whoever has not replied must be gone. What a client has closed the server may still be closing.
+    async fn look_for_absent(&mut self, node: &Node, targets: &Targets) {
+        for Silent { n, asked, count } in std::mem::take(&mut self.silent) {
+            let is_gone = |index: &u64| targets.connections.get(index).is_none_or(|id| node.client_of(*id).is_none());
+            let since = Instant::now();
+            while (asked.clone().filter(is_gone).count() as u64) < count {
+                if since.elapsed() > CLOSING_TIME {
+                    self.wrong(|| format!("{n}: somebody of {asked:?} is there and has not replied"));
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
 
     fn wrong(&mut self, what: impl FnOnce() -> String) {
@@ -257,48 +307,8 @@ impl Tally {
         self.latency_ns.add(&other.latency_ns);
         self.refused += other.refused;
         self.wrong += other.wrong;
+        self.silent.extend(other.silent);
         self.first_wrong = self.first_wrong.take().or(other.first_wrong);
-    }
-}
-
-/// Whether an outcome is what it must be: replies are those to this command and of those who were asked, and nobody who is
-/// still there has left it unanswered.
-fn check(
-    n: u64,
-    sent: &SentCommand,
-    mode: Mode,
-    asked: std::ops::Range<u64>,
-    absent: u64,
-    targets: &Targets,
-) -> Result<(), String> {
-    let Report { outcome, reply, rows, .. } = sent.report();
-    for row in rows.iter().flatten() {
-        let Some(index) = targets.indices.get(&row.connection).filter(|index| asked.contains(index)) else {
-            return Err(format!("{} was asked", row.connection));
-        };
-        match row.outcome {
-            Outcome::Replied => check_reply(n, *index, row.reply.as_ref()).map_err(|failure| failure.text)?,
-            _ if absent == 0 => return Err(format!("{index} is there and has not replied")),
-            _ => {}
-        }
-    }
-    if mode == Mode::All {
-        return Ok(());
-    }
-    match outcome {
-        Outcome::Replied => {
-            let (by, answers) = parts(reply.as_ref());
-            if answers == Some(n) && by.is_some_and(|by| asked.contains(&by)) {
-                Ok(())
-            } else {
-                Err("it has the reply to another command, or of somebody else".to_owned())
-            }
-        }
-        // Only the first one was asked, and that may have been the one that is gone.
-        _ if mode == Mode::One && absent > 0 => Ok(()),
-        // In a room the rest was asked too, and so was the user's other connection.
-        _ if absent == asked.end - asked.start => Ok(()),
-        _ => Err("somebody is there and has not replied".to_owned()),
     }
 }
 
@@ -335,6 +345,12 @@ fn nanos(since: Instant) -> u64 {
 
 /// Far above what is asked of a collection, so that a slow one is measured and not cut off.
 const COLLECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longer than the server takes to close what its client has closed.
+const CLOSING_TIME: Duration = Duration::from_secs(3);
+
+/// Whoever waits for a target that has vanished waits so long; far above what anybody who is there takes.
+const STORM_LIMIT: Duration = Duration::from_secs(2);
 
 /// How many members a room of the storm has.
 const STORM_ROOM: u64 = 10;
