@@ -36,7 +36,7 @@ pub use figures::{COUNTED_KEYS, Ended, Figures, LATENCY_BUCKETS_MS};
 pub use history::{PendingCommand, SettledCommand};
 pub use limits::CommandLimits;
 pub use order::{
-    Accepted, Aim, Clock, Dispatch, Fate, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, Settling,
+    Accepted, Aim, Clock, Dispatch, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, Settling,
     TargetKind, TargetName,
 };
 pub use outcome::{Counts, Mode, Outcome, Report, Row};

@@ -234,17 +234,6 @@ pub struct Dispatch {
     pub delivery: CommandDelivery,
 }
 
-/// What became of a [`Dispatch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is in the connection's output queue.
-    Delivered,
-    /// The connection was gone, or does not take commands any more. Nothing was written.
-    Gone,
-    /// The output queue was full. Nothing was written.
-    Overflow,
-}
-
 /// A session that may not listen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settling {

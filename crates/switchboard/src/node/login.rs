@@ -73,7 +73,7 @@ impl Node {
         let life_ms = u64::try_from(settings.token_life.as_millis()).unwrap_or(u64::MAX);
         let expires_ms = if life_ms == 0 { LONGEST_MS } else { now_ms.saturating_add(life_ms).min(LONGEST_MS) };
         let user = account.user().id().to_owned();
-        let hash = TokenHash::from_bytes(made.hash());
+        let hash = TokenHash::of(made.text());
         let token = Token { hash, user, created_ms: now_ms, expires_ms };
         let kept = self.0.sessions.add_token(token.clone(), settings.max_tokens_per_user).await;
         kept.map_err(unavailable)?;

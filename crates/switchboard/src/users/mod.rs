@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::config::{self, DdpServer};
 use crate::proto::user::User;
 
-pub use token::{LoginToken, TokenHash};
+pub use token::LoginToken;
 pub use verify::Refusal;
 use verify::{Gate, Stored};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use switchboard::ConnId;
 use switchboard::command::{
-    Aim, Client, CommandLimits, CommandOptions, CommandRefusal, Dispatch, Engine, Fate, Mode, Order, Out, Outcome,
-    Reply, Report, TargetKind, TargetName,
+    Aim, Client, CommandLimits, CommandOptions, CommandRefusal, Dispatch, Engine, Mode, Order, Out, Outcome, Reply,
+    Report, TargetKind, TargetName,
 };
-use switchboard::hub::mail::{Address, ConnKey};
+use switchboard::hub::mail::{Address, CommandFate, ConnKey};
 use switchboard::node::User;
 use switchboard::proto::command::{CommandDocument, CommandId};
 use switchboard::proto::time::Now;
@@ -134,7 +134,7 @@ impl World {
                 continue;
             }
             if dice.one_in(200) {
-                self.engine.delivered(id, dispatch.connection, Fate::Overflow, self.now, &mut self.out);
+                self.engine.delivered(id, dispatch.connection, CommandFate::Overflow, self.now, &mut self.out);
             } else {
                 assert!(ts > connection.latest_ts, "the clients of the SDK pass over what is not later");
                 connection.latest_ts = ts;
@@ -143,7 +143,7 @@ impl World {
                 if !dice.one_in(50) {
                     connection.replies.push_back(id);
                 }
-                self.engine.delivered(id, dispatch.connection, Fate::Delivered, self.now, &mut self.out);
+                self.engine.delivered(id, dispatch.connection, CommandFate::Delivered, self.now, &mut self.out);
             }
             self.after();
         }

@@ -1,11 +1,12 @@
 //! From an order to sessions: who is addressed, when it leaves, what follows from what became of it.
 
 use crate::hub::mail::Address;
+use crate::hub::mail::CommandFate;
 use crate::proto::command::{CommandDelivery, CommandId, Recipient};
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 
-use super::super::order::{Aim, Clock, Dispatch, Fate, Out, Outgoing};
+use super::super::order::{Aim, Clock, Dispatch, Out, Outgoing};
 use super::super::outcome::{Mode, Outcome};
 use super::super::pending::Pending;
 use super::super::rows::Stage;
@@ -64,16 +65,16 @@ impl<W> Engine<W> {
     }
 
     /// What became of a dispatch. Told late, or for a command that was settled meanwhile, it does no harm.
-    pub fn delivered(&mut self, id: CommandId, connection: ConnId, fate: Fate, now: Now, out: &mut Out<W>) {
+    pub fn delivered(&mut self, id: CommandId, connection: ConnId, fate: CommandFate, now: Now, out: &mut Out<W>) {
         let Some(&number) = self.numbers.get(&id) else { return };
         let Some(command) = self.pending.get(&number) else { return };
         let Some(at) = command.rows.find(connection) else { return };
         let stage = match (command.rows.get(at).stage, fate) {
-            (Stage::Sent, Fate::Delivered) => Stage::Delivered,
-            (Stage::Sent, Fate::Gone) => Stage::Gone,
-            (Stage::Sent, Fate::Overflow) => Stage::Overflow,
+            (Stage::Sent, CommandFate::Delivered) => Stage::Delivered,
+            (Stage::Sent, CommandFate::Gone) => Stage::Gone,
+            (Stage::Sent, CommandFate::Overflow) => Stage::Overflow,
             // It was told to have closed before it was told to have got the command.
-            (Stage::Gone, Fate::Delivered) => Stage::Left,
+            (Stage::Gone, CommandFate::Delivered) => Stage::Left,
             _ => return,
         };
         self.advance(number, at, stage);

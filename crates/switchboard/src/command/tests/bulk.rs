@@ -35,7 +35,7 @@ fn of_a_hundred_thousand_commands_each_has_one_outcome_while_sessions_die() {
             for dispatch in engine.send_next(u64::from(number), now) {
                 let (id, to) = (dispatch.delivery.document.id, dispatch.connection);
                 *written.entry((id, to)).or_default() += 1;
-                engine.delivered(id, to, Fate::Delivered, now, &mut out);
+                engine.delivered(id, to, CommandFate::Delivered, now, &mut out);
                 unanswered.push((id, dispatch.connection, target));
             }
         }
@@ -82,7 +82,7 @@ fn ten_thousand_replies_are_collected() {
         let dispatches = engine.send_next(1, NOW);
         left += dispatches.len();
         for dispatch in dispatches {
-            engine.delivered(command_id(1), dispatch.connection, Fate::Delivered, NOW, &mut out);
+            engine.delivered(command_id(1), dispatch.connection, CommandFate::Delivered, NOW, &mut out);
         }
     }
     assert_eq!(left, SESSIONS as usize);

@@ -43,7 +43,7 @@ fn addressed_sessions_are_limited_in_total() {
         assert_eq!(send(&mut rig, 3, to_user("bob")), Err(Refusal::TooManyRows));
         assert_eq!(send(&mut rig, 4, to_list(&[1, 2])), Ok(()));
         rig.leave();
-        (1..=3).for_each(|number| rig.fate(1, number, Fate::Overflow));
+        (1..=3).for_each(|number| rig.fate(1, number, CommandFate::Overflow));
         rig.engine.cancel(command_id(1), rig.now, &mut rig.out);
         assert_eq!(send(&mut rig, 5, Aim::Everybody), Ok(()));
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hub::mail::{Address, ConnKey};
+use crate::hub::mail::{Address, CommandFate, ConnKey};
 use crate::proto::command::{CommandDocument, CommandId};
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
@@ -152,12 +152,12 @@ impl Rig {
         let left = self.leave();
         for pair in left.split_whitespace() {
             let (command, to) = pair.split_once('>').unwrap();
-            self.fate(command.parse().unwrap(), to.parse().unwrap(), Fate::Delivered);
+            self.fate(command.parse().unwrap(), to.parse().unwrap(), CommandFate::Delivered);
         }
         left
     }
 
-    fn fate(&mut self, command: u32, to: u32, fate: Fate) {
+    fn fate(&mut self, command: u32, to: u32, fate: CommandFate) {
         self.engine.delivered(command_id(command), conn(to), fate, self.now, &mut self.out);
     }
 

@@ -13,7 +13,7 @@ enum Step {
     Close(usize),
     Data(usize, bool),
     Drain,
-    Fate(usize, Fate),
+    Fate(usize, CommandFate),
     Leave,
     Open(usize),
     Ready(usize),
@@ -42,7 +42,8 @@ struct Wish {
 
 fn step() -> impl Strategy<Value = Step> {
     let at = 0..8usize;
-    let fate = prop_oneof![3 => Just(Fate::Delivered), 1 => Just(Fate::Gone), 1 => Just(Fate::Overflow)];
+    let fate =
+        prop_oneof![3 => Just(CommandFate::Delivered), 1 => Just(CommandFate::Gone), 1 => Just(CommandFate::Overflow)];
     let wish = (
         0..7usize,
         vec(at.clone(), 1..4),

@@ -303,15 +303,15 @@ impl Naive {
         left
     }
 
-    pub(super) fn fate(&mut self, number: u32, to: u32, fate: Fate) {
+    pub(super) fn fate(&mut self, number: u32, to: u32, fate: CommandFate) {
         let Some(command) = self.commands.iter_mut().find(|command| command.number == number) else { return };
         let row = command.rows.iter_mut().find(|row| row.to == to).unwrap();
         let before = std::mem::replace(&mut row.stage, Sent);
         row.stage = match (before, fate) {
-            (Sent, Fate::Delivered) => Delivered,
-            (Sent, Fate::Gone) => Gone,
-            (Sent, Fate::Overflow) => Overflow,
-            (Gone, Fate::Delivered) => Left,
+            (Sent, CommandFate::Delivered) => Delivered,
+            (Sent, CommandFate::Gone) => Gone,
+            (Sent, CommandFate::Overflow) => Overflow,
+            (Gone, CommandFate::Delivered) => Left,
             (stage, _) => stage,
         };
         if (before, row.stage) == (Sent, Delivered) {

@@ -46,9 +46,9 @@ fn one_moves_on_from_full_and_gone_sessions_but_not_from_one_that_has_it() {
         }
         rig.send(1, aim, Mode::One);
         assert_eq!(rig.leave(), "1>4");
-        rig.fate(1, 4, Fate::Overflow);
+        rig.fate(1, 4, CommandFate::Overflow);
         assert_eq!(rig.leave(), "1>3");
-        rig.fate(1, 3, Fate::Gone);
+        rig.fate(1, 3, CommandFate::Gone);
         assert_eq!(rig.leave(), "1>2");
         rig.close(2);
         assert_eq!(rig.deliver(), "1>1");
@@ -132,10 +132,10 @@ fn a_full_queue_is_reported_at_once_to_whoever_fails_fast_else_at_the_limit() {
     rig.send(2, to_user("bob"), Mode::First);
     rig.leave();
     for (command, to) in [(1, 1), (2, 1), (2, 2)] {
-        rig.fate(command, to, Fate::Overflow);
+        rig.fate(command, to, CommandFate::Overflow);
     }
     assert_eq!(rig.outcomes(), "");
-    rig.fate(1, 2, Fate::Overflow);
+    rig.fate(1, 2, CommandFate::Overflow);
     assert_eq!(rig.outcomes(), "1 overflow 2/0/0");
     rig.at(5000);
     assert_eq!(rig.outcomes(), "2 overflow 2/0/0");
@@ -147,7 +147,7 @@ fn what_reached_nobody_goes_to_the_next_session_and_never_twice_to_one() {
     rig.online(1, "bob");
     rig.send(1, to_user("bob"), Mode::First);
     rig.leave();
-    rig.fate(1, 1, Fate::Overflow);
+    rig.fate(1, 1, CommandFate::Overflow);
     rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
     rig.online(1, "bob");
     assert_eq!(rig.leave(), "");
@@ -199,9 +199,9 @@ fn all_has_a_row_for_every_session() {
     // What belongs to one user leaves together.
     assert_eq!(rig.leave(), "1>1 1>2 1>3 1>4 1>5 1>6");
     for to in [1, 2, 4, 5, 6] {
-        rig.fate(1, to, Fate::Delivered);
+        rig.fate(1, to, CommandFate::Delivered);
     }
-    rig.fate(1, 3, Fate::Overflow);
+    rig.fate(1, 3, CommandFate::Overflow);
     rig.close(4);
     rig.close(2);
     rig.at(70);
@@ -243,9 +243,9 @@ fn all_ends_when_every_row_has_ended() {
 #[test]
 fn all_without_a_reply_ends_as_the_mildest_of_its_rows() {
     for (fates, expected) in [
-        ([Fate::Delivered, Fate::Overflow, Fate::Gone], "timeout"),
-        ([Fate::Gone, Fate::Overflow, Fate::Overflow], "disconnected"),
-        ([Fate::Overflow, Fate::Overflow, Fate::Overflow], "overflow"),
+        ([CommandFate::Delivered, CommandFate::Overflow, CommandFate::Gone], "timeout"),
+        ([CommandFate::Gone, CommandFate::Overflow, CommandFate::Overflow], "disconnected"),
+        ([CommandFate::Overflow, CommandFate::Overflow, CommandFate::Overflow], "overflow"),
     ] {
         let mut rig = Rig::new();
         (1..=3).for_each(|number| rig.online(number, "bob"));

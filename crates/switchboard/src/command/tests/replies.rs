@@ -65,8 +65,8 @@ fn a_reply_before_the_report_of_its_delivery_counts_as_delivered() {
     assert!(rig.reply(1, 1, "bob"));
     assert!(rig.reply(2, 1, "bob"));
     assert_eq!(rig.outcomes(), "1 replied 1/1/1; 2 replied 1/1/1 (1 replied)");
-    rig.fate(1, 1, Fate::Delivered);
-    rig.fate(2, 1, Fate::Overflow);
+    rig.fate(1, 1, CommandFate::Delivered);
+    rig.fate(2, 1, CommandFate::Overflow);
     assert_eq!(rig.engine.figures().delivered, 2);
 }
 

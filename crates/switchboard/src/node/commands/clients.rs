@@ -5,7 +5,7 @@ use switchboard_proto::command::CommandId;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 
-use crate::command::{Client, ClientData, ClientView, Fate, Reply, ReplyTooLarge, Settling};
+use crate::command::{Client, ClientData, ClientView, Reply, ReplyTooLarge, Settling};
 use crate::hub::mail::CommandFate;
 use crate::worker::calls::Caller;
 
@@ -79,11 +79,6 @@ impl Node {
 
     /// A worker has handed a command over, or could not.
     pub(in crate::node) fn note_command_fate(&self, id: CommandId, connection: ConnId, fate: CommandFate) {
-        let fate = match fate {
-            CommandFate::Delivered => Fate::Delivered,
-            CommandFate::Overflow => Fate::Overflow,
-            CommandFate::Gone => Fate::Gone,
-        };
         let now = self.command_now();
         self.with_engine(|engine, out| engine.delivered(id, connection, fate, now, out));
     }
