@@ -16,6 +16,8 @@ use crate::id::{BadRoomName, ConnId, RoomName};
 use crate::json::RawJson;
 use crate::params::Params;
 
+pub use crate::shard::{ShardAnswer, ShardCall, ShardRefusal};
+
 pub use crate::login::{Credentials, LoggedIn, LoginMethod, LoginRefusal, PasswordProof, Who};
 
 /// A request to the node.
@@ -96,6 +98,8 @@ pub enum Call {
     Publish(Publication),
     /// What was said in a room lately.
     History(HistoryRange),
+    /// What a bot's shard asks.
+    Shard(Box<ShardCall>),
 }
 
 /// What a connection wants to be sent without being a member of anything.
@@ -151,6 +155,12 @@ impl Call {
     pub const fn order(&self) -> Order {
         match self {
             Self::Action(_) => Order::Overtaking,
+            Self::Shard(call) => match **call {
+                ShardCall::Read { .. } | ShardCall::Received { .. } | ShardCall::Interaction { .. } => {
+                    Order::Overtaking
+                }
+                _ => Order::Sequential,
+            },
             _ => Order::Sequential,
         }
     }
@@ -243,6 +253,8 @@ pub enum Answer {
         /// How many unread ones are older than these.
         unread_not_loaded: usize,
     },
+    /// What a shard's call brought.
+    Shard(ShardAnswer),
 }
 
 /// Who may enter a room.
@@ -350,6 +362,9 @@ pub enum CallError {
     /// The sender's clock is too far off.
     #[error("the time of the message is out of sync")]
     OutOfSync,
+    /// A shard is told no.
+    #[error(transparent)]
+    Shard(#[from] ShardRefusal),
 }
 
 /// Why an action brought no reply.
@@ -448,11 +463,13 @@ pub enum ConnectionType {
     WebSocket,
     /// DDP over a WebSocket.
     Ddp,
+    /// The gateway of bots over a WebSocket.
+    Gateway,
 }
 
 impl ConnectionType {
     /// Every type, in the order of [`ConnectionType::index`].
-    pub const ALL: [Self; 4] = [Self::Socket, Self::Web, Self::WebSocket, Self::Ddp];
+    pub const ALL: [Self; 5] = [Self::Socket, Self::Web, Self::WebSocket, Self::Ddp, Self::Gateway];
 
     /// Position in [`ConnectionType::ALL`], for counters.
     pub const fn index(self) -> usize {
@@ -466,6 +483,7 @@ impl ConnectionType {
             Self::Web => "web",
             Self::WebSocket => "websocket",
             Self::Ddp => "ddp",
+            Self::Gateway => "gateway",
         }
     }
 }

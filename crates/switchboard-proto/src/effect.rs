@@ -23,6 +23,8 @@ pub struct Effects {
     pub close: Option<CloseReason>,
     /// What this connection hears of its rooms is another than before: ask `Peer::hears` again.
     pub rehear: bool,
+    /// There is more to say than should wait: call `on_drained` once the client has taken what waits.
+    pub more: bool,
     /// Call `on_deadline` once the monotonic clock shows this many milliseconds.
     pub wake_at_ms: Option<u64>,
 }

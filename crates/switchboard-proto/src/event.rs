@@ -5,6 +5,7 @@ use sha1::{Digest, Sha1};
 use crate::command::{self, CommandDelivery};
 use crate::id::{ConnId, RoomName};
 use crate::json::RawJson;
+use crate::shard::ShardEvent;
 use crate::user::User;
 
 /// A fact that concerns one connection. What a room says is not among these: it is encoded once for all members, see
@@ -15,6 +16,8 @@ pub enum Event {
     Message(RawJson),
     /// The server asks this client to do something.
     Command(CommandDelivery),
+    /// Something has become of a shard's session.
+    Shard(ShardEvent),
 }
 
 /// Something said in a room, numbered.

@@ -13,6 +13,7 @@ use crate::call::{CallError, ConnectionType, Outcome};
 use crate::ddp::DdpSettings;
 use crate::effect::Effects;
 use crate::event::Event;
+use crate::gateway::GatewaySettings;
 use crate::id::{ConnId, RoomName, Token};
 use crate::time::{Now, Stamps};
 use crate::wire::Hears;
@@ -36,6 +37,9 @@ pub trait Face {
 
     /// The moment asked for with [`Effects::wake_at_ms`] has come.
     fn on_deadline(&mut self, cx: &mut Cx<'_>);
+
+    /// The client has taken so much of what waited that there is room for more, which was asked for with [`Effects::more`].
+    fn on_drained(&mut self, _cx: &mut Cx<'_>) {}
 
     /// The client interrupted the conversation with a break.
     fn on_break(&mut self, cx: &mut Cx<'_>);
@@ -153,4 +157,6 @@ pub struct FaceSettings {
     pub websocket: WebSocketSettings,
     /// DDP's.
     pub ddp: DdpSettings,
+    /// The gateway's.
+    pub gateway: GatewaySettings,
 }

@@ -6,19 +6,33 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use sha1::{Digest, Sha1};
 use thiserror::Error;
 
-/// A connection's public id: a random UUID version 4.
+/// The public id of whoever can be a member of a room: of a connection, a random UUID version 4, or of a gateway session, the
+/// *shard hash*: 35 random letters and digits.
 ///
-/// Other members of a room see it, so it is never a secret.
+/// Other members of a room see it, so it is never a secret. Both are 16 bytes, told apart by what is a UUID's version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId([u8; 16]);
 
 impl ConnId {
-    /// Length of the text form.
+    /// Length of the text form of a connection's id.
     pub const TEXT_BYTES: usize = 36;
 
-    /// Makes an id of 128 random bits; version and variant are set here.
+    /// Length of a shard hash.
+    pub const SHARD_HASH_BYTES: usize = 35;
+
+    /// How many letters and digits hold 128 bits; in a shard hash those behind are a checksum.
+    const ID_DIGITS: usize = 22;
+
+    /// Digits of shard hashes.
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+    /// No UUID has this version.
+    const SESSION_VERSION: u8 = 0xf0;
+
+    /// Makes a connection's id of 128 random bits; version and variant are set here.
     pub const fn from_random(bits: u128) -> Self {
         let mut bytes = bits.to_be_bytes();
         bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -26,9 +40,34 @@ impl ConnId {
         Self(bytes)
     }
 
-    /// Reads the text form, in either case, with its hyphens.
+    /// Makes a gateway session's id of 128 random bits.
+    pub const fn session_from_random(bits: u128) -> Self {
+        let mut bytes = bits.to_be_bytes();
+        bytes[6] = (bytes[6] & 0x0f) | Self::SESSION_VERSION;
+        Self(bytes)
+    }
+
+    /// Whether it is a gateway session's.
+    pub const fn is_session(&self) -> bool {
+        self.0[6] & 0xf0 == Self::SESSION_VERSION
+    }
+
+    /// The bytes, for stores.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// What [`ConnId::to_bytes`] gave.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads the text form: a UUID in either case, with its hyphens, or a shard hash.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.as_bytes();
+        if text.len() == Self::SHARD_HASH_BYTES {
+            return Self::parse_hash(text);
+        }
         if text.len() != Self::TEXT_BYTES {
             return None;
         }
@@ -45,12 +84,42 @@ impl ConnId {
             bytes[nibbles / 2] |= value << (if nibbles % 2 == 0 { 4 } else { 0 });
             nibbles += 1;
         }
-        Some(Self(bytes))
+        // A session has one text only.
+        Some(Self(bytes)).filter(|id| !id.is_session())
     }
 
-    /// The text form in lower case, without an allocation.
+    fn parse_hash(text: &[u8]) -> Option<Self> {
+        let mut bits: u128 = 0;
+        for digit in text[..Self::ID_DIGITS].iter().rev() {
+            let value = Self::DIGITS.iter().position(|known| known == digit)?;
+            bits = bits.checked_mul(62)?.checked_add(value as u128)?;
+        }
+        let id = Self(bits.to_be_bytes());
+        (id.is_session() && id.hash() == *text).then_some(id)
+    }
+
+    fn hash(&self) -> [u8; Self::SHARD_HASH_BYTES] {
+        let mut text = [0; Self::SHARD_HASH_BYTES];
+        let check: [u8; 20] = Sha1::digest(self.0).into();
+        let check = check.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte));
+        let (id, rest) = text.split_at_mut(Self::ID_DIGITS);
+        for (digits, mut bits) in [(id, u128::from_be_bytes(self.0)), (rest, check)] {
+            for digit in digits {
+                *digit = Self::DIGITS[(bits % 62) as usize];
+                bits /= 62;
+            }
+        }
+        text
+    }
+
+    /// The text form, that of a connection's id in lower case, without an allocation.
     pub fn text(&self) -> ConnIdText {
         const HEX: &[u8; 16] = b"0123456789abcdef";
+        if self.is_session() {
+            let mut text = [0; Self::TEXT_BYTES];
+            text[..Self::SHARD_HASH_BYTES].copy_from_slice(&self.hash());
+            return ConnIdText { text, len: Self::SHARD_HASH_BYTES as u8 };
+        }
         let mut text = [b'-'; Self::TEXT_BYTES];
         let mut at = 0;
         for (index, byte) in self.0.iter().enumerate() {
@@ -61,7 +130,7 @@ impl ConnId {
             text[at + 1] = HEX[usize::from(byte & 0x0f)];
             at += 2;
         }
-        ConnIdText(text)
+        ConnIdText { text, len: Self::TEXT_BYTES as u8 }
     }
 }
 
@@ -79,13 +148,16 @@ impl fmt::Debug for ConnId {
 
 /// The text of a [`ConnId`], on the stack.
 #[derive(Clone, Copy)]
-pub struct ConnIdText([u8; ConnId::TEXT_BYTES]);
+pub struct ConnIdText {
+    text: [u8; ConnId::TEXT_BYTES],
+    len: u8,
+}
 
 impl ConnIdText {
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Only hexadecimal digits and hyphens are ever written into it.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        // Only ASCII letters, digits and hyphens are ever written into it.
+        std::str::from_utf8(&self.text[..usize::from(self.len)]).unwrap_or_default()
     }
 }
 
@@ -190,6 +262,22 @@ mod tests {
         assert_eq!(ConnId::parse("ffffffff-ffff-4fff-bfff-fffffffffff"), None);
         assert_eq!(ConnId::parse("ffffffffaffff-4fff-bfff-ffffffffffff"), None);
         assert_eq!(ConnId::parse("gfffffff-ffff-4fff-bfff-ffffffffffff"), None);
+        assert_eq!(ConnId::parse("ffffffff-ffff-ffff-bfff-ffffffffffff"), None);
+    }
+
+    #[test]
+    fn a_shard_hash_is_35_letters_and_digits_and_reads_back() {
+        for bits in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            let id = ConnId::session_from_random(bits);
+            let text = id.to_string();
+            assert!(text.len() == 35 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{text}");
+            assert_eq!((ConnId::parse(&text), id.is_session()), (Some(id), true));
+            let other = if text.starts_with('0') { "1" } else { "0" };
+            assert_eq!(ConnId::parse(&format!("{other}{}", &text[1..])), None);
+            assert!(!ConnId::from_random(bits).is_session());
+        }
+        assert_eq!(ConnId::parse(&"z".repeat(35)), None);
+        assert_eq!(ConnId::parse("C2iIDUxoUEVEh4IjUN5eQpx87UKcsqsEQfs"), None);
     }
 
     #[test]

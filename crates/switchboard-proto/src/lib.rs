@@ -16,6 +16,7 @@ pub mod call;
 pub mod command;
 pub mod event;
 pub mod login;
+pub mod shard;
 
 pub mod close;
 pub mod effect;
@@ -31,6 +32,7 @@ pub mod params;
 pub mod actionhero;
 pub mod ddp;
 pub mod frame;
+pub mod gateway;
 
 pub mod fuzzing;
 

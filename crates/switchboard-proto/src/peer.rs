@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::face::{Cx, Face, FaceSettings, Fingerprint};
 use crate::frame::line::{self, LineFrame, LineFramer};
 use crate::frame::ws::{self, WsError, WsFrame, WsFramer, WsLimits};
+use crate::gateway::{GatewayFace, Opening};
 use crate::id::{ConnId, RoomName, Token};
 use crate::wire::{Hears, WireFormat};
 
@@ -28,6 +29,8 @@ enum Wire {
     WebSocket(Box<WebSocket<WebSocketFace>>),
     /// DDP.
     Ddp(Box<WebSocket<DdpFace>>),
+    /// The gateway.
+    Gateway(Box<WebSocket<GatewayFace>>),
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +58,12 @@ impl MessageFace for DdpFace {
     }
 }
 
+impl MessageFace for GatewayFace {
+    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
+        (&settings.gateway.limits, settings.gateway.message_timeout_ms)
+    }
+}
+
 /// Calls a method of the face at hand.
 macro_rules! each {
     ($peer:expr, $face:ident => $call:expr, $cx:expr) => {
@@ -67,6 +76,12 @@ macro_rules! each {
                 answer
             }
             Wire::Ddp(socket) => {
+                let $face = &mut socket.face;
+                let answer = $call;
+                socket.alarm.set($cx);
+                answer
+            }
+            Wire::Gateway(socket) => {
                 let $face = &mut socket.face;
                 let answer = $call;
                 socket.alarm.set($cx);
@@ -94,6 +109,8 @@ impl Peer {
             Wire::Line(..) => WireFormat::ActionHeroLine,
             Wire::WebSocket(_) => WireFormat::ActionHeroMessage,
             Wire::Ddp(_) => WireFormat::DdpMine,
+            // It hears no room by itself: what its session hears is in its log.
+            Wire::Gateway(_) => WireFormat::ActionHeroMessage,
         }
     }
 
@@ -103,6 +120,7 @@ impl Peer {
             Wire::Line(_, face) => face.hears(room, is_member),
             Wire::WebSocket(socket) => socket.face.hears(room, is_member),
             Wire::Ddp(socket) => socket.face.hears(room, is_member),
+            Wire::Gateway(socket) => socket.face.hears(room, is_member),
         }
     }
 
@@ -116,7 +134,7 @@ impl Peer {
     pub fn is_break(&self, segment: &[u8]) -> bool {
         match &self.wire {
             Wire::Line(framer, _) => framer.is_between_lines() && line::is_break(segment),
-            Wire::WebSocket(_) | Wire::Ddp(_) => false,
+            Wire::WebSocket(_) | Wire::Ddp(_) | Wire::Gateway(_) => false,
         }
     }
 
@@ -147,6 +165,11 @@ impl Peer {
                     return Step::NeedInput;
                 }
             }
+            Wire::Gateway(socket) => {
+                if !socket.feed(input, cx) {
+                    return Step::NeedInput;
+                }
+            }
         }
         if let Some((token, call)) = &cx.fx.call
             && call.order() == Order::Sequential
@@ -167,7 +190,7 @@ impl Peer {
     /// Whether a call is awaited before more input is taken.
     pub fn is_waiting(&self) -> bool {
         match &self.wire {
-            Wire::Line(..) | Wire::WebSocket(_) => self.awaited.is_some(),
+            Wire::Line(..) | Wire::WebSocket(_) | Wire::Gateway(_) => self.awaited.is_some(),
             // Its pings overtake, so that the face reads on and keeps the order of all else by itself.
             Wire::Ddp(socket) => socket.face.is_full(),
         }
@@ -184,14 +207,20 @@ impl Peer {
             Wire::Line(_, face) => face.on_deadline(cx),
             Wire::WebSocket(socket) => socket.on_deadline(cx),
             Wire::Ddp(socket) => socket.on_deadline(cx),
+            Wire::Gateway(socket) => socket.on_deadline(cx),
         }
+    }
+
+    /// There is room for more of what its face has to say.
+    pub fn on_drained(&mut self, cx: &mut Cx<'_>) {
+        each!(self, face => face.on_drained(cx), cx);
     }
 
     /// A piece of a content goes out, because the client has taken the one before. Until it has taken all it is not listened
     /// to.
     pub fn on_piece(&mut self, now_ms: u64) {
         match &mut self.wire {
-            Wire::Line(..) | Wire::Ddp(_) => {}
+            Wire::Line(..) | Wire::Ddp(_) | Wire::Gateway(_) => {}
             Wire::WebSocket(socket) => socket.face.on_piece(now_ms),
         }
     }
@@ -224,6 +253,9 @@ impl Peer {
             Wire::Line(..) => {}
             Wire::WebSocket(_) | Wire::Ddp(_) => {
                 ws::write_close(&mut words, Some(reason.websocket_code()), "");
+            }
+            Wire::Gateway(_) => {
+                ws::write_close(&mut words, Some(GatewayFace::close_code(reason)), "");
             }
         }
         words
@@ -321,7 +353,7 @@ impl Alarm {
 }
 
 /// What a peer of each kind starts as, by the listener that accepted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerKind {
     /// ActionHero's line protocol.
     Socket,
@@ -332,6 +364,8 @@ pub enum PeerKind {
     },
     /// DDP, behind the handshake.
     Ddp,
+    /// The gateway, behind the handshake, with what that said.
+    Gateway(Box<Opening>),
 }
 
 impl PeerKind {
@@ -345,25 +379,31 @@ impl PeerKind {
                 Wire::WebSocket(Box::new(WebSocket { framer, face, alarm: Alarm::default() }))
             }
             Self::Ddp => Wire::Ddp(Box::default()),
+            Self::Gateway(opening) => {
+                let framer = if opening.deflate { WsFramer::with_deflate() } else { WsFramer::default() };
+                let face = GatewayFace::new(*opening);
+                Wire::Gateway(Box::new(WebSocket { framer, face, alarm: Alarm::default() }))
+            }
         };
         Peer { wire, awaited: None }
     }
 
     /// What kind of client such a connection is.
-    pub fn connection_type(self) -> ConnectionType {
+    pub const fn connection_type(&self) -> ConnectionType {
         match self {
             Self::Socket => ConnectionType::Socket,
             Self::WebSocket { .. } => ConnectionType::WebSocket,
             Self::Ddp => ConnectionType::Ddp,
+            Self::Gateway(_) => ConnectionType::Gateway,
         }
     }
 
     /// The fingerprint of a client that presents none: ActionHero 29 takes the connection's own id.
-    pub fn fingerprint(self, id: ConnId, settings: &FaceSettings) -> Option<Fingerprint> {
+    pub fn fingerprint(&self, id: ConnId, settings: &FaceSettings) -> Option<Fingerprint> {
         let compat = match self {
             Self::Socket => settings.socket.compat,
             Self::WebSocket { .. } => settings.websocket.compat,
-            Self::Ddp => return None,
+            Self::Ddp | Self::Gateway(_) => return None,
         };
         match compat {
             Compat::Auto | Compat::Classic => None,

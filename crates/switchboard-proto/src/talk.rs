@@ -44,8 +44,7 @@ impl Talk {
         let mut settings = FaceSettings::default();
         change(&mut settings);
         Self {
-            kind,
-            peer: kind.open(),
+            peer: kind.clone().open(),
             facts: ConnFacts {
                 id: ConnId::from_random(0),
                 kind: kind.connection_type(),
@@ -59,6 +58,7 @@ impl Talk {
             stamps: Stamps::default(),
             random: 0,
             now: Now::default(),
+            kind,
             calls: Vec::new(),
             unseen: 0,
         }
@@ -142,7 +142,7 @@ impl Talk {
     fn framed(&self, text: &str) -> Vec<u8> {
         match self.kind {
             PeerKind::Socket => format!("{text}\r\n").into_bytes(),
-            PeerKind::WebSocket { .. } | PeerKind::Ddp => client_frame(0x81, text.as_bytes()),
+            PeerKind::WebSocket { .. } | PeerKind::Ddp | PeerKind::Gateway(_) => client_frame(0x81, text.as_bytes()),
         }
     }
 
@@ -151,7 +151,7 @@ impl Talk {
         let bytes = std::mem::take(&mut self.fx.bytes);
         match self.kind {
             PeerKind::Socket => String::from_utf8(bytes).unwrap().replace("\r\n", "\n"),
-            PeerKind::WebSocket { .. } | PeerKind::Ddp => messages(&bytes),
+            PeerKind::WebSocket { .. } | PeerKind::Ddp | PeerKind::Gateway(_) => messages(&bytes),
         }
     }
 }

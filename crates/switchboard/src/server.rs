@@ -32,7 +32,7 @@ use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
 use listeners::{Listeners, Shared};
-use settings::{command_settings, face_settings, log_limits, off_is_max, worker_settings};
+use settings::{command_settings, face_settings, gateway_options, log_limits, off_is_max, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -181,6 +181,7 @@ impl ServerBuilder {
                 webhooks,
                 users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,
                 commands: command_settings(&config),
+                gateway: gateway_options(),
                 runtime: runtime.clone(),
             },
         );

@@ -83,6 +83,7 @@ pub(super) fn refused_verb(compat: Compat, error: &CallError) -> String {
         | CallError::NotLoggedIn
         | CallError::NotSupported
         | CallError::OutOfSync
+        | CallError::Shard(_)
         | CallError::Unavailable => UNAVAILABLE.to_owned(),
         CallError::BadClientData
         | CallError::MessageTooLarge

@@ -137,6 +137,7 @@ impl Refusal {
             | CallError::FileNotFound
             | CallError::NoSuchConnection
             | CallError::NotSupported
+            | CallError::Shard(_)
             | CallError::Unavailable => Self::internal(),
         }
     }

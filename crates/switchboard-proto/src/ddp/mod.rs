@@ -171,6 +171,8 @@ impl Face for DdpFace {
                 answers(cx).stream_changed(NOTIFY_USER, &event, |out| put(out, json.as_str()));
                 true
             }
+            // It has no shards.
+            Event::Shard(_) => false,
         }
     }
 

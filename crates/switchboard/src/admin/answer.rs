@@ -222,8 +222,10 @@ impl From<CallError> for ApiError {
             CallError::TooManyRequests { .. } => Code::RateLimited,
             CallError::Refused(_) => Code::Refused,
             CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => Code::TooManyRooms,
-            // Those of actions and files do not come this way.
-            CallError::Action(_) | CallError::FileNotFound | CallError::Unavailable => Code::Unavailable,
+            // Those of actions, files and shards do not come this way.
+            CallError::Action(_) | CallError::FileNotFound | CallError::Shard(_) | CallError::Unavailable => {
+                Code::Unavailable
+            }
         };
         code.with(error.to_string())
     }

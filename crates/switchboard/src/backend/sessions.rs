@@ -2,11 +2,14 @@
 //!
 //! - `state`: what is kept, as plain data, and every change to it.
 //! - `clocks`: times that rise.
+//! - [`shards`]: sessions of bots' shards and their logs.
 //! - [`memory`]: all of it for the life of the process. The store that outlives it is [`super::file`].
 
 mod clocks;
 pub mod memory;
+pub mod shards;
 mod state;
+mod unserved;
 
 use std::fmt;
 
@@ -15,6 +18,8 @@ use switchboard_proto::id::RoomName;
 
 use super::BackendError;
 use crate::op::Op;
+
+pub use shards::ShardStore;
 
 pub(super) use clocks::{AboveCeiling, Clocks};
 pub(super) use state::{Change, Row, State};
@@ -25,7 +30,7 @@ pub(super) use state::{Change, Row, State};
 /// and it survives what the store promises to survive ([`SessionStore::survives_restart`]). A change that has begun is made
 /// whether or not anybody still waits for it. One that failed may have been made or not. Of each user as much is kept as the
 /// limits say; how many users there are is up to who lets them log in.
-pub trait SessionStore: fmt::Debug + Send + Sync {
+pub trait SessionStore: shards::ShardStore {
     /// Keeps a token. Of one user at most `max_tokens_per_user` are kept: the oldest go.
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>>;
 

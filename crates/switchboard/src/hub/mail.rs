@@ -14,6 +14,7 @@ use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::id::{ConnId, RoomName, Token};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
+use switchboard_proto::shard::ShardEvent;
 use switchboard_proto::wire::Encoded;
 
 use super::Entrance;
@@ -218,6 +219,8 @@ pub enum Ask {
     Remove(ConnKey, Reply<()>),
     /// Tell a connection something. `false`: its client cannot be told of that.
     Send(ConnKey, Event, Reply<bool>),
+    /// Something has become of the session that a connection carries.
+    Shard(ConnKey, ShardEvent),
     /// End everything at once.
     Stop,
 }
@@ -236,6 +239,7 @@ impl fmt::Debug for Ask {
             Self::Recheck(..) => "Recheck",
             Self::Remove(..) => "Remove",
             Self::Send(..) => "Send",
+            Self::Shard(..) => "Shard",
             Self::Stop => "Stop",
         })
     }

@@ -289,7 +289,7 @@ impl Acceptor {
             }
             Becomes::Peer(kind) => match stream.take_apart() {
                 Ok((socket, tls)) => {
-                    let (kind, received) = (*kind, Vec::new());
+                    let (kind, received) = (kind.clone(), Vec::new());
                     let (id, fingerprint, admission) = (new_id(), None, None);
                     let adopted = Adopted { socket, tls, received, kind, id, fingerprint, remote, admission };
                     entrance.hand_over.give(adopted).await;

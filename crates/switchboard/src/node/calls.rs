@@ -118,6 +118,7 @@ impl Calls for Node {
                     None => Err(CallError::NoSuchRoom),
                 })
             }
+            Call::Shard(call) => self.start_shard_call(caller, *call),
             Call::LogIn(credentials) => {
                 let node = self.clone();
                 self.start_user_call(async move { node.log_in(caller, credentials).await })

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod connection;
 mod files;
 mod gate;
+pub mod gateway;
 pub mod hooks;
 mod listening;
 mod login;
@@ -59,6 +60,8 @@ use commands::Commands;
 use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
 use gate::Gate;
+use gateway::Gateway;
+pub(crate) use gateway::GatewayOptions;
 use hooks::Hooks;
 use registry::Registry;
 use send_rates::SendRates;
@@ -89,6 +92,7 @@ struct Inner {
     rooms_changing: Mutex<()>,
     commands: Commands,
     users: Users,
+    gateway: Gateway,
     send_rates: SendRates,
     counters: Counters,
     /// A connection has ended.
@@ -174,12 +178,14 @@ pub(crate) struct Parts {
     pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) users: Users,
     pub(crate) commands: CommandSettings,
+    pub(crate) gateway: GatewayOptions,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Node {
     pub(crate) fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { actions, broker, directory, sessions, workers, webhooks, users, commands, runtime } = parts;
+        let Parts { actions, broker, directory, sessions, workers, webhooks, users, commands, gateway, runtime } =
+            parts;
         let node = Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
@@ -208,6 +214,7 @@ impl Node {
             rooms_changing: Mutex::default(),
             commands: Commands::new(commands),
             users,
+            gateway: Gateway::new(gateway),
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
             closed: Notify::new(),
@@ -533,8 +540,8 @@ fn hears_itself(config: &Config, kind: ConnectionType) -> bool {
         ConnectionType::WebSocket => config.servers.websocket.compat == Compat::Modern,
         // All sessions of the one who speaks hear it.
         ConnectionType::Ddp => true,
-        // It is in no room.
-        ConnectionType::Web => false,
+        // It is in no room, or hears the room through its session's log.
+        ConnectionType::Web | ConnectionType::Gateway => false,
     };
     is_modern || config.rooms.echo_to_sender
 }

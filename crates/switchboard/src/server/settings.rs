@@ -7,17 +7,19 @@ use switchboard_proto::ddp::DdpSettings;
 use switchboard_proto::face::FaceSettings;
 use switchboard_proto::frame::line::Framing;
 use switchboard_proto::frame::ws::WsLimits;
+use switchboard_proto::gateway::GatewaySettings;
 use switchboard_proto::json::JsonLimits;
 use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
 
 use crate::action::Actions;
 use crate::backend::LogLimits;
+use crate::backend::sessions::shards::StartLimits;
 use crate::command::CommandLimits;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::http::{FrontSettings, WebSocketDoor};
-use crate::node::CommandSettings;
+use crate::node::{CommandSettings, GatewayOptions};
 use crate::worker::WorkerSettings;
 
 /// In settings 0 turns a limit off.
@@ -35,6 +37,7 @@ pub(super) fn face_settings(config: &Config, actions: &Actions) -> FaceSettings 
         socket: socket_settings(config, actions),
         websocket: websocket_settings(config),
         ddp: ddp_settings(config),
+        gateway: GatewaySettings::default(),
     }
 }
 
@@ -201,6 +204,21 @@ fn affordable_connections() -> usize {
     const RESERVED: u64 = 64;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1) as usize)
+}
+
+/// What a node takes for the gateway.
+pub(super) fn gateway_options() -> GatewayOptions {
+    GatewayOptions {
+        applications: Vec::new(),
+        max_shards: 1024,
+        starts: StartLimits { total: 100_000, concurrency: 1000 },
+        yields: false,
+        publish_rate: 0,
+        publish_wait: Duration::from_secs(1),
+        log_events: 1000,
+        interaction_wait: Duration::from_millis(2500),
+        interactions_max: 10_000,
+    }
 }
 
 /// What HTTP takes from the configuration.

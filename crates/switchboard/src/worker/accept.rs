@@ -121,7 +121,7 @@ impl Worker {
 
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
-        let kind = listener.kind;
+        let kind = listener.kind.clone();
         match listener.accept() {
             Ok((transport, remote)) => {
                 listener.told = false;
@@ -159,7 +159,8 @@ impl Worker {
         let own = self.load().load(Ordering::Relaxed);
         let (worker, least) = self.loads.least();
         if own <= least + Self::IMBALANCE {
-            return self.open(transport, Vec::new(), self.new_facts(new_id(), remote, kind, None), kind, None);
+            let facts = self.new_facts(new_id(), remote, &kind, None);
+            return self.open(transport, Vec::new(), facts, kind, None);
         }
         let socket = match transport {
             Transport::Tcp(socket) => Socket::Tcp(OwnedFd::from(socket).into()),
@@ -185,8 +186,9 @@ impl Worker {
             (Some(permit), mail) => permit.push(mail),
             (None, Mail::Adopt(adopted)) => {
                 self.loads.of(worker).fetch_sub(1, Ordering::Relaxed);
-                let facts = self.new_facts(adopted.id, remote, kind, None);
-                self.open(Transport::new(adopted.socket, None), Vec::new(), facts, kind, None);
+                let Adopted { socket, id, kind, .. } = *adopted;
+                let facts = self.new_facts(id, remote, &kind, None);
+                self.open(Transport::new(socket, None), Vec::new(), facts, kind, None);
             }
             (None, _) => {}
         }
@@ -196,11 +198,11 @@ impl Worker {
     pub(super) fn adopt(&mut self, adopted: Adopted) {
         let Adopted { socket, tls, received, kind, id, fingerprint, remote, admission } = adopted;
         self.load().fetch_sub(1, Ordering::Relaxed);
-        let facts = self.new_facts(id, remote, kind, fingerprint);
+        let facts = self.new_facts(id, remote, &kind, fingerprint);
         self.open(Transport::new(socket, tls), received, facts, kind, admission);
     }
 
-    fn new_facts(&self, id: ConnId, remote: Remote, kind: PeerKind, presented: Option<Fingerprint>) -> ConnFacts {
+    fn new_facts(&self, id: ConnId, remote: Remote, kind: &PeerKind, presented: Option<Fingerprint>) -> ConnFacts {
         let fingerprint = presented.or_else(|| kind.fingerprint(id, &self.faces));
         ConnFacts { id, kind: kind.connection_type(), remote, connected_at: self.now.unix_ms, fingerprint }
     }
@@ -230,6 +232,7 @@ impl Worker {
             streaming: false,
             outside: true,
             muted: false,
+            has_more: false,
         };
         let key = self.hub.insert(link.peer.wire_format(), link);
         self.load().fetch_add(1, Ordering::Relaxed);

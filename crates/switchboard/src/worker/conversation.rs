@@ -68,6 +68,13 @@ impl Worker {
             // What is heard from now on comes behind what the face said of it.
             self.send_effects(key);
         }
+        if std::mem::take(&mut self.fx.more)
+            && let Some(connection) = self.hub.get_mut(key)
+        {
+            connection.link.has_more = true;
+            // Looked at when what waits has been written, which may be nothing.
+            self.hub.mark_dirty(key.slot);
+        }
         if let Some(content) = self.fx.content.take() {
             self.send_effects(key);
             if let Some(connection) = self.hub.get_mut(key) {

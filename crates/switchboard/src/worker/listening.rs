@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use switchboard_proto::call::{Answer, Wants};
+use switchboard_proto::event::Event;
 use switchboard_proto::id::RoomName;
+use switchboard_proto::shard::ShardEvent;
 
 use crate::hub::mail::{Asker, ConnKey, Settled};
 use crate::hub::{Entrance, Role};
@@ -98,6 +100,10 @@ impl Worker {
         {
             connection.link.muted = muted;
             self.hub.rehear(key, Link::hears);
+            self.step(key, |peer, cx| {
+                // Only what is kept for a client waits for the end of the pause.
+                peer.on_event(&Event::Shard(ShardEvent::Paused(muted)), cx);
+            });
         }
     }
 }

@@ -28,6 +28,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::effect::Effects;
+use switchboard_proto::event::Event as Fact;
 use switchboard_proto::face::{ConnFacts, Cx, FaceSettings};
 use switchboard_proto::id::RoomName;
 use switchboard_proto::peer::Peer;
@@ -142,6 +143,8 @@ struct Link {
     outside: bool,
     /// It hears nothing of its rooms for now.
     muted: bool,
+    /// Its face has more to say once there is room.
+    has_more: bool,
     peer: Peer,
     facts: ConnFacts,
 }
@@ -350,6 +353,11 @@ impl Worker {
     /// Goes on with a connection that waited.
     fn resume(&mut self, key: ConnKey) {
         let Some(connection) = self.hub.get_mut(key) else { return };
+        if connection.link.has_more && connection.outbox.bytes() <= self.settings.read_pause_bytes {
+            connection.link.has_more = false;
+            self.step(key, |peer, cx| peer.on_drained(cx));
+        }
+        let Some(connection) = self.hub.get_mut(key) else { return };
         if let Some(stash) = connection.link.stash.take() {
             self.feed(key, &stash);
         }
@@ -435,6 +443,10 @@ impl Worker {
                     reply(self.tell(key, &event));
                 }
             }
+            Ask::Shard(key, event) => self.step(key, |peer, cx| {
+                // Whoever carries no session any more has nothing to do about it.
+                peer.on_event(&Fact::Shard(event), cx);
+            }),
             Ask::Stop => self.is_stopped = true,
         }
     }
@@ -491,7 +503,8 @@ impl Worker {
         let link = &connection.link;
         let has_input = link.stash.is_some() || link.readable;
         let drained = connection.outbox.bytes() <= self.settings.read_pause_bytes;
-        if has_input && drained && !link.outside && !link.peer.is_waiting() && !link.streaming {
+        let goes_on = has_input && !link.outside && !link.peer.is_waiting() && !link.streaming;
+        if drained && (goes_on || link.has_more) {
             self.resumed.push(key);
         }
     }

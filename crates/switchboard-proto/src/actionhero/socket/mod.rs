@@ -86,6 +86,8 @@ impl Face for SocketFace {
                 answers(cx).command(delivery);
                 true
             }
+            // It has no shards.
+            Event::Shard(_) => false,
         }
     }
 
@@ -262,6 +264,7 @@ impl SocketFace {
             Answer::CommandReplied(was_awaited) => answers(cx).verb_done(request, &Data::Bool(was_awaited)),
             // Nothing on this wire asks for these.
             Answer::Attending
+            | Answer::Shard(_)
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut

@@ -92,6 +92,8 @@ impl Face for WebSocketFace {
                 answers(cx).command(delivery);
                 true
             }
+            // It has no shards.
+            Fact::Shard(_) => false,
         }
     }
 
@@ -328,6 +330,7 @@ impl WebSocketFace {
             Answer::CommandReplied(was_awaited) => answers(cx).verb_done(request, &Data::Bool(was_awaited)),
             // Nothing on this wire asks for these.
             Answer::Attending
+            | Answer::Shard(_)
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut

@@ -1,0 +1,421 @@
+//! What outlives a connection of a bot's shard: its session, its log, its rooms ([`ShardStore`]).
+//!
+//! The contract in one paragraph. A session is kept under its public handle, with the SHA-256 of the text that resumes it, never
+//! the text. One *slot* for each shard of a fleet names its session. Whoever carries a session holds its *generation*: each
+//! register and each resume makes a higher one, and what the holder of an older one asks for changes nothing and is answered
+//! [`Fenced`]. An event is checked, numbered, stored and the log trimmed in one step. Whether a session has expired is looked at
+//! whenever it is looked at. Sessions of another *epoch* than the store's are not there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::shard::{LogItem, LogPart, ShardCounts, ShardRefusal, ShardSessionId};
+
+use crate::backend::BackendError;
+use crate::op::Op;
+
+/// What a [`ShardStore`] keeps at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// Events of one session that are kept for a replay (`servers.gateway.replay_max_events`).
+    pub log_events: usize,
+    /// Their bytes (`servers.gateway.replay_max_bytes`).
+    pub log_bytes: usize,
+    /// Bytes of all logs together; beyond it a session whose log grows loses its oldest events (`servers.gateway.replay_total_bytes`).
+    pub total_bytes: usize,
+    /// How long a session without connection is kept, in milliseconds (`servers.gateway.resume_window`).
+    pub resume_window_ms: u64,
+    /// How long the id of a publication is remembered, in milliseconds (`servers.gateway.event_id_memory`).
+    pub id_memory_ms: u64,
+    /// How many of these ids are remembered; beyond it the oldest are forgotten (`servers.gateway.event_ids_max`).
+    pub ids: usize,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            log_events: 1000,
+            log_bytes: 4 << 20,
+            total_bytes: 256 << 20,
+            resume_window_ms: 300_000,
+            id_memory_ms: 300_000,
+            ids: 100_000,
+        }
+    }
+}
+
+/// Keeps sessions of shards.
+///
+/// Guarantees: as of [`super::SessionStore`]; and every method is one step, of which all is done or nothing. `now_ms` is the
+/// store's time in milliseconds since 1970: it does not jump while the process runs, see [`crate::clock::Steady`].
+pub trait ShardStore: fmt::Debug + Send + Sync {
+    /// Makes a session for a shard and puts it into its slot. In this order: the shard must be in range and count the fleet as
+    /// the fleet does; shard 0 must have a session, or be the one; the application must not have begun too many; nobody may
+    /// carry the session in the slot if [`BeginShard::yields`]. Then the session in the slot ends, and
+    /// [`BeginShard::in_place_of`], and, if shard 0 counts the fleet anew, all others of the fleet.
+    fn begin_shard(&self, begin: BeginShard) -> Op<Result<Result<BegunShard, ShardRefusal>, BackendError>>;
+
+    /// Gives a session to a connection. `None`: there is no such session, not of this application and shard, or what was
+    /// missed is not there any more. [`ResumeShard::seq`] is an acknowledgement too.
+    fn resume_shard(&self, resume: ResumeShard) -> Op<Result<Option<ResumedShard>, BackendError>>;
+
+    /// Notes that nobody carries the session any more. `Err(Fenced)`: somebody else does.
+    fn detach_shard(&self, note: ShardNote, now_ms: u64) -> Op<Result<Result<(), Fenced>, BackendError>>;
+
+    /// Ends a session: of this generation, or whoever carries it. `None`: there is none.
+    fn end_shard(&self, id: ConnId, generation: Option<u64>) -> Op<Result<Option<EndedShard>, BackendError>>;
+
+    /// Keeps figures and positions of sessions that are carried. Those of an older generation are passed over.
+    fn note_shards(&self, notes: Vec<ShardNote>) -> Op<Result<(), BackendError>>;
+
+    /// Forgets the events up to `seq`, since the client has dealt with them. What is not higher than what was acknowledged before
+    /// changes nothing. It is ready at once; when it is kept is up to the store, and a lost one costs nothing but memory.
+    fn acknowledge(&self, id: ConnId, generation: u64, seq: u64) -> Op<Result<Result<(), AckRefusal>, BackendError>>;
+
+    /// Appends an event to the logs of the sessions that it is for, all or none. `None`: there is no such session; nothing was
+    /// stored. An id that is remembered for this application brings what it brought then, and stores nothing.
+    fn publish(&self, publication: Publication) -> Op<Result<Option<PublishedEvent>, BackendError>>;
+
+    /// Appends to one session's log what concerns it alone, a room message for example. The result is its number; `None`: there
+    /// is no such session.
+    fn append(&self, append: Append) -> Op<Result<Option<u64>, BackendError>>;
+
+    /// The events behind `after`, at most so many events and bytes, one at least. Ready at once.
+    fn read_log(&self, read: ReadLog) -> Op<Result<Result<LogPart, ReadRefusal>, BackendError>>;
+
+    /// The sessions of a fleet, by their shards.
+    fn fleet(&self, fleet: &Fleet, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
+
+    /// A session.
+    fn shard(&self, id: ConnId, now_ms: u64) -> Op<Result<Option<ShardRecord>, BackendError>>;
+
+    /// Every session, by id.
+    fn shards(&self, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
+
+    /// What an application may begin.
+    fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>>;
+
+    /// Notes that a session is in a room, and that it has heard everything up to this number there. `Ok(false)`: it was known,
+    /// or there is no such session.
+    fn add_shard_room(&self, id: ConnId, room: &RoomName, number: u64) -> Op<Result<bool, BackendError>>;
+
+    /// Notes that a session is not in a room any more. `Ok(false)`: it was known.
+    fn remove_shard_room(&self, id: ConnId, room: &RoomName) -> Op<Result<bool, BackendError>>;
+
+    /// The rooms of a session in the order of joining, and up to which number it has heard them.
+    fn shard_rooms(&self, id: ConnId) -> Op<Result<Vec<(RoomName, u64)>, BackendError>>;
+
+    /// Forgets the sessions that expired, with their logs, and ids of publications that are old, and says which sessions.
+    fn sweep_shards(&self, now_ms: u64) -> Op<Result<Vec<EndedShard>, BackendError>>;
+}
+
+/// Shards that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fleet {
+    /// The application's id.
+    pub application: Arc<str>,
+    /// Whether these are development shards.
+    pub development: bool,
+}
+
+/// The SHA-256 of the text by which a session is resumed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionHash([u8; 32]);
+
+impl SessionHash {
+    /// The hash of what a client presents.
+    pub fn of(session: &ShardSessionId) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, session.as_str().as_bytes()).as_ref());
+        Self(bytes)
+    }
+
+    /// A hash that was kept.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, ..] = self.0;
+        write!(f, "SessionHash({a:02x}{b:02x}{c:02x}…)")
+    }
+}
+
+/// A session that is to begin.
+#[derive(Clone, Debug)]
+pub struct BeginShard {
+    /// What resumes it.
+    pub hash: SessionHash,
+    /// Its public handle.
+    pub id: ConnId,
+    /// Whose it is.
+    pub fleet: Fleet,
+    /// Which shard.
+    pub shard: u64,
+    /// Of how many, if the client says so.
+    pub total: Option<u64>,
+    /// How many the configuration says there are, if it does.
+    pub fixed_total: Option<u32>,
+    /// How many there may be (`servers.gateway.max_shards`).
+    pub max_shards: u32,
+    /// What the client asked for.
+    pub flags: u64,
+    /// How much the application may begin.
+    pub starts: StartLimits,
+    /// Whether it is refused while another connection carries the shard (`servers.gateway.duplicate_shard`).
+    pub yields: bool,
+    /// The session, and its generation, that the same connection carried before, whichever shard that is. It ends, and it is not
+    /// another connection.
+    pub in_place_of: Option<(ConnId, u64)>,
+    /// Who will carry it.
+    pub owner: Owner,
+    /// The time.
+    pub now_ms: u64,
+}
+
+/// How many sessions an application may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartLimits {
+    /// In 24 hours (`servers.gateway.start_total`); 0 for any number.
+    pub total: u32,
+    /// In any five seconds (`servers.gateway.start_concurrency`); 0 for any number.
+    pub concurrency: u32,
+}
+
+/// What an application may still begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartsLeft {
+    /// In the present 24 hours.
+    pub remaining: u32,
+    /// In how many milliseconds these are over.
+    pub reset_after_ms: u64,
+}
+
+/// Who carries a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Its connection.
+    pub connection: ConnId,
+}
+
+/// A session that has begun.
+#[derive(Clone, Debug)]
+pub struct BegunShard {
+    /// The session.
+    pub record: ShardRecord,
+    /// Sessions that ended by it.
+    pub ended: Vec<EndedShard>,
+}
+
+/// A session that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedShard {
+    /// Which.
+    pub id: ConnId,
+    /// Who carried it, if anybody did.
+    pub owner: Option<Owner>,
+    /// Why.
+    pub why: EndOfShard,
+    /// Its rooms.
+    pub rooms: Vec<RoomName>,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfShard {
+    /// Its client, or an operator, ended it.
+    Asked,
+    /// Nobody came for it in time.
+    Expired,
+    /// Another session took its slot, or its connection began another one.
+    Replaced,
+    /// Shard 0 counted the fleet anew.
+    Resharded,
+}
+
+/// A session that somebody wants back.
+#[derive(Clone, Debug)]
+pub struct ResumeShard {
+    /// What resumes it.
+    pub hash: SessionHash,
+    /// Whose it must be.
+    pub application: Arc<str>,
+    /// Which shard it must be.
+    pub shard: u64,
+    /// The last event that the client has dealt with, if it says so. Without it the replay begins behind what is known to have been
+    /// received.
+    pub seq: Option<u64>,
+    /// Who will carry it.
+    pub owner: Owner,
+    /// The time.
+    pub now_ms: u64,
+}
+
+/// A session that was given to a connection.
+#[derive(Clone, Debug)]
+pub struct ResumedShard {
+    /// The session.
+    pub record: ShardRecord,
+    /// The last event that the client need not be sent.
+    pub after: u64,
+    /// Who carried it until now, if anybody did.
+    pub previous: Option<Owner>,
+}
+
+/// A session, without its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecord {
+    /// Its public handle.
+    pub id: ConnId,
+    /// Whose it is.
+    pub fleet: Fleet,
+    /// Which shard.
+    pub shard: u32,
+    /// Of how many, as it was told or declared when it registered. None: it was told nothing, and nobody had.
+    pub total: Option<u32>,
+    /// How many the fleet consists of now.
+    pub fleet_total: u32,
+    /// What the client asked for.
+    pub flags: u64,
+    /// When it began, in the store's time.
+    pub created_ms: u64,
+    /// How often it was begun and resumed, as a number that only grows.
+    pub generation: u64,
+    /// Who carries it.
+    pub owner: Option<Owner>,
+    /// Since when nobody does.
+    pub detached_ms: Option<u64>,
+    /// The newest event.
+    pub last: u64,
+    /// The newest event that is not kept any more.
+    pub floor: u64,
+    /// Up to where the client is known to have received, or dealt with, events.
+    pub received: u64,
+    /// Bytes of the events that are kept.
+    pub log_bytes: usize,
+    /// What the shard has done, as far as was noted.
+    pub counts: ShardCounts,
+}
+
+/// What whoever carries a session knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardNote {
+    /// Which.
+    pub id: ConnId,
+    /// The generation that it holds.
+    pub generation: u64,
+    /// Figures.
+    pub counts: ShardCounts,
+    /// Up to where the client's host is known to have received events.
+    pub received: u64,
+}
+
+/// Whoever asked does not carry the session any more, or it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fenced;
+
+/// Why an acknowledgement does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckRefusal {
+    /// There is no such event yet.
+    Ahead,
+    /// See [`Fenced`].
+    Fenced,
+}
+
+/// Why a log cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadRefusal {
+    /// Events behind the number were trimmed.
+    Trimmed,
+    /// See [`Fenced`].
+    Fenced,
+}
+
+/// What is to be read of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLog {
+    /// Whose log.
+    pub id: ConnId,
+    /// The generation that the reader holds.
+    pub generation: u64,
+    /// Behind which event.
+    pub after: u64,
+    /// Most events.
+    pub max_events: usize,
+    /// Most bytes, but for one event.
+    pub max_bytes: usize,
+}
+
+/// An event for some of an application's shards.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Whose shards.
+    pub fleet: Fleet,
+    /// Which of them.
+    pub to: ShardTarget,
+    /// How many the configuration says there are, if it does.
+    pub fixed_total: Option<u32>,
+    /// What.
+    pub item: LogItem,
+    /// What makes a second publication the same one.
+    pub id: Option<Box<str>>,
+    /// The time.
+    pub now_ms: u64,
+}
+
+/// Which of a fleet's shards are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardTarget {
+    /// This one.
+    Shard(u32),
+    /// The one that a guild belongs to: `(id >> 22) % shards`.
+    Guild(u64),
+    /// All that have a session.
+    All,
+}
+
+/// An event that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedEvent {
+    /// In which logs.
+    pub deliveries: Vec<ShardDelivery>,
+    /// It was published before, under the same id.
+    pub is_repeated: bool,
+}
+
+/// An event in one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardDelivery {
+    /// Whose.
+    pub session: ConnId,
+    /// Which shard that is.
+    pub shard: u32,
+    /// Under which number.
+    pub seq: u64,
+}
+
+/// Something for one session.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Which.
+    pub id: ConnId,
+    /// What.
+    pub item: LogItem,
+    /// If it is a message of a room: which, and its number there. Nothing is appended, and `None` is the result, when the session is
+    /// not in the room.
+    pub room: Option<(RoomName, u64)>,
+    /// The time.
+    pub now_ms: u64,
+}
