@@ -190,6 +190,9 @@ impl Node {
     pub(super) fn leave_for_good(&self, facts: &ConnFacts, reason: CloseReason) {
         self.0.registry.remove(facts.id);
         self.end_commands_of(facts.id);
+        if facts.kind == ConnectionType::Gateway {
+            self.shard_connection_closed(facts.id);
+        }
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.counters.connections_by_type[facts.kind.index()].fetch_sub(1, Ordering::Relaxed);
         self.0.counters.closed[reason.index()].fetch_add(1, Ordering::Relaxed);

@@ -214,7 +214,7 @@ impl Node {
             rooms_changing: Mutex::default(),
             commands: Commands::new(commands),
             users,
-            gateway: Gateway::new(gateway),
+            gateway: Gateway::new(gateway, &config.node.name),
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
             closed: Notify::new(),
@@ -225,6 +225,7 @@ impl Node {
         node.keep_command_time();
         node.keep_hearts();
         node.keep_tokens_clean();
+        node.keep_shards();
         node
     }
 
@@ -409,7 +410,8 @@ impl Node {
     /// See [`StateError`]; nothing has changed then.
     pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
         let is_somebody_else = patch.user.is_some();
-        if is_somebody_else && self.0.registry.locate_as(id, ConnectionType::Ddp).is_some() {
+        let is_fixed = |kind| self.0.registry.locate_as(id, kind).is_some();
+        if is_somebody_else && [ConnectionType::Ddp, ConnectionType::Gateway].into_iter().any(is_fixed) {
             return Err(StateError::FixedUser);
         }
         self.0.registry.patch(id, patch)?;

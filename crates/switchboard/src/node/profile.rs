@@ -58,7 +58,7 @@ pub enum StateError {
     /// The name belongs to a fact of the connection.
     #[error("{0} is a fact of the connection and cannot be set")]
     BuiltIn(String),
-    /// It is a DDP session: who it is follows from its log-in.
+    /// It is a DDP session or a bot of the gateway: who it is follows from its log-in.
     #[error("who this connection is follows from its log-in")]
     FixedUser,
     /// It would hold more than 64 values or 16 KiB.

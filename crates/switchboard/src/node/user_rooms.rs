@@ -99,6 +99,10 @@ impl Node {
         if other.id() == user.id() {
             return Err(CallError::NotAuthorized);
         }
+        if self.0.gateway.applications.by_id(other.id()).is_some() {
+            // Its shards know no rooms of two.
+            return Err(CallError::NoSuchUser);
+        }
         let room = RoomName::direct(user.id(), other.id());
         self.ensure_direct(&room, &user).await?;
         Ok(Answer::RoomFound { room, kind: RoomKind::Direct })

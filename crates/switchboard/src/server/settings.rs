@@ -216,6 +216,7 @@ pub(super) fn gateway_options() -> GatewayOptions {
         publish_rate: 0,
         publish_wait: Duration::from_secs(1),
         log_events: 1000,
+        log_bytes: 4 << 20,
         interaction_wait: Duration::from_millis(2500),
         interactions_max: 10_000,
     }

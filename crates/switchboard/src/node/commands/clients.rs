@@ -44,9 +44,7 @@ impl Node {
 
     /// What a client says about itself. Where there is no subscription it says so whether it takes commands.
     pub(in crate::node) fn set_client_data(&self, caller: &Caller, data: RawJson) -> CallOutcome {
-        let most = self.0.commands.settings.max_client_data_bytes;
-        let ip = caller.facts.remote.to_string();
-        let data = ClientData::parse(data, &ip, most).map_err(|_| CallError::BadClientData)?;
+        let data = self.read_client_data(caller, data)?;
         let now = self.command_now();
         self.with_engine(|engine, out| {
             let client = self.client(caller);
@@ -62,6 +60,17 @@ impl Node {
             engine.set_client_data(client, data, now, out);
             Ok(Answer::ClientDataSet)
         })
+    }
+
+    /// Whether a connection takes commands.
+    pub(in crate::node) fn takes_commands(&self, connection: ConnId) -> bool {
+        self.0.commands.desk().engine.takes_commands(connection)
+    }
+
+    /// What a client says about itself, if it can be that.
+    pub(in crate::node) fn read_client_data(&self, caller: &Caller, data: RawJson) -> Result<ClientData, CallError> {
+        let most = self.0.commands.settings.max_client_data_bytes;
+        ClientData::parse(data, &caller.facts.remote.to_string(), most).map_err(|_| CallError::BadClientData)
     }
 
     /// A reply. Whether it was the one that its command waited for is told; why it was not is not, or clients could look for

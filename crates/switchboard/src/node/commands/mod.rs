@@ -412,6 +412,7 @@ impl Node {
         Ok(match target {
             Target::All => (Aim::Everybody, None),
             Target::Connection(id) => {
+                let id = &self.connection_meant(*id);
                 let place = self.0.registry.locate(*id).ok_or(CommandRefusal::NoSuchConnection)?;
                 if place.is_err() {
                     return Err(CommandRefusal::NotSupported);
@@ -424,7 +425,7 @@ impl Node {
                 let room = RoomName::parse(room).map_err(|_| CommandRefusal::NoSuchRoom)?;
                 let members = self.directory().members(&room).await.map_err(|_| CommandRefusal::Unavailable)?;
                 let members = members.ok_or(CommandRefusal::NoSuchRoom)?;
-                (Aim::Sessions(members.into_iter().map(|member| member.id).collect()), None)
+                (Aim::Sessions(members.into_iter().map(|member| self.connection_meant(member.id)).collect()), None)
             }
             Target::Tag(tag) => (Aim::Sessions(self.tagged(tag)), None),
             Target::User(name) => {
@@ -438,6 +439,9 @@ impl Node {
     pub(super) fn known_user(&self, id_or_name: &str) -> Option<User> {
         if let Some(account) = self.0.users.find(id_or_name) {
             return Some(account.user().clone());
+        }
+        if let Some(application) = self.0.gateway.applications.by_id(id_or_name) {
+            return Some(application.user.clone());
         }
         self.0.registry.connections_of(id_or_name).into_iter().find_map(|id| self.0.registry.user(id))
     }

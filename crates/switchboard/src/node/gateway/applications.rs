@@ -32,6 +32,11 @@ impl Application {
     pub fn id(&self) -> &str {
         self.user.id()
     }
+
+    /// How many shards it has, if the configuration says so.
+    pub fn fixed_total(&self) -> Option<u32> {
+        Some(self.shards).filter(|shards| *shards > 0)
+    }
 }
 
 /// The SHA-256 of a secret.
@@ -91,8 +96,8 @@ impl Applications {
         self.by_id.get(id)
     }
 
-    pub(in crate::node) fn by_key(&self, public_key: &str) -> Option<&Arc<Application>> {
-        self.by_key.get(public_key)
+    pub(in crate::node) fn iter(&self) -> impl Iterator<Item = &Arc<Application>> {
+        self.by_id.values()
     }
 
     /// The application that these credentials are of: it is named by its id, its key or both, and every part that is there
@@ -100,7 +105,7 @@ impl Applications {
     pub(in crate::node) fn of(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
         let AppCredentials { id, public_key, secret } = credentials;
         let application = match (id, public_key) {
-            (_, Some(public_key)) => self.by_key(public_key)?,
+            (_, Some(public_key)) => self.by_key.get(public_key)?,
             (Some(id), None) => self.by_id(id)?,
             (None, None) => return None,
         };

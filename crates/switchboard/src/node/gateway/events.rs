@@ -1,14 +1,20 @@
 //! What is published to shards, and what is told about them.
 
+use switchboard_proto::call::CallError;
+use switchboard_proto::gateway::items;
+use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
-use switchboard_proto::shard::AppCredentials;
+use switchboard_proto::shard::{AppCredentials, LogItem, ShardEvent};
 use thiserror::Error;
 
-use crate::backend::sessions::shards::{PublishedEvent, ShardRecord, ShardTarget, StartsLeft};
-use switchboard_proto::call::CallError;
-use switchboard_proto::id::ConnId;
+use crate::backend::sessions::shards::{Fleet, Publication, PublishedEvent, ShardRecord, ShardTarget, StartsLeft};
 
 use super::super::Node;
+use super::super::chat::unavailable;
+use super::applications::Application;
+
+/// Longest id of a publication.
+const MAX_ID_BYTES: usize = 128;
 
 /// An event for an application's shards.
 #[derive(Clone, Debug)]
@@ -68,14 +74,82 @@ impl Node {
     /// survives what the store survives. With [`NewEvent::id`] a retry publishes nothing again and returns what the first one
     /// did.
     ///
-    /// A publication waits up to `servers.gateway.publish_wait` for a client that reads more slowly than is published; then it is
-    /// stored all the same, and the log may lose its oldest events.
+    /// The event is stored first. Where a client reads more slowly than is published, this then waits for it, up to
+    /// `servers.gateway.publish_wait`: whoever publishes one event after the other is held to the client's pace before its log
+    /// loses events.
     ///
     /// # Errors
     ///
     /// See [`PublishError`].
-    pub async fn publish_event(&self, _application: &str, _event: NewEvent) -> Result<PublishedEvent, PublishError> {
-        Err(PublishError::Unavailable)
+    pub async fn publish_event(&self, application: &str, event: NewEvent) -> Result<PublishedEvent, PublishError> {
+        let NewEvent { name, data, to, development, id } = event;
+        let gateway = &self.0.gateway;
+        let application = gateway.applications.by_id(application).ok_or(PublishError::NoSuchApplication)?;
+        if !items::is_event_name(&name) {
+            return Err(PublishError::BadName);
+        }
+        if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+            return Err(PublishError::BadId);
+        }
+        let taken = gateway.rates.take(&application.user, self.uptime_ms());
+        taken.map_err(|retry_ms| PublishError::TooMany { retry_ms })?;
+        let item = items::application(&name, &data);
+        self.publish_item(application, development, to, item, id.map(Into::into)).await
+    }
+
+    /// Publishes what is worded already.
+    pub(in crate::node) async fn publish_item(
+        &self,
+        application: &Application,
+        development: bool,
+        to: ShardTarget,
+        item: LogItem,
+        id: Option<Box<str>>,
+    ) -> Result<PublishedEvent, PublishError> {
+        let gateway = &self.0.gateway;
+        if item.as_str().len() > gateway.options.log_bytes {
+            return Err(PublishError::TooLarge);
+        }
+        let publication = Publication {
+            fleet: Fleet { application: application.user.shared_id(), development },
+            to,
+            fixed_total: application.fixed_total(),
+            item,
+            id,
+            now_ms: gateway.clock.now_ms(),
+        };
+        let published = self.0.sessions.publish(publication).await.map_err(|error| {
+            unavailable(error);
+            PublishError::Unavailable
+        })?;
+        let published = published.ok_or(PublishError::NoSession)?;
+        for delivery in &published.deliveries {
+            self.log_has_grown(delivery.session, delivery.seq);
+        }
+        for delivery in &published.deliveries {
+            self.wait_for_reader(delivery.session).await;
+        }
+        Ok(published)
+    }
+
+    /// An event is in a session's log: whoever carries the session is told, unless he knows and has not looked yet.
+    pub(in crate::node) fn log_has_grown(&self, session: ConnId, seq: u64) {
+        if let Some(live) = self.0.gateway.lives.of_session(session)
+            && live.has_grown(seq)
+        {
+            self.tell_shard(&live, ShardEvent::Grown);
+        }
+    }
+
+    /// Waits for a client that reads more slowly than its log grows, but not for long, and not again before it has read.
+    pub(in crate::node) async fn wait_for_reader(&self, session: ConnId) {
+        let options = &self.0.gateway.options;
+        // Many publish at once: each may append one more before it waits.
+        let most = (options.log_events / 4) as u64;
+        let Some(live) = self.0.gateway.lives.of_session(session).filter(|live| live.lags(most)) else { return };
+        if tokio::time::timeout(options.publish_wait, live.catches_up(most)).await.is_err() {
+            live.note_slow();
+        }
     }
 
     /// The id of the application that these credentials are of.
@@ -88,8 +162,14 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::Unavailable`].
-    pub async fn shard_count(&self, _application: &str) -> Result<u32, CallError> {
-        Err(CallError::Unavailable)
+    pub async fn shard_count(&self, application: &str) -> Result<u32, CallError> {
+        let gateway = &self.0.gateway;
+        let fixed = gateway.applications.by_id(application).and_then(|application| application.fixed_total());
+        if let Some(fixed) = fixed {
+            return Ok(fixed);
+        }
+        let shards = self.shards_of(application, false).await?;
+        Ok(shards.first().map_or(1, |shard| shard.record.fleet_total))
     }
 
     /// What an application may begin.
@@ -97,8 +177,10 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::Unavailable`].
-    pub async fn shard_starts(&self, _application: &str) -> Result<StartsLeft, CallError> {
-        Err(CallError::Unavailable)
+    pub async fn shard_starts(&self, application: &str) -> Result<StartsLeft, CallError> {
+        let gateway = &self.0.gateway;
+        let starts = self.0.sessions.starts(application, gateway.options.starts, gateway.clock.now_ms());
+        starts.await.map_err(unavailable)
     }
 
     /// The sessions of an application's fleet, by their shards.
@@ -106,8 +188,10 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::Unavailable`].
-    pub async fn shards_of(&self, _application: &str, _development: bool) -> Result<Vec<ShardInfo>, CallError> {
-        Err(CallError::Unavailable)
+    pub async fn shards_of(&self, application: &str, development: bool) -> Result<Vec<ShardInfo>, CallError> {
+        let fleet = Fleet { application: application.into(), development };
+        let records = self.0.sessions.fleet(&fleet, self.0.gateway.clock.now_ms()).await.map_err(unavailable)?;
+        Ok(records.into_iter().map(|record| self.shard_info(record)).collect())
     }
 
     /// Every session, by id.
@@ -116,7 +200,16 @@ impl Node {
     ///
     /// [`CallError::Unavailable`].
     pub async fn shard_sessions(&self) -> Result<Vec<ShardInfo>, CallError> {
-        Err(CallError::Unavailable)
+        let records = self.0.sessions.shards(self.0.gateway.clock.now_ms()).await.map_err(unavailable)?;
+        Ok(records.into_iter().map(|record| self.shard_info(record)).collect())
+    }
+
+    fn shard_info(&self, mut record: ShardRecord) -> ShardInfo {
+        let live = self.0.gateway.lives.of_session(record.id);
+        if let Some(live) = &live {
+            record.counts = live.counters.counts();
+        }
+        ShardInfo { record, round_trip_us: live.and_then(|live| live.round_trip_us()) }
     }
 
     /// Ends a session; the client of the connection that carries it is told. `false`: there is none.
@@ -124,7 +217,12 @@ impl Node {
     /// # Errors
     ///
     /// [`CallError::Unavailable`].
-    pub async fn end_shard_session(&self, _id: ConnId) -> Result<bool, CallError> {
-        Err(CallError::Unavailable)
+    pub async fn end_shard_session(&self, id: ConnId) -> Result<bool, CallError> {
+        let ended = self.0.sessions.end_shard(id, None).await.map_err(unavailable)?;
+        let was_there = ended.is_some();
+        if let Some(ended) = ended {
+            self.shard_ended(ended).await;
+        }
+        Ok(was_there)
     }
 }

@@ -1,22 +1,43 @@
 //! The gateway: bots whose shards register, resume and are sent events.
 //!
 //! - [`applications`]: whose they are.
+//! - `carry`: how a connection comes to carry a session, and ceases to; `live`: the sessions that connections of this node carry.
 //! - [`events`]: what is published to them, and what is told about them.
+//! - `upkeep`: what is done every few seconds.
+//!
+//! The store owns the truth about sessions; what is here can be lost. An event is in the log of its session before anybody is
+//! told of it, and whoever carries the session reads it from there: see [`crate::backend::sessions::shards`].
 
 pub mod applications;
+mod carry;
 pub mod events;
+mod live;
+mod upkeep;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use switchboard_proto::call::{CallError, Outcome};
-use switchboard_proto::shard::ShardCall;
+use switchboard_proto::call::{Answer, CallError, Outcome};
+use switchboard_proto::id::ConnId;
+use switchboard_proto::shard::{LogPart, ShardAnswer, ShardCall, ShardRefusal};
 
-use crate::backend::sessions::shards::StartLimits;
+use crate::backend::sessions::shards::{AckRefusal, ReadLog, ReadRefusal, StartLimits};
+use crate::clock::Steady;
 use crate::op::Op;
 use crate::worker::calls::Caller;
 
 use super::Node;
+use super::chat::{crashed_call, unavailable};
+use super::send_rates::SendRates;
 use applications::{Application, Applications};
+use live::Lives;
+
+/// Most events that a face is given at once.
+const READ_EVENTS: usize = 256;
+
+/// Most bytes of events that a face is given at once, but for one event.
+const READ_BYTES: usize = 256 << 10;
 
 /// What a node takes for the gateway.
 #[derive(Clone, Debug)]
@@ -35,6 +56,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) publish_wait: Duration,
     /// `servers.gateway.replay_max_events`.
     pub(crate) log_events: usize,
+    /// `servers.gateway.replay_max_bytes`.
+    pub(crate) log_bytes: usize,
     /// `servers.gateway.interaction_wait`: how long an interaction waits for its shard's answer.
     pub(crate) interaction_wait: Duration,
     /// `servers.gateway.interactions_max`: how many may wait.
@@ -46,17 +69,110 @@ pub(crate) struct GatewayOptions {
 pub(super) struct Gateway {
     pub(super) applications: Applications,
     pub(super) options: GatewayOptions,
+    pub(super) lives: Lives,
+    rates: SendRates,
+    /// The store's time.
+    clock: Steady,
+    /// The node's name.
+    node: Arc<str>,
+    /// The store has failed at a session: it may hold one that nobody carries as carried by us.
+    has_failed: AtomicBool,
 }
 
 impl Gateway {
-    pub(super) fn new(mut options: GatewayOptions) -> Self {
-        Self { applications: Applications::new(std::mem::take(&mut options.applications)), options }
+    pub(super) fn new(mut options: GatewayOptions, node: &str) -> Self {
+        Self {
+            applications: Applications::new(std::mem::take(&mut options.applications)),
+            lives: Lives::default(),
+            rates: SendRates::new(options.publish_rate, options.publish_rate),
+            clock: Steady::begin(),
+            node: node.into(),
+            has_failed: AtomicBool::new(false),
+            options,
+        }
+    }
+
+    fn note_failure(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
     }
 }
 
 impl Node {
     /// What a shard asks.
-    pub(super) fn start_shard_call(&self, _: Caller, _: ShardCall) -> Op<Outcome> {
-        Op::Ready(Err(CallError::Unavailable))
+    pub(super) fn start_shard_call(&self, caller: Caller, call: ShardCall) -> Op<Outcome> {
+        let connection = caller.facts.id;
+        match call {
+            ShardCall::Read { after } => self.read_log(connection, after),
+            ShardCall::Received { seq, round_trip_us } => {
+                if let Some(live) = self.0.gateway.lives.of_connection(connection) {
+                    live.note_received(seq, round_trip_us);
+                }
+                done()
+            }
+            ShardCall::Acknowledge { seq } => self.acknowledge(connection, seq),
+            ShardCall::Check(credentials) => match self.0.gateway.applications.of(&credentials) {
+                Some(_) => Op::Ready(Ok(Answer::Shard(ShardAnswer::Checked))),
+                None => Op::Ready(Err(ShardRefusal::BadCredentials.into())),
+            },
+            ShardCall::Register(registration) => {
+                let node = self.clone();
+                Op::start(async move { node.register(caller, registration).await }, crashed_call)
+            }
+            ShardCall::Resume(resumption) => {
+                let node = self.clone();
+                Op::start(async move { node.resume(caller, resumption).await }, crashed_call)
+            }
+            ShardCall::End => {
+                let node = self.clone();
+                Op::start(async move { node.end_own_shard(connection).await }, crashed_call)
+            }
+            ShardCall::Interaction { .. }
+            | ShardCall::Join { .. }
+            | ShardCall::Leave { .. }
+            | ShardCall::Say { .. } => Op::Ready(Err(CallError::Unavailable)),
+        }
     }
+
+    fn read_log(&self, connection: ConnId, after: u64) -> Op<Outcome> {
+        let Some(live) = self.0.gateway.lives.of_connection(connection) else {
+            return Op::Ready(Err(ShardRefusal::Replaced.into()));
+        };
+        // Before the log is looked at: what comes behind that is told again.
+        live.begins_to_read();
+        let read = ReadLog {
+            id: live.session,
+            generation: live.generation,
+            after,
+            max_events: READ_EVENTS,
+            max_bytes: READ_BYTES,
+        };
+        self.0.sessions.read_log(read).map(move |part| match part.map_err(unavailable)? {
+            Ok(part) => {
+                let LogPart { events, .. } = &part;
+                if let Some(last) = events.last() {
+                    live.has_read_up_to(last.seq);
+                }
+                Ok(Answer::Shard(ShardAnswer::Events(part)))
+            }
+            Err(ReadRefusal::Trimmed) => Err(ShardRefusal::FellBehind.into()),
+            Err(ReadRefusal::Fenced) => Err(ShardRefusal::Replaced.into()),
+        })
+    }
+
+    fn acknowledge(&self, connection: ConnId, seq: u64) -> Op<Outcome> {
+        let Some(live) = self.0.gateway.lives.of_connection(connection) else {
+            return Op::Ready(Err(ShardRefusal::Replaced.into()));
+        };
+        self.0.sessions.acknowledge(live.session, live.generation, seq).map(|acknowledged| {
+            match acknowledged.map_err(unavailable)? {
+                Ok(()) => Ok(Answer::Shard(ShardAnswer::Done)),
+                Err(AckRefusal::Ahead) => Err(ShardRefusal::InvalidSeq.into()),
+                Err(AckRefusal::Fenced) => Err(ShardRefusal::Replaced.into()),
+            }
+        })
+    }
+}
+
+fn done() -> Op<Outcome> {
+    Op::Ready(Ok(Answer::Shard(ShardAnswer::Done)))
 }
