@@ -244,6 +244,7 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
             compression: config.servers.websocket.compression,
         },
         ddp: WebSocketDoor { enabled: config.servers.ddp.enabled, compression: false },
+        gateway: WebSocketDoor { enabled: true, compression: false },
     }
 }
 

@@ -30,6 +30,7 @@ mod drain;
 mod faults;
 mod file_backend;
 mod files;
+mod gateway_http;
 mod hooks;
 mod http;
 mod http_backend;

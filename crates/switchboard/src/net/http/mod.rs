@@ -66,6 +66,8 @@ pub(crate) struct FrontSettings {
     pub(crate) websocket: WebSocketDoor,
     /// DDP.
     pub(crate) ddp: WebSocketDoor,
+    /// The gateway.
+    pub(crate) gateway: WebSocketDoor,
 }
 
 /// What has to be known of a protocol over WebSockets to let somebody in.

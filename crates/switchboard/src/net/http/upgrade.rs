@@ -10,6 +10,7 @@ use rustls::ServerConnection;
 use switchboard_proto::call::CallError;
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::frame::ws::handshake::{self, Accepted, DeflateParams, HandshakeError};
+use switchboard_proto::gateway::Opening;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::peer::PeerKind;
 
@@ -30,6 +31,8 @@ pub(super) enum Door {
     ActionHero,
     /// DDP.
     Ddp,
+    /// The gateway.
+    Gateway,
 }
 
 impl Door {
@@ -37,6 +40,8 @@ impl Door {
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
             "/websocket" => Some(Self::Ddp),
+            // The second one is where its older clients look.
+            "/gateway" | "/ws_interaction" => Some(Self::Gateway),
             // As on the real servers, whatever begins so.
             _ => path.starts_with("/primus").then_some(Self::ActionHero),
         }
@@ -105,6 +110,10 @@ impl Visit {
         let kind = match door {
             Door::ActionHero => PeerKind::WebSocket { deflate: agreed.deflate.is_some() },
             Door::Ddp => PeerKind::Ddp,
+            Door::Gateway => {
+                let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                PeerKind::Gateway(Box::new(Opening::read(request.uri().query(), headers, agreed.deflate.is_some())))
+            }
         };
         let facts = ConnFacts {
             id: new_id(),
@@ -130,6 +139,7 @@ impl Visit {
         let WebSocketDoor { enabled, compression } = match door {
             Door::ActionHero => settings.websocket,
             Door::Ddp => settings.ddp,
+            Door::Gateway => settings.gateway,
         };
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
