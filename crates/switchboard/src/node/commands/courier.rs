@@ -130,16 +130,44 @@ impl Node {
         .await;
     }
 
-    /// Withholds room messages from connections, or no more.
-    pub(super) fn mute(&self, paused: &[(Address, bool)]) {
-        for &(Address { worker, key }, muted) in paused {
-            let mailbox = &self.0.workers[usize::from(worker)];
-            let mail = Mail::Ask(Ask::Mute(key, muted));
-            match mailbox.try_reserve(mail.weight()) {
-                Some(permit) => permit.push(mail),
+    /// Withholds room messages from connections, or no more. What a connection is to be told last is told last, also when its
+    /// worker has no space.
+    pub(super) fn mute(&self, desk: &mut Desk, paused: Vec<(Address, bool)>) {
+        for (address, muted) in paused {
+            match desk.untold_pauses.iter_mut().find(|(other, _)| *other == address) {
+                Some((_, waiting)) => *waiting = muted,
+                None => desk.untold_pauses.push_back((address, muted)),
+            }
+        }
+        if !desk.pauses_wait
+            && let Some(worker) = self.tell_pauses(desk)
+        {
+            desk.pauses_wait = true;
+            let node = self.clone();
+            self.spawn(Box::pin(async move { node.tell_pauses_later(worker).await }));
+        }
+    }
+
+    /// Tells pauses until a worker has no space, and which one that is.
+    fn tell_pauses(&self, desk: &mut Desk) -> Option<usize> {
+        while let Some(&(Address { worker, key }, muted)) = desk.untold_pauses.front() {
+            let worker = usize::from(worker);
+            let Some(permit) = self.0.workers[worker].try_reserve(Mail::ASK_BYTES) else { return Some(worker) };
+            permit.push(Mail::Ask(Ask::Mute(key, muted)));
+            desk.untold_pauses.pop_front();
+        }
+        None
+    }
+
+    async fn tell_pauses_later(&self, mut full: usize) {
+        loop {
+            self.wait_for_space(full).await;
+            let mut desk = self.0.commands.desk();
+            match self.tell_pauses(&mut desk) {
+                Some(worker) => full = worker,
                 None => {
-                    let mailbox = mailbox.clone();
-                    self.spawn(Box::pin(async move { mailbox.push(mail).await }));
+                    desk.pauses_wait = false;
+                    return;
                 }
             }
         }

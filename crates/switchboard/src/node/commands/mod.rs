@@ -8,6 +8,7 @@ mod courier;
 mod heartbeats;
 mod responses;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -27,6 +28,7 @@ use crate::command::{
     Accepted, Aim, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
     PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
 };
+use crate::hub::mail::Address;
 use crate::random;
 
 use super::{Node, User};
@@ -81,6 +83,10 @@ struct Desk {
     engine: Engine<Waiter>,
     /// The courier waits for a clock, or for space with a worker; behind it everything lines up.
     courier_waits: bool,
+    /// Who is to be told that it is paused, or no more, each connection once; empty unless a worker has no space.
+    untold_pauses: VecDeque<(Address, bool)>,
+    /// A task waits for that space.
+    pauses_wait: bool,
 }
 
 type Check = dyn Fn(&CommandRequest<'_>) -> bool + Send + Sync;
@@ -112,7 +118,12 @@ impl Commands {
     pub(super) fn new(settings: CommandSettings) -> Self {
         Self {
             settings,
-            desk: Mutex::new(Desk { engine: Engine::new(settings.limits), courier_waits: false }),
+            desk: Mutex::new(Desk {
+                engine: Engine::new(settings.limits),
+                courier_waits: false,
+                untold_pauses: VecDeque::new(),
+                pauses_wait: false,
+            }),
             responses: Responses::new(settings.listeners_max),
             check: RwLock::default(),
             next_look_ms: AtomicU64::new(u64::MAX),
@@ -468,7 +479,7 @@ impl Node {
         let mut desk = commands.desk();
         let result = step(&mut desk.engine, &mut out);
         let wakes = self.deliver_commands(&mut desk);
-        self.mute(&out.paused);
+        self.mute(&mut desk, std::mem::take(&mut out.paused));
         let next_ms = desk.engine.next_deadline().unwrap_or(u64::MAX);
         drop(desk);
         drop(wakes);
