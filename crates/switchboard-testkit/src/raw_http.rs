@@ -48,6 +48,11 @@ impl RawAnswer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
+    /// In how many seconds it may be asked again, if it says so.
+    pub fn retry_seconds(&self) -> Option<u64> {
+        self.header("retry-after")?.parse().ok()
+    }
+
     /// What the server calls this browser from now on, as a `Cookie`.
     pub fn cookie(&self) -> Option<&str> {
         self.header("set-cookie")?.split(';').next()

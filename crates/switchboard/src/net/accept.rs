@@ -20,7 +20,7 @@ use crate::worker::{AcceptRate, Loads, new_id};
 
 use super::certificates::Certificates;
 use super::hand_over::{HandOver, Stream};
-use super::http::{Front, OVERLOADED};
+use super::http::{Front, overloaded};
 use super::listen::Bound;
 
 /// What all listeners of the control plane share.
@@ -300,7 +300,7 @@ impl Acceptor {
                 let is_full = entrance.is_full(remote)
                     || entrance.loads().http().load(Ordering::Relaxed) >= front.max_connections();
                 if is_full {
-                    return Box::pin(entrance.refuse(stream, OVERLOADED)).await;
+                    return Box::pin(entrance.refuse(stream, overloaded().as_bytes())).await;
                 }
                 let seat = Seat::take(&entrance.hand_over.loads);
                 front.serve(stream, remote, self.certificates.is_some(), self.stopping.clone(), seat).await;
@@ -331,7 +331,7 @@ impl Spare {
         // Nobody is woken by this: whoever waits for the listener asks it again.
         if let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
             // One attempt, which a new socket's empty buffer takes.
-            let _ = stream.try_write(OVERLOADED);
+            let _ = stream.try_write(overloaded().as_bytes());
         }
         *self = Self::default();
     }

@@ -327,7 +327,7 @@ fn fault_row_26_who_finds_no_room_is_told_when_to_come_again() {
         inside.iter_mut().for_each(|client| assert_eq!(client.get("/api/status").status, 200));
         let mut refused = connect(&running);
         let answer = refused.get("/api/status");
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+        assert!(matches!((answer.status, answer.retry_seconds()), (503, Some(1..=9))));
         assert_eq!(answer.text(), "too many connections, try again later\n");
         refused.end();
         assert_eq!(inside[0].get("/api/status").status, 200);

@@ -145,7 +145,7 @@ fn fault_row_26_who_finds_no_room_is_told_inside_tls_too() {
     assert_eq!(inside.get("/api/status").status, 200);
     let mut refused = setting.connect(&running);
     let answer = refused.get("/api/status");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert!(matches!((answer.status, answer.retry_seconds()), (503, Some(1..=9))));
     refused.end();
     let mut refused = Peer::stream(setting.tls(running.address()));
     assert_eq!(refused.json()["error"], "too many connections, try again later");

@@ -21,7 +21,7 @@ use super::guard::is_late;
 use super::params::{add_pairs, decode};
 use super::session::Session;
 use super::visit::{Page, Visit};
-use super::{Front, FrontSettings};
+use super::{Front, FrontSettings, retry_seconds};
 
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
@@ -105,7 +105,7 @@ fn write(answers: &WebAnswers<'_>, outcome: &Result<Outcome, WebRefusal>) -> Res
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(POWERED_BY, HeaderValue::from_static(Front::NAME));
     match outcome {
-        Err(WebRefusal::Stopping) => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+        Err(WebRefusal::Stopping) => drop(headers.insert(header::RETRY_AFTER, u16::from(retry_seconds()).into())),
         // The rest of the body may never come.
         Err(WebRefusal::TooLarge | WebRefusal::TooSlow | WebRefusal::MediaType) => return last(response),
         _ => {}

@@ -41,9 +41,18 @@ use upgrade::Upgrade;
 use visit::{Answering, Service, Visit};
 
 /// What a client is told that comes when there is no room.
-pub(crate) const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    retry-after: 5\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 38\r\nconnection: close\r\n\r\n\
-    too many connections, try again later\n";
+pub(crate) fn overloaded() -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: 38\r\nconnection: close\r\n\r\ntoo many connections, try again later\n",
+        retry_seconds()
+    )
+}
+
+/// When whoever is turned away may try again. Not all at once.
+pub(crate) fn retry_seconds() -> u8 {
+    fastrand::u8(1..10)
+}
 
 /// What the front takes from the configuration. Where 0 turned a limit off, it is the largest number here.
 #[derive(Clone, Debug)]

@@ -19,10 +19,10 @@ use crate::hub::mail::{Admission, Adopted, Socket};
 use crate::op::Op;
 use crate::worker::new_id;
 
-use super::WebSocketDoor;
 use super::answer::{Answer, JSON, TEXT, empty, insert, last, respond, text};
 use super::session;
 use super::visit::{Answering, Page, Visit};
+use super::{WebSocketDoor, retry_seconds};
 
 /// Which protocol a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl Visit {
 
 fn stopping() -> Response<Answer> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response.headers_mut().insert(header::RETRY_AFTER, u16::from(retry_seconds()).into());
     response
 }
 
