@@ -2,6 +2,7 @@
 
 mod listeners;
 mod settings;
+mod warnings;
 
 use std::io;
 use std::net::SocketAddr;
@@ -130,12 +131,7 @@ impl ServerBuilder {
         }
         self.config.validate()?;
         let sessions = open_sessions(&self.config)?;
-        if !sessions.survives_restart() && !self.config.users.is_empty() {
-            tracing::warn!(
-                "tokens and rooms of users are kept in memory: when this process ends, clients that come back with a token \
-                 are refused; backend.kind = \"file\" keeps them"
-            );
-        }
+        warnings::of(&self.config, sessions.survives_restart()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let started = self.start_on(Arc::clone(&sessions)).await;
         if started.is_err() {
             sessions.close().await;
@@ -181,7 +177,7 @@ impl ServerBuilder {
                 webhooks,
                 users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,
                 commands: command_settings(&config),
-                gateway: gateway_options(),
+                gateway: gateway_options(&config),
                 runtime: runtime.clone(),
             },
         );

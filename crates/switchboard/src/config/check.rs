@@ -1,8 +1,12 @@
 //! Values that do not go together, and the check of a configuration that was made in code.
 
+use std::net::IpAddr;
+
+use super::kind::quote;
 use super::problem::{ConfigError, Problem};
 use super::section::Section;
 use super::settings::Config;
+use super::users::User;
 
 impl Config {
     /// Says whether the server can start with these values: each in its range, and all of them together.
@@ -112,6 +116,43 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
                 conflict(name, &["hooks.secret"], text);
             }
         }
+    }
+    conflicts.extend(application_conflicts(config));
+    conflicts
+}
+
+/// What is wrong about applications beside what else is there.
+fn application_conflicts(config: &Config) -> Vec<Conflict> {
+    const KEY: &str = "gateway.applications";
+    let applications = &config.gateway.applications;
+    let mut conflicts = Vec::new();
+    for application in applications {
+        // An application is a user: whoever is looked up by a text is looked up among all.
+        let is_taken = |user: &User| [&user.id, &user.username].contains(&&application.id);
+        if config.users.iter().any(is_taken) {
+            let text =
+                format!("the application {} has the id or the name of a user; rename one", quote(&application.id));
+            conflicts.push(Conflict { key: KEY, others: vec!["users"], text });
+        }
+    }
+    let web = &config.servers.web;
+    let is_local = web.bind.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback());
+    let is_open = web.enabled && config.servers.gateway.enabled && !is_local && !config.servers.gateway.allow_insecure;
+    if let Some(application) = applications.iter().find(|application| is_open && !application.secret.is_set()) {
+        let text = format!(
+            "the application {} has no secret, and servers.web.bind = {} is open to other machines, where anybody may \
+             know its public key; set its secret, servers.web.bind = \"127.0.0.1\", or \
+             servers.gateway.allow_insecure = true",
+            quote(&application.id),
+            quote(&web.bind),
+        );
+        let others = vec![
+            "servers.web.bind",
+            "servers.web.enabled",
+            "servers.gateway.enabled",
+            "servers.gateway.allow_insecure",
+        ];
+        conflicts.push(Conflict { key: KEY, others, text });
     }
     conflicts
 }

@@ -6,11 +6,18 @@
 
 use std::collections::BTreeMap;
 
+use super::kind::quote;
 use super::layer::{Layers, Source};
 use super::load::{LoadOptions, read_text};
 use super::problem::Problem;
 
 const PREFIX: &str = "SWITCHBOARD__";
+
+/// The key that names applications, and the variables that do when it has not been used.
+const APPLICATIONS: &str = "gateway.applications";
+const IDS: &str = "BOTS_DISCORD";
+const PUBLIC_KEYS: &str = "PUBLIC_KEY";
+const SECRET: &str = "KEY_SECRET";
 
 /// Puts all variables of ours over what is there.
 pub(super) fn apply(options: &LoadOptions, layers: &mut Layers) {
@@ -51,4 +58,41 @@ fn apply_file(key: &str, name: &str, file: &str, options: &LoadOptions, layers: 
     let value = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     layers.apply_text(key, value, Source::FileOfEnvironment { name });
     Ok(())
+}
+
+/// Takes applications from the variables that bots' gateways have always had, if none is configured and both lists are there.
+/// Called last, so that whatever else says something about applications wins.
+pub(super) fn apply_applications(options: &LoadOptions, layers: &mut Layers) {
+    let is_misspelt = layers.problems.iter().any(|problem| problem.key.starts_with(APPLICATIONS));
+    if is_misspelt || !layers.config.gateway.applications.is_empty() {
+        return;
+    }
+    let find = |name: &str| options.env.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+    let (Some(ids), Some(keys)) = (find(IDS), find(PUBLIC_KEYS)) else { return };
+    let mut problem = |name: &str, text: String| {
+        layers.problems.push(Problem { place: format!("environment {name}"), key: APPLICATIONS.into(), text });
+    };
+    let mut texts = [ids, keys].into_iter().chain(find(SECRET)).map(|value| value.to_str());
+    let (Some(Some(ids)), Some(Some(keys)), Some(secret)) =
+        (texts.next(), texts.next(), texts.next().unwrap_or(Some("")))
+    else {
+        return problem(IDS, format!("the value, or that of {PUBLIC_KEYS} or {SECRET}, is not UTF-8"));
+    };
+    let (ids, keys): (Vec<&str>, Vec<&str>) = (ids.split_whitespace().collect(), keys.split_whitespace().collect());
+    if ids.is_empty() || keys.is_empty() {
+        return;
+    }
+    if ids.len() != keys.len() {
+        let text = format!(
+            "has {} ids, and {PUBLIC_KEYS} {} keys; both are lists separated by spaces, paired by position",
+            ids.len(),
+            keys.len()
+        );
+        return problem(IDS, text);
+    }
+    let secret = if secret.is_empty() { String::new() } else { format!(", secret = {}", quote(secret)) };
+    let pairs = ids.iter().zip(keys);
+    let items: Vec<String> =
+        pairs.map(|(id, key)| format!("{{ id = {}, public_key = {}{secret} }}", quote(id), quote(key))).collect();
+    layers.apply_text(APPLICATIONS, &format!("[{}]", items.join(", ")), Source::Environment { name: IDS });
 }

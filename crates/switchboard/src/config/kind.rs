@@ -197,6 +197,28 @@ impl Kind<Duration> for Span {
     }
 }
 
+/// A length of time that may be absent: TOML has no null, so the empty text says "none".
+impl Kind<Option<Duration>> for Span {
+    fn type_name(&self) -> String {
+        format!("{}, or empty for none", Kind::<Duration>::type_name(self))
+    }
+
+    fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<Option<Duration>, Vec<Mismatch>> {
+        match value.get_ref() {
+            DeValue::String(text) if text.is_empty() => Ok(None),
+            _ => Kind::<Duration>::read(self, value).map(Some),
+        }
+    }
+
+    fn write(&self, value: &Option<Duration>) -> String {
+        value.as_ref().map_or_else(|| quote(""), |duration| Kind::<Duration>::write(self, duration))
+    }
+
+    fn check(&self, value: &Option<Duration>) -> Vec<Mismatch> {
+        value.as_ref().map_or_else(Vec::new, |duration| Kind::<Duration>::check(self, duration))
+    }
+}
+
 /// A text of any content, or of a content that a rule describes.
 pub(super) struct Text {
     name: &'static str,
@@ -369,7 +391,8 @@ fn is_path(text: &str) -> bool {
     !text.is_empty() && !text.contains('\0')
 }
 
-fn integer(value: &DeValue<'_>) -> Option<u64> {
+/// A whole number that is not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
 }

@@ -20,7 +20,8 @@ pub const DEFAULT_FILE: &str = "switchboard.toml";
 pub struct LoadOptions {
     /// The file to read; it must exist. `None`: [`DEFAULT_FILE`] in `cwd` if there is one.
     pub file: Option<PathBuf>,
-    /// The environment; variables whose name does not begin with `SWITCHBOARD__` are ignored.
+    /// The environment; variables whose name does not begin with `SWITCHBOARD__` are ignored, but for `BOTS_DISCORD`,
+    /// `PUBLIC_KEY` and `KEY_SECRET`, which are looked at when no application is configured.
     pub env: Vec<(OsString, OsString)>,
     /// Settings of the command line, each `KEY=VALUE`; the last one for a key wins.
     pub set: Vec<String>,
@@ -71,6 +72,7 @@ impl Config {
         for setting in &options.set {
             apply_setting(setting, &mut layers);
         }
+        environment::apply_applications(options, &mut layers);
         let Layers { config, origins, mut problems, .. } = layers;
         problems.extend(contradictions(&config, &origins, &problems));
         ConfigError::check(problems)?;

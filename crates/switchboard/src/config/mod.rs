@@ -1,10 +1,10 @@
 //! What operators can set, and how it is read.
 //!
-//! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server` and
-//!   `client_commands` are parts of it)
+//! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server`,
+//!   `gateway_server` and `client_commands` are parts of it)
 //! - `section`: the macro behind that list, and what a key can do
-//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `network`, `page_origins`,
-//!   `node_name` and `secret` are special ones; `fields` is tables inside them
+//! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `applications`, `network`,
+//!   `page_origins`, `node_name` and `secret` are special ones; `fields` is tables inside them
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -14,11 +14,13 @@
 //! Nothing here opens a socket, reads a certificate or looks at the process: environment and working directory are
 //! arguments, so that a test is a table.
 
+mod applications;
 mod check;
 mod client_commands;
 mod ddp_server;
 mod environment;
 mod fields;
+mod gateway_server;
 mod hooks;
 mod kind;
 mod layer;
@@ -37,8 +39,10 @@ mod settings;
 mod tests;
 mod users;
 
+pub use applications::Application;
 pub use client_commands::Commands;
 pub use ddp_server::DdpServer;
+pub use gateway_server::{DuplicateShard, Gateway, GatewayServer};
 pub(crate) use kind::parse_duration;
 
 pub use hooks::{HttpUrl, OnFailure, RemoteAction};

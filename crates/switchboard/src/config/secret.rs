@@ -63,7 +63,8 @@ impl SecretText {
         vec![Mismatch { inside: String::new(), span: None, text, found: None }]
     }
 
-    fn allows(self, text: &str) -> bool {
+    /// Whether a text is such a secret, or empty.
+    pub(super) fn allows(self, text: &str) -> bool {
         text.is_empty()
             || match self {
                 Self::Key => text.len() >= Self::SHORTEST_KEY,

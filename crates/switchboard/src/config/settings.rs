@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::client_commands::Commands;
 use super::ddp_server::DdpServer;
+use super::gateway_server::{Gateway, GatewayServer};
 use super::hooks::{HttpUrl, LONGEST_ANSWER, OnFailure, RemoteAction, RemoteActions, Url};
 use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
 use super::network::{Network, Networks};
@@ -55,6 +56,8 @@ settings! {
             hooks: Hooks,
             /// What the server asks clients to do.
             commands: Commands,
+            /// Whose shards the gateway serves.
+            gateway: Gateway,
         }
     }
 }
@@ -111,6 +114,8 @@ settings! {
             websocket: WebSocketServer,
             /// DDP, the protocol of bots, on the web listener under `/websocket`.
             ddp: DdpServer,
+            /// The gateway of bots and their shards, on the web listener under `/gateway`.
+            gateway: GatewayServer,
         }
     }
 }

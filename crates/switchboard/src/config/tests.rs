@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    AuthValue, BackendKind, Compat, Config, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer, StartingRoom,
+    AuthValue, BackendKind, Compat, Config, DuplicateShard, LoadOptions, Loaded, LogFormat, Origin, SlowConsumer,
+    StartingRoom,
 };
 
+mod applications;
 mod hooks;
 mod properties;
 mod table;
@@ -69,9 +71,9 @@ fn setting_refused(setting: &str) -> String {
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
     let loaded = loaded("", &[("PATH", "/bin"), ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000")], &[]);
-    let Config { node, log, servers, admin, backend, actions, limits, rooms, files, hooks, users, commands } =
+    let Config { node, log, servers, admin, backend, actions, limits, rooms, files, hooks, users, commands, gateway } =
         loaded.config;
-    let (socket, web, ddp) = (servers.socket, servers.web, servers.ddp);
+    let (socket, web, ddp, shards) = (servers.socket, servers.web, servers.ddp, servers.gateway);
     assert_eq!((commands.timeout, commands.max_timeout), (Duration::from_secs(5), Duration::from_secs(300)));
     assert!(node.name.ends_with(&format!("-{}", std::process::id())), "{}", node.name);
     assert_eq!((node.workers, node.drain_timeout), (0, Duration::from_secs(15)));
@@ -105,6 +107,15 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((users, ddp.enabled, ddp.max_failed_logins, ddp.ambiguous_login_errors), (vec![], true, 30, false));
     assert_eq!((ddp.token_life, ddp.max_tokens_per_user), (Duration::from_secs(90 * 86_400), 100));
     assert_eq!((ddp.password_checks_max, ddp.password_checks_waiting), (2, 1000));
+    let seconds = Duration::from_secs;
+    assert_eq!((gateway.applications, shards.enabled, shards.allow_insecure), (vec![], true, false));
+    assert_eq!((shards.resume_window, shards.heartbeat_interval), (seconds(300), seconds(30)));
+    assert_eq!((shards.replay_max_events, shards.replay_max_bytes), (1000, 4 << 20));
+    assert_eq!((shards.register_timeout, shards.rate_messages, shards.rate_period), (seconds(60), 120, seconds(60)));
+    assert_eq!((shards.max_control_bytes, shards.max_message_bytes, shards.max_json_depth), (4096, 65_536, 64));
+    assert_eq!((shards.max_shards, shards.start_total, shards.start_concurrency), (1024, 100_000, 1000));
+    assert_eq!((shards.publish_rate, shards.duplicate_shard), (0, DuplicateShard::Replace));
+    assert_eq!((shards.drain_spread, shards.drain_grace), (None, None));
     assert_eq!((loaded.origins.iter().count(), loaded.file), (0, None));
     assert_eq!(Config::default().validate(), Ok(()));
 }
@@ -149,7 +160,7 @@ fn all_problems_of_all_sources_are_told_at_once_in_the_order_of_the_lines() {
 prot = 5000
 port = \"abc\"
 secure = true
-[servers.gateway]
+[servers.cluster]
 port = 8080
 [limits]
 max_line_bytes = 10
@@ -165,7 +176,7 @@ starting = 3
         [
             "switchboard.toml:2: servers.socket.prot: unknown key; did you mean servers.socket.port?",
             "switchboard.toml:3: servers.socket.port: expected a whole number from 0 to 65535, found \"abc\"",
-            "switchboard.toml:5: servers.gateway: unknown key; `switchboard config reference` lists all",
+            "switchboard.toml:5: servers.cluster: unknown key; `switchboard config reference` lists all",
             "switchboard.toml:8: limits.max_line_bytes: unknown key; did you mean servers.socket.max_line_bytes?",
             "switchboard.toml:9: limits.slow_consumer: expected \"close\", \"drop-oldest\" or \"drop-newest\", found \
              \"wait\"",
@@ -197,7 +208,7 @@ fn keys_of_features_that_do_not_exist_are_unknown() {
         let error = setting_refused(&format!("{key}=1"));
         assert!(error.starts_with(&format!("--set: {key}: unknown key")), "{error}");
     }
-    for file in ["[servers.gateway]\n", "gateway = {}\n"] {
+    for file in ["[servers.cluster]\n", "cluster = {}\n"] {
         assert!(refused(file).contains("unknown key"), "{file}");
     }
 }

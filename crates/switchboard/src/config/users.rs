@@ -103,7 +103,7 @@ impl Kind<Vec<User>> for Users {
 }
 
 /// What is wrong, without what was found.
-fn secretly(text: impl Into<String>) -> Mismatch {
+pub(super) fn secretly(text: impl Into<String>) -> Mismatch {
     Mismatch { inside: String::new(), span: None, text: text.into(), found: None }
 }
 
@@ -140,15 +140,23 @@ fn check_names(id: &str, name: &str, ids: &HashSet<&str>, names: &HashSet<&str>)
 }
 
 fn check_user(user: &User) -> Option<Mismatch> {
-    check_password(&user.password)
-        .or_else(|| check_tags("roles", &user.roles))
-        .or_else(|| check_tags("tags", &user.tags))
+    check_password(&user.password).or_else(|| check_profile(&user.roles, &user.tags, &user.state))
+}
+
+/// What is wrong with what is said about somebody who has, or is, a connection.
+pub(super) fn check_profile(
+    roles: &[String],
+    tags: &[String],
+    state: &BTreeMap<String, AuthValue>,
+) -> Option<Mismatch> {
+    check_tags("roles", roles)
+        .or_else(|| check_tags("tags", tags))
         .or_else(|| {
-            let tags: HashSet<&String> = user.roles.iter().chain(&user.tags).collect();
+            let tags: HashSet<&String> = roles.iter().chain(tags).collect();
             let expected = format!("at most {MAX_TAGS} roles and tags together");
             (tags.len() > MAX_TAGS).then(|| Mismatch::new(&expected, tags.len().to_string()).of_part("tags"))
         })
-        .or_else(|| check_state(&user.state).map(|mismatch| mismatch.of_part("state")))
+        .or_else(|| check_state(state).map(|mismatch| mismatch.of_part("state")))
 }
 
 fn check_password(password: &Password) -> Option<Mismatch> {
@@ -208,21 +216,25 @@ fn read_user(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> Opt
         }
     }
     let password = read_password(item, &mut fields);
-    let state = table.get("state").map(|value| match value.get_ref() {
-        DeValue::Table(pairs) => read_values("state", pairs, complaints),
-        other => {
-            let mismatch = Mismatch::new("a table such as { authorized = true }", describe(other));
-            complaints.push(mismatch.at(value).of_part("state"));
-            BTreeMap::new()
-        }
-    });
+    let state = read_state(&mut fields);
     Some(User {
         roles: roles.unwrap_or_default(),
         tags: tags.unwrap_or_default(),
-        state: state.unwrap_or_default(),
+        state,
         active: active.unwrap_or(true),
         ..User::new(id?, username?, password?)
     })
+}
+
+/// The part `state`, empty if it is not there.
+pub(super) fn read_state(fields: &mut Fields<'_, '_>) -> BTreeMap<String, AuthValue> {
+    let Some(value) = fields.table.get("state") else { return BTreeMap::new() };
+    let DeValue::Table(pairs) = value.get_ref() else {
+        let mismatch = Mismatch::new("a table such as { authorized = true }", describe(value.get_ref()));
+        fields.complaints.push(mismatch.at(value).of_part("state"));
+        return BTreeMap::new();
+    };
+    read_values("state", pairs, fields.complaints)
 }
 
 /// Reads one of the two, and shows neither.

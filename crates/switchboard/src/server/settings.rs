@@ -14,12 +14,13 @@ use switchboard_proto::params::ParamLimits;
 
 use crate::action::Actions;
 use crate::backend::LogLimits;
-use crate::backend::sessions::shards::StartLimits;
+use crate::backend::sessions::shards::{ShardLimits, StartLimits};
 use crate::command::CommandLimits;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::http::{FrontSettings, WebSocketDoor};
-use crate::node::{CommandSettings, GatewayOptions};
+use crate::node::gateway::applications::{Application, SecretDigest};
+use crate::node::{CommandSettings, GatewayOptions, User};
 use crate::worker::WorkerSettings;
 
 /// In settings 0 turns a limit off.
@@ -37,7 +38,7 @@ pub(super) fn face_settings(config: &Config, actions: &Actions) -> FaceSettings 
         socket: socket_settings(config, actions),
         websocket: websocket_settings(config),
         ddp: ddp_settings(config),
-        gateway: GatewaySettings::default(),
+        gateway: gateway_settings(config),
     }
 }
 
@@ -104,6 +105,43 @@ fn ddp_settings(config: &Config) -> DdpSettings {
         public_rooms_to_all: ddp.public_rooms_to_all,
         drain_spread_ms: drain_spread_ms(config),
     }
+}
+
+fn gateway_settings(config: &Config) -> GatewaySettings {
+    let gateway = &config.servers.gateway;
+    let (drain_spread_ms, drain_grace_ms) = gateway_drain_ms(config);
+    GatewaySettings {
+        limits: WsLimits {
+            max_message_bytes: gateway.max_message_bytes,
+            max_fragments: gateway.max_fragments,
+            control_per_second: gateway.max_control_frames,
+        },
+        message_timeout_ms: millis(gateway.message_timeout),
+        json: gateway_json_limits(config),
+        max_control_bytes: gateway.max_control_bytes,
+        register_timeout_ms: millis(gateway.register_timeout),
+        heartbeat_ms: millis(gateway.heartbeat_interval),
+        rate_messages: gateway.rate_messages,
+        rate_period_ms: millis(gateway.rate_period),
+        stream_compression: gateway.stream_compression,
+        drain_spread_ms,
+        drain_grace_ms,
+    }
+}
+
+/// Of what clients of the gateway send, and of events and interactions over HTTP.
+fn gateway_json_limits(config: &Config) -> JsonLimits {
+    JsonLimits { depth: config.servers.gateway.max_json_depth, keys: off_is_max(config.limits.max_json_keys) }
+}
+
+/// Over how long a planned stop spreads the closes of shards, and when the last of them is closed. Neither may come later than
+/// the end of the process, and the last one's turn not as late as that.
+fn gateway_drain_ms(config: &Config) -> (u64, u64) {
+    let gateway = &config.servers.gateway;
+    let left = config.node.drain_timeout.saturating_sub(config.commands.drain_wait);
+    let grace = gateway.drain_grace.unwrap_or(config.node.drain_timeout).min(left);
+    let spread = gateway.drain_spread.unwrap_or(config.node.drain_spread).min(grace * 4 / 5);
+    (millis(spread), millis(grace))
 }
 
 /// Whoever is left at the end of `node.drain_timeout` is cut: nobody's turn may come that late, and before the first one's
@@ -207,18 +245,46 @@ fn affordable_connections() -> usize {
 }
 
 /// What a node takes for the gateway.
-pub(super) fn gateway_options() -> GatewayOptions {
+pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
+    let gateway = &config.servers.gateway;
     GatewayOptions {
-        applications: Vec::new(),
-        max_shards: 1024,
-        starts: StartLimits { total: 100_000, concurrency: 1000 },
-        yields: false,
-        publish_rate: 0,
-        publish_wait: Duration::from_secs(1),
-        log_events: 1000,
-        log_bytes: 4 << 20,
-        interaction_wait: Duration::from_millis(2500),
-        interactions_max: 10_000,
+        applications: config.gateway.applications.iter().filter_map(application).collect(),
+        max_shards: gateway.max_shards,
+        starts: StartLimits { total: gateway.start_total, concurrency: gateway.start_concurrency },
+        yields: gateway.duplicate_shard == config::DuplicateShard::Reject,
+        publish_rate: gateway.publish_rate,
+        publish_wait: gateway.publish_wait,
+        log_events: gateway.replay_max_events,
+        log_bytes: gateway.replay_max_bytes,
+        interaction_wait: gateway.interaction_wait,
+        interactions_max: off_is_max(gateway.interactions_max),
+    }
+}
+
+/// An application as the node knows it. `None`: its id is none, which the check of the configuration has refused.
+fn application(application: &config::Application) -> Option<Application> {
+    Some(Application {
+        user: User::new(&application.id).ok()?,
+        public_key: application.public_key.clone(),
+        secret: application.secret_digest().map(SecretDigest::from_bytes),
+        shards: application.shards,
+        allow_development: application.allow_development,
+        tags: application.tags.clone(),
+        state: application.state.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+    })
+}
+
+/// What a store keeps of sessions of shards.
+#[allow(dead_code, reason = "stores take it as soon as they keep such sessions")]
+pub(super) fn shard_limits(config: &Config) -> ShardLimits {
+    let gateway = &config.servers.gateway;
+    ShardLimits {
+        log_events: gateway.replay_max_events,
+        log_bytes: gateway.replay_max_bytes,
+        total_bytes: off_is_max(gateway.replay_total_bytes),
+        resume_window_ms: millis(gateway.resume_window),
+        id_memory_ms: millis(gateway.event_id_memory),
+        ids: off_is_max(gateway.event_ids_max),
     }
 }
 
@@ -244,7 +310,10 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
             compression: config.servers.websocket.compression,
         },
         ddp: WebSocketDoor { enabled: config.servers.ddp.enabled, compression: false },
-        gateway: WebSocketDoor { enabled: true, compression: false },
+        gateway: WebSocketDoor {
+            enabled: config.servers.gateway.enabled,
+            compression: config.servers.gateway.compression,
+        },
     }
 }
 
@@ -261,5 +330,64 @@ mod tests {
         assert_eq!(websocket_settings(&config).drain_spread_ms, 2400);
         config.node.drain_spread = Duration::from_secs(1);
         assert_eq!(websocket_settings(&config).drain_spread_ms, 1000);
+    }
+
+    #[test]
+    fn the_gateway_stops_as_the_node_does_unless_told_otherwise() {
+        let seconds = Duration::from_secs;
+        let mut config = Config::default();
+        assert_eq!(gateway_drain_ms(&config), (10_000, 13_000));
+        config.node.drain_spread = seconds(3);
+        assert_eq!(gateway_drain_ms(&config), (3000, 13_000));
+        config.servers.gateway.drain_spread = Some(seconds(4));
+        config.servers.gateway.drain_grace = Some(seconds(6));
+        assert_eq!(gateway_drain_ms(&config), (4000, 6000));
+        config.servers.gateway.drain_spread = Some(Duration::ZERO);
+        assert_eq!(gateway_drain_ms(&config), (0, 6000));
+        // Nothing outlasts the process.
+        config.servers.gateway.drain_spread = Some(seconds(60));
+        config.servers.gateway.drain_grace = Some(seconds(60));
+        assert_eq!(gateway_drain_ms(&config), (10_400, 13_000));
+        config.node.drain_timeout = Duration::ZERO;
+        assert_eq!(gateway_drain_ms(&config), (0, 0));
+    }
+
+    #[test]
+    fn what_the_gateway_is_made_of_has_the_same_defaults_as_the_configuration() {
+        let config = Config::default();
+        let (made, default) = (gateway_settings(&config), GatewaySettings::default());
+        assert_eq!(made.limits.max_message_bytes, default.limits.max_message_bytes);
+        assert_eq!((made.json.depth, made.max_control_bytes), (default.json.depth, default.max_control_bytes));
+        assert_eq!(
+            (made.register_timeout_ms, made.heartbeat_ms, made.message_timeout_ms),
+            (default.register_timeout_ms, default.heartbeat_ms, default.message_timeout_ms)
+        );
+        assert_eq!((made.rate_messages, made.rate_period_ms), (default.rate_messages, default.rate_period_ms));
+        assert_eq!(
+            (made.stream_compression, made.drain_spread_ms),
+            (default.stream_compression, default.drain_spread_ms)
+        );
+        assert_eq!(shard_limits(&config), ShardLimits::default());
+    }
+
+    #[test]
+    fn an_application_is_taken_over_whole() {
+        let mut config = Config::default();
+        let mut plain = config::Application::new("1", "key");
+        plain.secret = config::Secret::new("secret");
+        plain.shards = 3;
+        plain.tags = vec!["eu".into()];
+        plain.state = [("level".into(), config::AuthValue::Number(3.into()))].into();
+        let mut hashed = config::Application::new("2", "other");
+        hashed.secret = config::Secret::new("sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b");
+        hashed.allow_development = false;
+        config.gateway.applications = vec![plain, hashed, config::Application::new("3", "third")];
+        assert_eq!(config.validate().map_err(|error| error.to_string()).unwrap_err().lines().count(), 1);
+        let made = gateway_options(&config).applications;
+        assert_eq!((made[0].id(), made[0].shards, made[0].allow_development), ("1", 3, true));
+        assert_eq!((&*made[0].tags, &*made[0].state), (&["eu".to_owned()][..], &[("level".to_owned(), 3.into())][..]));
+        assert!(made[..2].iter().all(|made| made.secret.is_some_and(|digest| digest.is_of("secret"))));
+        assert_eq!((made[1].public_key.as_str(), made[1].allow_development), ("other", false));
+        assert!(made[2].secret.is_none());
     }
 }

@@ -28,6 +28,8 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "\"other\"",
         "[{ name = \"other\" }]",
         "[{ id = \"u1\", username = \"other\", password = \"other\" }]",
+        "[{ id = \"a1\", public_key = \"other\" }]",
+        "\"reject\"",
         "[{ name = \"other\", url = \"http://other/\" }]",
         "[\"10.0.0.0/8\"]",
         "\"http://other/\"",
