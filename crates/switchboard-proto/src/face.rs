@@ -101,6 +101,8 @@ pub enum Remote {
     Ip(IpAddr, u16),
     /// A Unix socket.
     Unix,
+    /// Nowhere: there is no connection. A gateway session that none carries is a member of rooms all the same.
+    Nowhere,
 }
 
 impl From<SocketAddr> for Remote {
@@ -110,21 +112,22 @@ impl From<SocketAddr> for Remote {
 }
 
 impl Remote {
-    /// The port; 0 for a Unix socket.
+    /// The port; 0 for a Unix socket, and for nowhere.
     pub fn port(&self) -> u16 {
         match self {
             Self::Ip(_, port) => *port,
-            Self::Unix => 0,
+            Self::Unix | Self::Nowhere => 0,
         }
     }
 }
 
-/// The address without the port; `unix` for a Unix socket.
+/// The address without the port; `unix` for a Unix socket, and `none` for nowhere.
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip, _) => fmt::Display::fmt(ip, f),
             Self::Unix => f.pad("unix"),
+            Self::Nowhere => f.pad("none"),
         }
     }
 }

@@ -26,8 +26,9 @@ use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::net::certificates::CertificateError;
 use crate::net::listen::{ListenAddress, bind_admin};
-use crate::node::{Node, Parts};
+use crate::node::{Node, Parts, ScribeInbox};
 use crate::op::catch;
+use crate::proto::call::CallError;
 use crate::users::Users;
 use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
@@ -67,6 +68,9 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// Gateway sessions could not return to their rooms.
+    #[error("rooms of gateway sessions: {0}")]
+    ShardRooms(CallError),
     /// What `backend.kind = "file"` keeps could not be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -161,6 +165,10 @@ impl ServerBuilder {
             loops.push((poll, inbox));
         }
 
+        let scribe = ScribeInbox::new(config.limits.inbox_bytes);
+        // To the broker the scribe is the last of the workers.
+        let hearing = mailboxes.iter().cloned().chain([scribe.mailbox.clone()]).collect();
+
         let webhooks = webhooks(&config)?;
         if let Some(webhooks) = &webhooks {
             remote::register(&mut actions, &config, webhooks)?;
@@ -170,7 +178,7 @@ impl ServerBuilder {
             &config,
             Parts {
                 actions,
-                broker: Box::new(MemoryBroker::new(mailboxes.clone(), log_limits(&config))),
+                broker: Box::new(MemoryBroker::new(hearing, log_limits(&config))),
                 directory: Box::new(MemoryDirectory::default()),
                 sessions,
                 workers: mailboxes.clone(),
@@ -178,11 +186,13 @@ impl ServerBuilder {
                 users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,
                 commands: command_settings(&config),
                 gateway: gateway_options(&config),
+                scribe,
                 runtime: runtime.clone(),
             },
         );
         make_rooms(&node, &config).await?;
         setup.into_iter().for_each(|setup| setup(&node));
+        node.enter_shard_rooms().await.map_err(StartError::ShardRooms)?;
 
         let shared = Shared {
             node: node.clone(),
@@ -365,13 +375,11 @@ impl Server {
         if tokio::time::timeout_at(deadline, self.node.leaves_reported()).await.is_err() {
             tracing::warn!("not every leave was reported in time");
         }
-        if tokio::time::timeout_at(
-            deadline.max(tokio::time::Instant::now() + CLOSE_STORE),
-            self.node.sessions().close(),
-        )
-        .await
-        .is_err()
-        {
+        let deadline = deadline.max(tokio::time::Instant::now() + CLOSE_STORE);
+        if tokio::time::timeout_at(deadline, self.node.end_scribe()).await.is_err() {
+            tracing::warn!("not everything that rooms said reached the logs of gateway sessions in time");
+        }
+        if tokio::time::timeout_at(deadline, self.node.sessions().close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was answered is in it");
         }
     }

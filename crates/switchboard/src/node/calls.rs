@@ -64,7 +64,7 @@ impl Calls for Node {
 
     fn unjoin(&self, caller: Caller, room: RoomName) -> Op<()> {
         let node = self.clone();
-        Op::start(async move { node.end_membership(caller, room).await }, |panic| {
+        Op::start(async move { node.end_membership(caller.facts.id, caller.address.worker, &room).await }, |panic| {
             tracing::error!(panic = panic.0, "a leave panicked");
         })
     }

@@ -17,7 +17,7 @@ use crate::op::Panic;
 use crate::worker::calls::Caller;
 
 use super::Node;
-use super::connection::ConnectionHandle;
+use super::connection::{ConnectionHandle, ConnectionInfo};
 use super::hooks::{Change, MembershipChange, SayMiddleware};
 
 /// What a connection's rooms look like after [`Node::reauthenticate`].
@@ -43,6 +43,9 @@ impl Node {
             // Only on DDP does anybody listen to rooms that he is not in.
             if is_new && node.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
                 node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
+            }
+            if is_new {
+                node.return_to(&room).await;
             }
             Ok(is_new)
         })
@@ -140,6 +143,7 @@ impl Node {
                     let (judge, judged) = (node.clone(), room.clone());
                     let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));
                     node.ask_all(|reply| Ask::Recheck(room.clone(), kind, Arc::clone(&check), reply)).await;
+                    node.recheck_shards(&room, &check).await;
                 }
             }
             Ok(())
@@ -168,8 +172,7 @@ impl Node {
     pub async fn authorize(&self, id: ConnId, room: &str) -> Result<bool, CallError> {
         let room = existing_name(room)?;
         let info = self.0.directory.room(&room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        let connection = self.connection(id).await?;
-        Ok(self.may_enter(&connection.handle.facts, &room, &info.pattern))
+        Ok(self.may_enter(&self.member(id).await?.handle.facts, &room, &info.pattern))
     }
 
     pub(super) fn may_enter(&self, facts: &ConnFacts, room: &RoomName, pattern: &Pattern) -> bool {
@@ -183,7 +186,8 @@ impl Node {
         is_one_of_two && pattern.matches(|name| self.attribute(facts, name))
     }
 
-    /// Looks at all rooms of a connection again and removes it from those that it may not be in any more.
+    /// Looks at all rooms of a connection again and removes it from those that it may not be in any more. Of the gateway it is the
+    /// session that is a member: by its own id, or by that of the connection which carries it.
     ///
     /// # Errors
     ///
@@ -191,15 +195,22 @@ impl Node {
     pub async fn reauthenticate(&self, id: ConnId) -> Result<Reauthentication, CallError> {
         let node = self.clone();
         self.to_the_end(async move {
-            let connection = node.connection(id).await?;
+            let ConnectionInfo { handle, rooms, .. } = node.member(id).await?;
             let mut result = Reauthentication::default();
-            for room in connection.rooms {
-                let info = node.0.directory.room(&room).await.map_err(unavailable)?;
-                if info.is_some_and(|info| node.may_enter(&connection.handle.facts, &room, &info.pattern)) {
-                    result.rooms.push(room);
-                } else if let Some(address) = connection.handle.address
-                    && node.remove_from(address, room.clone()).await.is_ok()
-                {
+            for room in rooms {
+                match node.check_pattern(&handle.facts, &room).await {
+                    Ok(_) => {
+                        result.rooms.push(room);
+                        continue;
+                    }
+                    Err(CallError::Unavailable) => return Err(CallError::Unavailable),
+                    Err(_) => {}
+                }
+                let removed = match handle.address {
+                    Some(address) => node.remove_from(address, room.clone()).await,
+                    None => node.expel_shard(handle.id(), &room).await,
+                };
+                if removed.is_ok() {
                     result.removed.push(room);
                 }
             }
@@ -209,7 +220,7 @@ impl Node {
     }
 
     /// Makes a connection a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
-    /// who joins, with all his sessions.
+    /// who joins, with all his sessions; of the gateway the session does, by its own id, or by that of the connection which carries it.
     ///
     /// # Errors
     ///
@@ -224,10 +235,14 @@ impl Node {
             self.to_the_end(async move { node.join_as_user(session.handle.facts, address, joined).await }).await?;
             return if was_member { Err(CallError::AlreadyMember(room)) } else { Ok(()) };
         }
+        if let Some(session) = self.session_meant(id)? {
+            let application = self.application_of_session(session).await?;
+            return self.join_as_shard(session, application, room).await;
+        }
         self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
     }
 
-    /// Ends a membership. Of a DDP session it is the user who leaves, with all his sessions.
+    /// Ends a membership. Of a DDP session it is the user who leaves, with all his sessions; of the gateway the session does.
     ///
     /// # Errors
     ///
@@ -239,6 +254,10 @@ impl Node {
         if self.session_address(id).is_some() {
             let (node, facts) = (self.clone(), self.connection(id).await?.handle.facts);
             return self.to_the_end(async move { node.leave_as_user(facts, room).await }).await.map(drop);
+        }
+        if let Some(session) = self.session_meant(id)? {
+            self.application_of_session(session).await?;
+            return self.leave_as_shard(session, room).await;
         }
         self.remove_from(self.locate(id)?, room).await
     }
@@ -310,6 +329,7 @@ impl Node {
         self.0.broker.close(room).await.map_err(unavailable)?;
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
+        self.evict_shards(room).await;
         // Whoever was in it is not in another room of that name.
         let forgotten = self.0.sessions.forget_room(room).await;
         self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
@@ -317,17 +337,38 @@ impl Node {
 
     /// The node's part of a join: the room exists, the connection may, the backend knows.
     pub(super) async fn begin_join(&self, caller: &Caller, room: &RoomName) -> Result<Entrance, CallError> {
-        let mut kind = self.check_pattern(&caller.facts, room).await?;
+        self.begin_membership(&caller.facts, caller.address.worker, caller.now.unix_ms, room).await
+    }
+
+    /// Makes somebody a member, if he may be one, of whom this worker hears.
+    pub(super) async fn begin_membership(
+        &self,
+        facts: &ConnFacts,
+        worker: u16,
+        joined_at: u64,
+        room: &RoomName,
+    ) -> Result<Entrance, CallError> {
+        let mut kind = self.check_pattern(facts, room).await?;
         if self.has_join_hook() {
-            self.may_join(&caller.facts, room).await?;
+            self.may_join(facts, room).await?;
             // Looked at again meanwhile (`reauthenticate`), it was no member yet.
-            kind = self.check_pattern(&caller.facts, room).await?;
+            kind = self.check_pattern(facts, room).await?;
         }
-        let worker = caller.address.worker;
+        self.take_place(facts.id, worker, joined_at, room, kind).await
+    }
+
+    /// Makes somebody a member who may be one.
+    pub(super) async fn take_place(
+        &self,
+        id: ConnId,
+        worker: u16,
+        joined_at: u64,
+        room: &RoomName,
+        kind: RoomKind,
+    ) -> Result<Entrance, CallError> {
         // Subscribed before anybody is told, so that nothing is lost in between.
         let after = self.0.broker.subscribe(room, worker).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        let member = Member { id: caller.facts.id, joined_at: caller.now.unix_ms };
-        let added = self.0.directory.add_member(room, member).await;
+        let added = self.0.directory.add_member(room, Member { id, joined_at }).await;
         if !matches!(added, Ok(true)) {
             self.0.broker.unsubscribe(room, worker).await.map_err(unavailable)?;
         }
@@ -343,10 +384,10 @@ impl Node {
         }
     }
 
-    /// What [`Node::begin_join`] did, undone.
-    pub(super) async fn end_membership(&self, caller: Caller, room: RoomName) {
-        let removed = self.0.directory.remove_member(&room, caller.facts.id).await;
-        let unsubscribed = self.0.broker.unsubscribe(&room, caller.address.worker).await;
+    /// What [`Node::take_place`] did, undone.
+    pub(super) async fn end_membership(&self, id: ConnId, worker: u16, room: &RoomName) {
+        let removed = self.0.directory.remove_member(room, id).await;
+        let unsubscribed = self.0.broker.unsubscribe(room, worker).await;
         if let Err(error) = removed.and(unsubscribed) {
             unavailable(error);
         }

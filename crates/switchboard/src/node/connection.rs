@@ -16,11 +16,15 @@ use super::profile::{State, StateError};
 
 /// A connection as server code sees it: facts that never change, and state that only the server sets.
 ///
+/// Of the gateway sessions are members of rooms, and speak there: callbacks, middleware and hooks see the session, whose id is the
+/// shard hash. Its facts are those of the connection that carried it at that moment; without one, it comes from
+/// [`Remote::Nowhere`].
+///
 /// Holding one does not keep the connection open.
 #[derive(Clone)]
 pub struct ConnectionHandle {
     pub(crate) facts: ConnFacts,
-    /// None for a request over HTTP, which no worker knows.
+    /// None for a request over HTTP, which no worker knows, and for a gateway session, which is wherever its connection is.
     pub(crate) address: Option<Address>,
     pub(crate) node: Node,
 }
@@ -47,7 +51,7 @@ impl ConnectionHandle {
         self.facts.remote
     }
 
-    /// When it was accepted, in milliseconds since 1970.
+    /// When it was accepted, in milliseconds since 1970; 0 for a gateway session that no connection carries.
     pub fn connected_at(&self) -> u64 {
         self.facts.connected_at
     }
@@ -69,22 +73,22 @@ impl ConnectionHandle {
 
     /// A value of its server-only state.
     pub fn get(&self, name: &str) -> Option<Value> {
-        self.node.registry().state_value(self.facts.id, name)
+        self.node.state_of_member(self.facts.id, name)
     }
 
     /// All of its server-only state.
     pub fn state(&self) -> State {
-        self.node.registry().profile(self.facts.id).state
+        self.node.profile_of_member(self.facts.id).state
     }
 
     /// Who it is, as far as the server has said so.
     pub fn user(&self) -> Option<User> {
-        self.node.registry().profile(self.facts.id).user
+        self.node.profile_of_member(self.facts.id).user
     }
 
     /// Its tags, which commands can aim at.
     pub fn tags(&self) -> Vec<String> {
-        self.node.registry().profile(self.facts.id).tags
+        self.node.profile_of_member(self.facts.id).tags
     }
 
     /// What ties several connections of its client together, if anything does.

@@ -132,7 +132,7 @@ impl Node {
             connection = connection.value(name, &self.attribute(facts, name).unwrap_or_default());
         }
         let mut state = Document::new();
-        for (name, value) in self.0.registry.profile(facts.id).state.iter() {
+        for (name, value) in self.profile_of_member(facts.id).state.iter() {
             state = state.value(name, value);
         }
         connection.object("state", state)

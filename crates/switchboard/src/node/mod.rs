@@ -31,7 +31,7 @@ use serde_json::Value;
 use switchboard_proto::call::{CallError, ConnectionType};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::event::Event;
-use switchboard_proto::face::ConnFacts;
+use switchboard_proto::face::{ConnFacts, Remote};
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use tokio::sync::{Mutex, Notify, oneshot};
@@ -61,7 +61,7 @@ use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
 use gate::Gate;
 use gateway::Gateway;
-pub(crate) use gateway::GatewayOptions;
+pub(crate) use gateway::{GatewayOptions, ScribeInbox};
 use hooks::Hooks;
 use registry::Registry;
 use send_rates::SendRates;
@@ -179,13 +179,26 @@ pub(crate) struct Parts {
     pub(crate) users: Users,
     pub(crate) commands: CommandSettings,
     pub(crate) gateway: GatewayOptions,
+    /// The mailbox of which the broker knows behind those of the workers.
+    pub(crate) scribe: ScribeInbox,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Node {
     pub(crate) fn new(config: &Config, parts: Parts) -> Self {
-        let Parts { actions, broker, directory, sessions, workers, webhooks, users, commands, gateway, runtime } =
-            parts;
+        let Parts {
+            actions,
+            broker,
+            directory,
+            sessions,
+            workers,
+            webhooks,
+            users,
+            commands,
+            gateway,
+            scribe,
+            runtime,
+        } = parts;
         let node = Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
@@ -210,11 +223,11 @@ impl Node {
                 max_tokens_per_user: config.servers.ddp.max_tokens_per_user,
                 ambiguous_login_errors: config.servers.ddp.ambiguous_login_errors,
             },
+            gateway: Gateway::new(gateway, &config.node.name, &scribe, workers.len()),
             workers,
             rooms_changing: Mutex::default(),
             commands: Commands::new(commands),
             users,
-            gateway: Gateway::new(gateway, &config.node.name),
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
             closed: Notify::new(),
@@ -226,6 +239,7 @@ impl Node {
         node.keep_hearts();
         node.keep_tokens_clean();
         node.keep_shards();
+        node.start_scribe(scribe);
         node
     }
 
@@ -437,14 +451,16 @@ impl Node {
     /// An attribute that authentication patterns look at: a fact, else a value of the state.
     fn attribute(&self, facts: &ConnFacts, name: &str) -> Option<Value> {
         match name {
+            // What is a fact of a connection only a session that none carries has not.
+            "connectedAt" | "remoteIP" | "remotePort" if facts.remote == Remote::Nowhere => None,
             "connectedAt" => Some(facts.connected_at.into()),
             "fingerprint" => facts.fingerprint().map(Value::from),
             "id" => Some(facts.id.to_string().into()),
             "remoteIP" => Some(facts.remote.to_string().into()),
             "remotePort" => Some(facts.remote.port().into()),
             "type" => Some(facts.kind.as_str().into()),
-            "user" => self.0.registry.user(facts.id).map(|user| user.id().into()),
-            name => self.0.registry.state_value(facts.id, name),
+            "user" => self.user_of_member(facts.id).map(|user| user.id().into()),
+            name => self.state_of_member(facts.id, name),
         }
     }
 
@@ -455,10 +471,6 @@ impl Node {
     /// What is kept beyond a connection.
     pub(crate) fn sessions(&self) -> &dyn SessionStore {
         &*self.0.sessions
-    }
-
-    fn registry(&self) -> &Registry {
-        &self.0.registry
     }
 
     /// The worker that a connection lives with.
@@ -513,7 +525,7 @@ impl Node {
 
     /// Tells every worker to end, from a place that cannot wait. A worker that has no space is told as soon as it has.
     pub(crate) fn stop_now(&self) {
-        for worker in &self.0.workers {
+        for worker in self.0.workers.iter().chain([self.scribe()]) {
             let stop = Mail::Ask(Ask::Stop);
             match worker.try_reserve(stop.weight()) {
                 Some(permit) => permit.push(stop),

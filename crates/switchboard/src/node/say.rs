@@ -81,11 +81,11 @@ impl Node {
         let Ok(room) = RoomName::parse(room) else { return Ok(None) };
         let (sender, connection) = match speaker.into() {
             Speaker::Connection(id) => {
-                let info = self.connection(id).await?;
-                if !info.rooms.contains(&room) {
+                let member = self.member(id).await?;
+                if !member.rooms.contains(&room) {
                     return Err(CallError::NotMember(room));
                 }
-                (Sender::Connection(id), Some(info.handle))
+                (Sender::Connection(member.handle.id()), Some(member.handle))
             }
             Speaker::Mock(mock) => {
                 if mock.rooms.is_some_and(|rooms| !rooms.iter().any(|other| other == room.as_str())) {
@@ -94,12 +94,12 @@ impl Node {
                 match mock.id {
                     None => (Sender::Server, None),
                     Some(name) => {
-                        let spoken_for = ConnId::parse(&name).filter(|id| self.locate(*id).is_ok());
-                        let info = match spoken_for {
-                            Some(id) => self.connection(id).await.ok(),
+                        let may_speak = |id: &ConnId| id.is_session() || self.locate(*id).is_ok();
+                        let spoken_for = match ConnId::parse(&name).filter(may_speak) {
+                            Some(id) => self.member(id).await.ok(),
                             None => None,
                         };
-                        (Sender::Named(name.into()), info.map(|info| info.handle))
+                        (Sender::Named(name.into()), spoken_for.map(|member| member.handle))
                     }
                 }
             }
@@ -117,7 +117,7 @@ impl Node {
     ) -> Saying {
         let user = match (&sender, &connection) {
             // A connection that is spoken for is not who speaks.
-            (Sender::Connection(id), Some(_)) => self.0.registry.user(*id),
+            (Sender::Connection(id), Some(_)) => self.user_of_member(*id),
             _ => None,
         };
         Saying { room, sender, connection, body, user, extra: None }

@@ -199,6 +199,6 @@ impl Users {
 fn address(from: Remote) -> IpAddr {
     match from {
         Remote::Ip(address, _) => address,
-        Remote::Unix => Ipv6Addr::UNSPECIFIED.into(),
+        Remote::Unix | Remote::Nowhere => Ipv6Addr::UNSPECIFIED.into(),
     }
 }

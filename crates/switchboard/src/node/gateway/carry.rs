@@ -232,6 +232,7 @@ impl Node {
         if let Some(live) = self.0.gateway.lives.remove_session(ended.id) {
             self.tell_shard(&live, event);
         }
+        self.forget_shard_rooms(&ended).await;
     }
 
     /// Tells the connection that carries a session, or carried it until now. It is told at most once of each thing that waits.

@@ -3,6 +3,8 @@
 //! - [`applications`]: whose they are.
 //! - `carry`: how a connection comes to carry a session, and ceases to; `live`: the sessions that connections of this node carry.
 //! - [`events`]: what is published to them, and what is told about them.
+//! - `rooms`: sessions as members of rooms; `seats`: which is where; `scribe`: writes what rooms say into logs; `facts`: who a
+//!   session is.
 //! - `upkeep`: what is done every few seconds.
 //!
 //! The store owns the truth about sessions; what is here can be lost. An event is in the log of its session before anybody is
@@ -11,7 +13,11 @@
 pub mod applications;
 mod carry;
 pub mod events;
+mod facts;
 mod live;
+mod rooms;
+mod scribe;
+mod seats;
 mod upkeep;
 
 use std::sync::Arc;
@@ -32,6 +38,8 @@ use super::chat::{crashed_call, unavailable};
 use super::send_rates::SendRates;
 use applications::{Application, Applications};
 use live::Lives;
+use rooms::ShardRooms;
+pub(crate) use scribe::ScribeInbox;
 
 /// Most events that a face is given at once.
 const READ_EVENTS: usize = 256;
@@ -70,9 +78,10 @@ pub(super) struct Gateway {
     pub(super) applications: Applications,
     pub(super) options: GatewayOptions,
     pub(super) lives: Lives,
+    pub(super) rooms: ShardRooms,
     rates: SendRates,
     /// The store's time.
-    clock: Steady,
+    pub(super) clock: Steady,
     /// The node's name.
     node: Arc<str>,
     /// The store has failed at a session: it may hold one that nobody carries as carried by us.
@@ -80,10 +89,11 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(mut options: GatewayOptions, node: &str) -> Self {
+    pub(super) fn new(mut options: GatewayOptions, node: &str, scribe: &ScribeInbox, workers: usize) -> Self {
         Self {
             applications: Applications::new(std::mem::take(&mut options.applications)),
             lives: Lives::default(),
+            rooms: ShardRooms::new(scribe, workers),
             rates: SendRates::new(options.publish_rate, options.publish_rate),
             clock: Steady::begin(),
             node: node.into(),
@@ -126,11 +136,29 @@ impl Node {
                 let node = self.clone();
                 Op::start(async move { node.end_own_shard(connection).await }, crashed_call)
             }
-            ShardCall::Interaction { .. }
-            | ShardCall::Join { .. }
-            | ShardCall::Leave { .. }
-            | ShardCall::Say { .. } => Op::Ready(Err(CallError::Unavailable)),
+            ShardCall::Interaction { .. } => Op::Ready(Err(CallError::Unavailable)),
+            ShardCall::Join { .. } | ShardCall::Leave { .. } | ShardCall::Say { .. } => {
+                self.start_room_call(connection, call)
+            }
         }
+    }
+
+    /// What a shard asks about rooms.
+    fn start_room_call(&self, connection: ConnId, call: ShardCall) -> Op<Outcome> {
+        let Some(live) = self.0.gateway.lives.of_connection(connection) else {
+            return Op::Ready(Err(ShardRefusal::Replaced.into()));
+        };
+        let (node, session) = (self.clone(), live.session);
+        let changing = async move {
+            match call {
+                ShardCall::Join { room } => node.join_as_shard(session, Arc::clone(&live.application), room).await?,
+                ShardCall::Leave { room } => node.leave_as_shard(session, room).await?,
+                ShardCall::Say { room, body, id } => return node.say_as_shard(session, room, body, id).await,
+                _ => return Err(CallError::Unavailable),
+            }
+            Ok(Answer::Shard(ShardAnswer::Done))
+        };
+        Op::start(changing, crashed_call)
     }
 
     fn read_log(&self, connection: ConnId, after: u64) -> Op<Outcome> {
