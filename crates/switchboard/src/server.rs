@@ -21,6 +21,7 @@ use crate::backend::file::{FileSessions, OpenError};
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
 use crate::backend::sessions::SessionStore;
 use crate::backend::sessions::memory::MemorySessions;
+use crate::backend::sessions::shards::ShardLimits;
 use crate::config::{BackendKind, Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
@@ -411,8 +412,10 @@ const CLOSE_STORE: Duration = Duration::from_millis(500);
 fn open_sessions(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
     let max_user_rooms = off_is_max(config.limits.max_rooms_per_connection);
     Ok(match config.backend.kind {
-        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms)),
-        BackendKind::File => Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms)?),
+        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms, ShardLimits::default())),
+        BackendKind::File => {
+            Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms, ShardLimits::default())?)
+        }
     })
 }
 

@@ -1,4 +1,6 @@
-//! What every session store must do, asked of each of them.
+//! What every session store must do, asked of each of them: of users here, of shards in `shards`.
+
+mod shards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use switchboard_proto::id::RoomName;
 
 use super::file::FileSessions;
 use super::sessions::memory::MemorySessions;
+use super::sessions::shards::ShardLimits;
 use super::sessions::{SessionStore, Token, TokenHash};
 use crate::op::Op;
 
@@ -55,6 +58,9 @@ pub(super) fn room(name: &str) -> RoomName {
 
 const MAX_USER_ROOMS: usize = 3;
 
+const SHARD_LIMITS: ShardLimits =
+    ShardLimits { log_events: 5, log_bytes: 100, total_bytes: 150, resume_window_ms: 1000, id_memory_ms: 1000, ids: 3 };
+
 /// A store under test; `None` in `folder`: in memory.
 struct Subject {
     folder: Option<TestFolder>,
@@ -63,12 +69,12 @@ struct Subject {
 
 impl Subject {
     fn memory() -> Self {
-        Self { folder: None, store: Arc::new(MemorySessions::new(MAX_USER_ROOMS)) }
+        Self { folder: None, store: Arc::new(MemorySessions::new(MAX_USER_ROOMS, SHARD_LIMITS)) }
     }
 
     fn file() -> Self {
         let folder = TestFolder::new();
-        let store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS).unwrap());
+        let store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS, SHARD_LIMITS).unwrap());
         Self { folder: Some(folder), store }
     }
 
@@ -77,7 +83,7 @@ impl Subject {
         assert_eq!(self.store.survives_restart(), self.folder.is_some());
         if let Some(folder) = &self.folder {
             block_on(self.store.close().into_future());
-            self.store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS).unwrap());
+            self.store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS, SHARD_LIMITS).unwrap());
         }
     }
 }

@@ -24,7 +24,10 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use super::BackendError;
-use super::sessions::{AboveCeiling, Change, Clocks, MAX_CLOCKS, SessionStore, State, Token, TokenHash};
+use super::sessions::shards::ShardLimits;
+use super::sessions::{
+    AboveCeiling, Change, Clocks, Kept, MAX_CLOCKS, Outcome, SessionStore, State, Token, TokenHash, mismatch,
+};
 use crate::clock::unix_ms;
 use crate::op::Op;
 
@@ -136,12 +139,17 @@ impl FileSessions {
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub fn open(folder: &Path, max_user_rooms: usize) -> Result<Self, OpenError> {
-        Self::open_with(folder, max_user_rooms, Box::new(open_file))
+    pub fn open(folder: &Path, max_user_rooms: usize, shard_limits: ShardLimits) -> Result<Self, OpenError> {
+        Self::open_with(folder, max_user_rooms, shard_limits, Box::new(open_file))
     }
 
-    fn open_with(folder: &Path, max_user_rooms: usize, open_file: OpenFile) -> Result<Self, OpenError> {
-        let disk = Disk::prepare(folder, max_user_rooms, open_file)?;
+    fn open_with(
+        folder: &Path,
+        max_user_rooms: usize,
+        shard_limits: ShardLimits,
+        open_file: OpenFile,
+    ) -> Result<Self, OpenError> {
+        let disk = Disk::prepare(folder, max_user_rooms, shard_limits, open_file)?;
         let mut open = disk.open()?;
         let floor = open.ceiling_at_open();
         let ceiling = ceiling_above(unix_ms(), floor);
@@ -163,13 +171,24 @@ impl FileSessions {
         Ok(Self { shared, requests, ended })
     }
 
-    fn change<T: 'static>(&self, change: Change, result: fn(usize) -> T) -> Op<Result<T, BackendError>> {
-        ask(&self.requests, Work::Change(change)).map(move |count| count.map(result))
+    fn count<T: 'static>(&self, change: Change, result: fn(usize) -> T) -> Op<Result<T, BackendError>> {
+        self.make(change, Outcome::count).map(move |count| count.map(result))
+    }
+}
+
+impl Kept for FileSessions {
+    fn make<T: 'static>(&self, change: Change, pick: fn(Outcome) -> Option<T>) -> Op<Result<T, BackendError>> {
+        let asked = ask(&self.requests, Work::Change(change));
+        asked.map(move |outcome| outcome.and_then(|outcome| pick(outcome).ok_or_else(mismatch)))
+    }
+
+    fn see<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&lock(&self.shared.state))
     }
 }
 
 /// Gives the writer something to do. It is queued when this returns, whether or not anybody waits for it.
-fn ask(requests: &SyncSender<Request>, work: Work) -> Op<Result<usize, BackendError>> {
+fn ask(requests: &SyncSender<Request>, work: Work) -> Op<Result<Outcome, BackendError>> {
     let (reply, answer) = oneshot::channel();
     match requests.try_send(Request { work, reply: Some(reply) }) {
         Ok(()) => Op::Wait(Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })),
@@ -210,35 +229,35 @@ impl Shared {
 
 impl SessionStore for FileSessions {
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>> {
-        self.change(Change::AddToken { token, max_of_user: max_tokens_per_user }, drop)
+        self.count(Change::AddToken { token, max_of_user: max_tokens_per_user }, drop)
     }
 
     fn token(&self, hash: &TokenHash) -> Op<Result<Option<Token>, BackendError>> {
-        Op::Ready(Ok(lock(&self.shared.state).token(hash).cloned()))
+        Op::Ready(Ok(self.see(|state| state.token(hash).cloned())))
     }
 
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
-        self.change(Change::RemoveToken(*hash), |count| count > 0)
+        self.count(Change::RemoveToken(*hash), |count| count > 0)
     }
 
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>> {
-        self.change(Change::DropExpired { now_ms }, |count| count)
+        self.count(Change::DropExpired { now_ms }, |count| count)
     }
 
     fn add_user_room(&self, user: &str, room: &RoomName) -> Op<Result<bool, BackendError>> {
-        self.change(Change::AddUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
+        self.count(Change::AddUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
     }
 
     fn remove_user_room(&self, user: &str, room: &RoomName) -> Op<Result<bool, BackendError>> {
-        self.change(Change::RemoveUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
+        self.count(Change::RemoveUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
     }
 
     fn user_rooms(&self, user: &str) -> Op<Result<Vec<RoomName>, BackendError>> {
-        Op::Ready(Ok(lock(&self.shared.state).user_rooms(user)))
+        Op::Ready(Ok(self.see(|state| state.user_rooms(user))))
     }
 
     fn forget_room(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
-        self.change(Change::ForgetRoom(room.clone()), drop)
+        self.count(Change::ForgetRoom(room.clone()), drop)
     }
 
     fn next_command_time(&self, who: &str, now_ms: u64) -> Op<Result<u64, BackendError>> {

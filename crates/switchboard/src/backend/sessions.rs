@@ -2,14 +2,14 @@
 //!
 //! - `state`: what is kept, as plain data, and every change to it.
 //! - `clocks`: times that rise.
-//! - [`shards`]: sessions of bots' shards and their logs.
+//! - [`shards`]: sessions of bots' shards and their logs; `kept`: how the stores here serve them.
 //! - [`memory`]: all of it for the life of the process. The store that outlives it is [`super::file`].
 
 mod clocks;
+mod kept;
 pub mod memory;
 pub mod shards;
 mod state;
-mod unserved;
 
 use std::fmt;
 
@@ -22,7 +22,8 @@ use crate::op::Op;
 pub use shards::ShardStore;
 
 pub(super) use clocks::{AboveCeiling, Clocks};
-pub(super) use state::{Change, Row, State};
+pub(super) use kept::{Kept, mismatch};
+pub(super) use state::*;
 
 /// Keeps tokens, the rooms of users, and the clock of commands.
 ///

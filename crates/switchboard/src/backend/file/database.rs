@@ -11,7 +11,8 @@ use switchboard_proto::id::RoomName;
 
 use super::{FORMAT, OpenError};
 use crate::backend::BackendError;
-use crate::backend::sessions::{Change, Row, State, Token, TokenHash};
+use crate::backend::sessions::shards::ShardLimits;
+use crate::backend::sessions::{Change, Outcome, Row, State, Token, TokenHash};
 use crate::op::catch;
 
 const FILE: &str = "switchboard.redb";
@@ -45,6 +46,7 @@ pub(super) fn open_file(builder: &Builder, file: File) -> Result<Database, Datab
 pub(super) struct Disk {
     path: PathBuf,
     max_user_rooms: usize,
+    shard_limits: ShardLimits,
     open_file: OpenFile,
     /// Closing it gives the folder back.
     _lock: File,
@@ -52,7 +54,12 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Makes the folder and the file unless they are there, and locks the folder for this process.
-    pub(super) fn prepare(folder: &Path, max_user_rooms: usize, open_file: OpenFile) -> Result<Self, OpenError> {
+    pub(super) fn prepare(
+        folder: &Path,
+        max_user_rooms: usize,
+        shard_limits: ShardLimits,
+        open_file: OpenFile,
+    ) -> Result<Self, OpenError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             |error| OpenError::Folder { path, error }
@@ -64,7 +71,7 @@ impl Disk {
             TryLockError::WouldBlock => OpenError::InUse { folder: folder.to_owned() },
             TryLockError::Error(error) => at(&lock_path)(error),
         })?;
-        let disk = Self { path: folder.join(FILE), max_user_rooms, open_file, _lock: lock };
+        let disk = Self { path: folder.join(FILE), max_user_rooms, shard_limits, open_file, _lock: lock };
         if !disk.path.try_exists().map_err(at(&disk.path))? {
             disk.make(&folder.join(NEW_FILE)).map_err(|reason| disk.write_error(&reason))?;
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
@@ -101,7 +108,8 @@ impl Disk {
             }
             error => self.unusable(error.to_string()),
         })?;
-        let read = catch(|| read(&database, self.max_user_rooms)).map_err(|panic| self.unusable(panic.0))?;
+        let read = catch(|| read(&database, self.max_user_rooms, self.shard_limits))
+            .map_err(|panic| self.unusable(panic.0))?;
         match read.map_err(|error| self.unusable(error.to_string()))? {
             Contents::Known { state, ceiling } => Ok(Open { database, state, ceiling_at_open: ceiling }),
             Contents::Format(found) if found > FORMAT => Err(OpenError::Newer { path: self.path.clone(), found }),
@@ -155,7 +163,7 @@ enum Contents {
     BadRow(String),
 }
 
-fn read(database: &Database, max_user_rooms: usize) -> Result<Contents, redb::Error> {
+fn read(database: &Database, max_user_rooms: usize, shard_limits: ShardLimits) -> Result<Contents, redb::Error> {
     let transaction = database.begin_read()?;
     if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
         return Ok(Contents::Foreign);
@@ -168,7 +176,7 @@ fn read(database: &Database, max_user_rooms: usize) -> Result<Contents, redb::Er
         None => return Ok(Contents::Foreign),
     }
     let ceiling = number(META_CEILING)?.unwrap_or(0);
-    let mut state = State::new(max_user_rooms);
+    let mut state = State::new(max_user_rooms, shard_limits, 0);
     for row in transaction.open_table(TOKENS)?.iter()? {
         let (hash, value) = row?;
         let (order, created_ms, expires_ms, user) = value.value();
@@ -194,7 +202,7 @@ pub(super) struct Open {
 }
 
 /// What became of each of many changes.
-pub(super) type Outcomes = Vec<Result<usize, BackendError>>;
+pub(super) type Outcomes = Vec<Result<Outcome, BackendError>>;
 
 impl Open {
     /// What is in the file.
@@ -276,6 +284,7 @@ impl Tables<'_> {
             Row::NoUserRoom { user, room } => {
                 self.user_rooms.remove((user, room.as_str()))?;
             }
+            Row::Shard(_) => {}
         }
         Ok(())
     }

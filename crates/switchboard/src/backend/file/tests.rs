@@ -18,7 +18,7 @@ use crate::backend::contract::{TestFolder, block_on, done, ready, room, token};
 const MANY: usize = usize::MAX;
 
 fn open(folder: &Path) -> FileSessions {
-    FileSessions::open(folder, MANY).unwrap()
+    FileSessions::open(folder, MANY, ShardLimits::default()).unwrap()
 }
 
 fn close(store: &FileSessions) {
@@ -89,7 +89,7 @@ fn open_faulty(folder: &Path) -> (FileSessions, Arc<Fault>) {
     let open_file: OpenFile = Box::new(move |builder, file| {
         builder.create_with_backend(FaultyFile(FileBackend::new(file)?, Arc::clone(&of_file)))
     });
-    (FileSessions::open_with(folder, MANY, open_file).unwrap(), fault)
+    (FileSessions::open_with(folder, MANY, ShardLimits::default(), open_file).unwrap(), fault)
 }
 
 #[track_caller]
@@ -120,7 +120,7 @@ fn only_the_owner_may_read_the_store() {
 fn a_folder_is_used_by_one_store_at_a_time() {
     let folder = TestFolder::new();
     let store = open(folder.path());
-    let refused = FileSessions::open(folder.path(), MANY).unwrap_err();
+    let refused = FileSessions::open(folder.path(), MANY, ShardLimits::default()).unwrap_err();
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
     assert!(refused.to_string().contains("is in use by another process; stop that one"), "{refused}");
     close(&store);
@@ -185,7 +185,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
         close(&store);
         let path = folder.path().join("switchboard.redb");
         spoil(&path);
-        let said = FileSessions::open(folder.path(), MANY).map(drop).unwrap_err().to_string();
+        let said = FileSessions::open(folder.path(), MANY, ShardLimits::default()).map(drop).unwrap_err().to_string();
         assert!(said.contains(expected), "{said}");
         assert!(said.contains("switchboard.redb") && said.contains("move it away"), "{said}");
         assert!(path.exists());
@@ -218,7 +218,7 @@ fn fault_row_39_a_full_disk_fails_changes_and_nothing_else() {
         block_on(store.add_token(token("after", "u", 9), MANY).into_future()).is_ok()
     });
     done(store.add_user_room("u", &room("lobby")));
-    let next = FileSessions::open(image(&folder).path(), MANY).unwrap();
+    let next = FileSessions::open(image(&folder).path(), MANY, ShardLimits::default()).unwrap();
     assert_eq!(["before", "after", "lost"].map(|name| is_kept(&next, name)), [true, true, false]);
     assert_eq!(ready(next.user_rooms("u")), [room("lobby")]);
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::database::{Disk, Open, Outcomes};
 use super::{CEILING_AHEAD, Shared, lock, next_ceiling};
 use crate::backend::BackendError;
-use crate::backend::sessions::Change;
+use crate::backend::sessions::{Change, Outcome};
 use crate::clock::unix_ms;
 
 /// Changes that share one transaction, at most: the first of them waits for all.
@@ -38,7 +38,7 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) work: Work,
-    pub(super) reply: Option<oneshot::Sender<Result<usize, BackendError>>>,
+    pub(super) reply: Option<oneshot::Sender<Result<Outcome, BackendError>>>,
 }
 
 /// The writer. Whoever holds it owns the file.
@@ -115,7 +115,7 @@ impl Writer {
         replies.append(&mut replies_to_raises);
         match self.write(&changes, needed) {
             Ok(mut outcomes) => {
-                outcomes.resize_with(replies.len(), || Ok(0));
+                outcomes.resize_with(replies.len(), || Ok(Outcome::Count(0)));
                 replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| answer(reply, outcome));
             }
             Err(reason) => {
@@ -186,7 +186,7 @@ impl Writer {
     }
 }
 
-fn answer(reply: Option<oneshot::Sender<Result<usize, BackendError>>>, outcome: Result<usize, BackendError>) {
+fn answer(reply: Option<oneshot::Sender<Result<Outcome, BackendError>>>, outcome: Result<Outcome, BackendError>) {
     // Whoever asked may have stopped waiting.
     drop(reply.map(|reply| reply.send(outcome)));
 }

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use switchboard_proto::id::RoomName;
 
-use super::{Change, Clocks, MAX_CLOCKS, SessionStore, State, Token, TokenHash};
+use super::shards::ShardLimits;
+use super::{Change, Clocks, Kept, MAX_CLOCKS, Outcome, SessionStore, State, Token, TokenHash, mismatch};
 use crate::backend::BackendError;
 use crate::op::Op;
 
@@ -16,14 +17,26 @@ pub struct MemorySessions {
 }
 
 impl MemorySessions {
-    /// An empty store. Of one user at most `max_user_rooms` rooms are kept.
-    pub fn new(max_user_rooms: usize) -> Self {
+    /// An empty store. Of one user, and of one session of a shard, at most `max_user_rooms` rooms are kept.
+    pub fn new(max_user_rooms: usize, shard_limits: ShardLimits) -> Self {
         let clocks = Clocks::new(MAX_CLOCKS, 0, u64::MAX);
-        Self { state: Mutex::new(State::new(max_user_rooms)), clocks: Mutex::new(clocks) }
+        let state = State::new(max_user_rooms, shard_limits, fastrand::u64(..));
+        Self { state: Mutex::new(state), clocks: Mutex::new(clocks) }
     }
 
-    fn change<T>(&self, change: &Change, result: fn(usize) -> T) -> Op<Result<T, BackendError>> {
-        Op::Ready(lock(&self.state).apply(change, &mut |_| {}).map(result))
+    fn count<T: 'static>(&self, change: Change, result: fn(usize) -> T) -> Op<Result<T, BackendError>> {
+        self.make(change, Outcome::count).map(move |count| count.map(result))
+    }
+}
+
+impl Kept for MemorySessions {
+    fn make<T: 'static>(&self, change: Change, pick: fn(Outcome) -> Option<T>) -> Op<Result<T, BackendError>> {
+        let made = lock(&self.state).apply(&change, &mut |_| {});
+        Op::Ready(made.and_then(|outcome| pick(outcome).ok_or_else(mismatch)))
+    }
+
+    fn see<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&lock(&self.state))
     }
 }
 
@@ -34,35 +47,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl SessionStore for MemorySessions {
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>> {
-        self.change(&Change::AddToken { token, max_of_user: max_tokens_per_user }, drop)
+        self.count(Change::AddToken { token, max_of_user: max_tokens_per_user }, drop)
     }
 
     fn token(&self, hash: &TokenHash) -> Op<Result<Option<Token>, BackendError>> {
-        Op::Ready(Ok(lock(&self.state).token(hash).cloned()))
+        Op::Ready(Ok(self.see(|state| state.token(hash).cloned())))
     }
 
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
-        self.change(&Change::RemoveToken(*hash), |count| count > 0)
+        self.count(Change::RemoveToken(*hash), |count| count > 0)
     }
 
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>> {
-        self.change(&Change::DropExpired { now_ms }, |count| count)
+        self.count(Change::DropExpired { now_ms }, |count| count)
     }
 
     fn add_user_room(&self, user: &str, room: &RoomName) -> Op<Result<bool, BackendError>> {
-        self.change(&Change::AddUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
+        self.count(Change::AddUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
     }
 
     fn remove_user_room(&self, user: &str, room: &RoomName) -> Op<Result<bool, BackendError>> {
-        self.change(&Change::RemoveUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
+        self.count(Change::RemoveUserRoom { user: user.into(), room: room.clone() }, |count| count > 0)
     }
 
     fn user_rooms(&self, user: &str) -> Op<Result<Vec<RoomName>, BackendError>> {
-        Op::Ready(Ok(lock(&self.state).user_rooms(user)))
+        Op::Ready(Ok(self.see(|state| state.user_rooms(user))))
     }
 
     fn forget_room(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
-        self.change(&Change::ForgetRoom(room.clone()), drop)
+        self.count(Change::ForgetRoom(room.clone()), drop)
     }
 
     fn next_command_time(&self, who: &str, now_ms: u64) -> Op<Result<u64, BackendError>> {

@@ -1,14 +1,22 @@
-//! Tokens and rooms of users as plain data, and every change to them.
+//! What a session store keeps, as plain data, and every change to it: tokens and rooms of users here, sessions in `shards`.
 //!
 //! Both stores apply the same changes to the same data. A change says which rows of a file differ after it, so that one store
 //! needs no code of its own for what the other does in memory.
+
+mod shards;
 
 use std::collections::{HashMap, VecDeque};
 
 use switchboard_proto::id::RoomName;
 
+use super::shards::ShardLimits;
 use super::{Token, TokenHash};
 use crate::backend::BackendError;
+
+pub(in crate::backend) use shards::{
+    Held, JoinedRoom, Log, PublicationKey, Published, RememberedPublication, Session, ShardChange, ShardOutcome,
+    ShardRow, Shards, Starts,
+};
 
 /// How long tokens are kept after they have expired, so that whoever comes with one is told so.
 const KEPT_EXPIRED_MS: u64 = 24 * 3600 * 1000;
@@ -22,6 +30,25 @@ pub(in crate::backend) enum Change {
     AddUserRoom { user: Box<str>, room: RoomName },
     RemoveUserRoom { user: Box<str>, room: RoomName },
     ForgetRoom(RoomName),
+    Shard(ShardChange),
+}
+
+/// What a change has brought.
+#[derive(Debug)]
+pub(in crate::backend) enum Outcome {
+    /// How many tokens or rooms came or went as it was asked for.
+    Count(usize),
+    Shard(ShardOutcome),
+}
+
+impl Outcome {
+    /// How many tokens or rooms came or went.
+    pub(in crate::backend) fn count(self) -> Option<usize> {
+        match self {
+            Self::Count(count) => Some(count),
+            Self::Shard(_) => None,
+        }
+    }
 }
 
 /// A row that a change has made, replaced or removed.
@@ -31,6 +58,7 @@ pub(in crate::backend) enum Row<'a> {
     NoToken(&'a TokenHash),
     UserRoom { user: &'a str, room: &'a RoomName, order: u64 },
     NoUserRoom { user: &'a str, room: &'a RoomName },
+    Shard(ShardRow<'a>),
 }
 
 /// What a session store keeps, besides clocks.
@@ -41,6 +69,7 @@ pub(in crate::backend) struct State {
     users: HashMap<Box<str>, OfUser>,
     /// Of the next token or room: who comes first is remembered by rising numbers.
     order: u64,
+    shards: Shards,
 }
 
 /// What is kept of a user. Without tokens and rooms nothing is.
@@ -53,9 +82,20 @@ struct OfUser {
 }
 
 impl State {
-    /// Nothing yet; of one user at most `max_user_rooms` rooms are added.
-    pub(in crate::backend) fn new(max_user_rooms: usize) -> Self {
-        Self { max_user_rooms, tokens: HashMap::new(), users: HashMap::new(), order: 0 }
+    /// Nothing yet; of one user, and of one session, at most `max_user_rooms` rooms are added.
+    pub(in crate::backend) fn new(max_user_rooms: usize, shard_limits: ShardLimits, epoch: u64) -> Self {
+        let shards = Shards::new(shard_limits, max_user_rooms, epoch);
+        Self { max_user_rooms, tokens: HashMap::new(), users: HashMap::new(), order: 0, shards }
+    }
+
+    /// Sessions of shards.
+    pub(in crate::backend) fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// Sessions of shards, to put back what was kept.
+    pub(in crate::backend) fn shards_mut(&mut self) -> &mut Shards {
+        &mut self.shards
     }
 
     /// Puts back a token that was kept. Before the first change all are put back, in any order.
@@ -86,24 +126,24 @@ impl State {
         rooms.iter().map(|(_, room)| room.clone()).collect()
     }
 
-    /// Makes a change, tells `note` every row that differs now, and says how many tokens or rooms came or went as it was
-    /// asked for. After an error nothing has changed.
+    /// Makes a change and tells `note` every row that differs now. After an error nothing has changed.
     pub(in crate::backend) fn apply(
         &mut self,
         change: &Change,
         note: &mut dyn FnMut(Row<'_>),
-    ) -> Result<usize, BackendError> {
-        match change {
+    ) -> Result<Outcome, BackendError> {
+        Ok(Outcome::Count(match change {
             Change::AddToken { token, max_of_user } => {
                 self.add_token(token, *max_of_user, note);
-                Ok(1)
+                1
             }
-            Change::RemoveToken(hash) => Ok(usize::from(self.remove_token(hash, note))),
-            Change::DropExpired { now_ms } => Ok(self.drop_expired(*now_ms, note)),
-            Change::AddUserRoom { user, room } => self.add_user_room(user, room, note).map(usize::from),
-            Change::RemoveUserRoom { user, room } => Ok(usize::from(self.remove_user_room(user, room, note))),
-            Change::ForgetRoom(room) => Ok(self.forget_room(room, note)),
-        }
+            Change::RemoveToken(hash) => usize::from(self.remove_token(hash, note)),
+            Change::DropExpired { now_ms } => self.drop_expired(*now_ms, note),
+            Change::AddUserRoom { user, room } => usize::from(self.add_user_room(user, room, note)?),
+            Change::RemoveUserRoom { user, room } => usize::from(self.remove_user_room(user, room, note)),
+            Change::ForgetRoom(room) => self.forget_room(room, note),
+            Change::Shard(change) => return self.shards.apply(change, note).map(Outcome::Shard),
+        }))
     }
 
     fn add_token(&mut self, token: &Token, max_of_user: usize, note: &mut dyn FnMut(Row<'_>)) {
@@ -175,7 +215,7 @@ impl State {
         for user in &members {
             self.remove_user_room(user, room, note);
         }
-        members.len()
+        members.len() + self.shards.forget_room(room, note)
     }
 
     /// Changes what is kept of a user; when nothing is left, the user goes too.
@@ -201,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_user_without_tokens_and_rooms_leaves_nothing_behind() {
-        let mut state = State::new(8);
+        let mut state = State::new(8, ShardLimits::default(), 0);
         let token = Token { hash: TokenHash::of("t"), user: "u".into(), created_ms: 1, expires_ms: 2 };
         let room = RoomName::parse("lobby").unwrap();
         let (user, max_of_user) = ("u", 8);
@@ -211,17 +251,17 @@ mod tests {
             Change::ForgetRoom(room.clone()),
             Change::RemoveToken(token.hash),
         ] {
-            assert_eq!(state.apply(&change, &mut |_| {}).unwrap(), 1);
+            assert_eq!(state.apply(&change, &mut |_| {}).unwrap().count(), Some(1));
         }
         assert_eq!((state.users.len(), state.tokens.len()), (0, 0));
     }
 
     #[test]
     fn a_user_is_in_at_most_as_many_rooms_as_are_kept() {
-        let mut state = State::new(1);
+        let mut state = State::new(1, ShardLimits::default(), 0);
         let mut add = |name: &str| {
             let room = RoomName::parse(name).unwrap();
-            state.apply(&Change::AddUserRoom { user: "u".into(), room }, &mut |_| {}).ok()
+            state.apply(&Change::AddUserRoom { user: "u".into(), room }, &mut |_| {}).ok().and_then(Outcome::count)
         };
         assert_eq!((add("a"), add("b"), add("a")), (Some(1), None, Some(0)));
     }
