@@ -21,7 +21,6 @@ use crate::backend::file::{FileSessions, OpenError};
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
 use crate::backend::sessions::SessionStore;
 use crate::backend::sessions::memory::MemorySessions;
-use crate::backend::sessions::shards::ShardLimits;
 use crate::config::{BackendKind, Config, ConfigError, HttpUrl};
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
@@ -35,7 +34,9 @@ use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
 use listeners::{Listeners, Shared};
-use settings::{command_settings, face_settings, gateway_options, log_limits, off_is_max, worker_settings};
+use settings::{
+    command_settings, face_settings, gateway_options, log_limits, off_is_max, shard_limits, worker_settings,
+};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -412,10 +413,8 @@ const CLOSE_STORE: Duration = Duration::from_millis(500);
 fn open_sessions(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
     let max_user_rooms = off_is_max(config.limits.max_rooms_per_connection);
     Ok(match config.backend.kind {
-        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms, ShardLimits::default())),
-        BackendKind::File => {
-            Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms, ShardLimits::default())?)
-        }
+        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms, shard_limits(config))),
+        BackendKind::File => Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms, shard_limits(config))?),
     })
 }
 
