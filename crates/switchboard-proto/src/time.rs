@@ -9,6 +9,15 @@ pub struct Now {
     pub monotonic_ms: u64,
     /// Milliseconds since 1970 in UTC; may jump. For people, and for nothing else.
     pub unix_ms: u64,
+    /// Microseconds since the last of [`Self::monotonic_ms`] began: 0 to 999. For measuring.
+    pub micros: u16,
+}
+
+impl Now {
+    /// Microseconds since the process started; never goes back. For measuring.
+    pub fn monotonic_us(&self) -> u64 {
+        self.monotonic_ms.saturating_mul(1000).saturating_add(self.micros.into())
+    }
 }
 
 /// Times that strictly rise, for clients that ignore what is not later than the last they saw.

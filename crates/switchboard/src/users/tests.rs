@@ -41,7 +41,7 @@ fn from(last: u8) -> Remote {
 }
 
 fn at(monotonic_ms: u64) -> Now {
-    Now { monotonic_ms, unix_ms: 0 }
+    Now { monotonic_ms, unix_ms: 0, ..Now::default() }
 }
 
 fn name(name: &str) -> Who {

@@ -260,7 +260,12 @@ impl Worker {
     }
 
     fn read_clocks(&mut self) {
-        self.now = Now { monotonic_ms: self.started.elapsed().as_millis() as u64, unix_ms: crate::clock::unix_ms() };
+        let elapsed = self.started.elapsed();
+        self.now = Now {
+            monotonic_ms: elapsed.as_millis() as u64,
+            unix_ms: crate::clock::unix_ms(),
+            micros: (elapsed.subsec_micros() % 1000) as u16,
+        };
     }
 
     fn address(&self, key: ConnKey) -> Address {

@@ -68,7 +68,7 @@ impl World {
             users: (0..users).map(|user| User::new(format!("bot{user}")).unwrap()).collect(),
             connections: Vec::new(),
             live: vec![0; users],
-            now: Now { monotonic_ms: 0, unix_ms: 1_800_000_000_000 },
+            now: Now { monotonic_ms: 0, unix_ms: 1_800_000_000_000, ..Now::default() },
             ts: 0,
             executed: HashMap::new(),
             told: vec![None; commands],

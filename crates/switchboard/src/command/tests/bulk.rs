@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::*;
 
-const NOW: Now = Now { monotonic_ms: 0, unix_ms: 0 };
+const NOW: Now = Now { monotonic_ms: 0, unix_ms: 0, micros: 0 };
 
 #[test]
 fn of_a_hundred_thousand_commands_each_has_one_outcome_while_sessions_die() {
@@ -21,7 +21,7 @@ fn of_a_hundred_thousand_commands_each_has_one_outcome_while_sessions_die() {
     let mut ended: HashMap<Outcome, usize> = HashMap::new();
     let mut unanswered = Vec::new();
     for number in 0..COMMANDS {
-        let now = Now { monotonic_ms: u64::from(number / 10), unix_ms: 0 };
+        let now = Now { monotonic_ms: u64::from(number / 10), unix_ms: 0, ..Now::default() };
         // Every twentieth session closes once, in the middle of everything.
         if number % (COMMANDS / (SESSIONS / 20)) == 0 {
             engine.close(conn(number / (COMMANDS / (SESSIONS / 20)) * 20), now, &mut out);
@@ -53,7 +53,7 @@ fn of_a_hundred_thousand_commands_each_has_one_outcome_while_sessions_die() {
             *ended.entry(report.outcome).or_default() += 1;
         }
     }
-    engine.tick(Now { monotonic_ms: u64::MAX, unix_ms: 0 }, &mut out);
+    engine.tick(Now { monotonic_ms: u64::MAX, unix_ms: 0, ..Now::default() }, &mut out);
     for (waiters, report) in out.settled.drain(..) {
         waiters.iter().for_each(|waiter| told[*waiter as usize] += 1);
         *ended.entry(report.outcome).or_default() += 1;

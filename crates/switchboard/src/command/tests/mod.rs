@@ -87,7 +87,12 @@ impl Rig {
     }
 
     fn with(limits: CommandLimits) -> Self {
-        Self { engine: Engine::new(limits), out: Out::default(), now: Now { monotonic_ms: 0, unix_ms: 1000 }, ts: 0 }
+        Self {
+            engine: Engine::new(limits),
+            out: Out::default(),
+            now: Now { monotonic_ms: 0, unix_ms: 1000, ..Now::default() },
+            ts: 0,
+        }
     }
 
     /// A connection of this user (`-`: of nobody) takes commands and listens.
@@ -179,7 +184,7 @@ impl Rig {
 
     /// Steps the clock.
     fn at(&mut self, ms: u64) {
-        self.now = Now { monotonic_ms: ms, unix_ms: 1000 + ms };
+        self.now = Now { monotonic_ms: ms, unix_ms: 1000 + ms, ..Now::default() };
         self.engine.tick(self.now, &mut self.out);
     }
 

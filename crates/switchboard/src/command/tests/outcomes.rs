@@ -365,7 +365,7 @@ fn what_is_over_does_not_leave() {
     rig.online(1, "bob");
     rig.send(1, to_user("bob"), Mode::First);
     rig.engine.next_outgoing().unwrap();
-    let late = Now { monotonic_ms: 5000, unix_ms: 0 };
+    let late = Now { monotonic_ms: 5000, unix_ms: 0, ..Now::default() };
     assert_eq!(rig.engine.send_next(1, late), []);
     rig.at(5000);
     assert_eq!(rig.outcomes(), "1 timeout 1/0/0");

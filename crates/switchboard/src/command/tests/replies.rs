@@ -44,7 +44,7 @@ fn replies_that_do_not_count_are_counted_by_their_kind() {
     assert!(rig.reply(2, 1, "bob"));
     assert!(!rig.reply(2, 1, "bob"));
     // The limit has passed, though nobody has looked at the clock since.
-    rig.now = Now { monotonic_ms: 5000, unix_ms: 6000 };
+    rig.now = Now { monotonic_ms: 5000, unix_ms: 6000, ..Now::default() };
     assert!(!rig.reply(3, 1, "bob"));
     assert!(!rig.reply(3, 1, "bob"));
     assert!(!rig.reply(1, 1, "bob"), "forgotten by now");

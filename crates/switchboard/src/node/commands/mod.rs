@@ -469,7 +469,7 @@ impl Node {
     }
 
     pub(super) fn command_now(&self) -> Now {
-        Now { monotonic_ms: self.uptime_ms(), unix_ms: clock::unix_ms() }
+        Now { monotonic_ms: self.uptime_ms(), unix_ms: clock::unix_ms(), ..Now::default() }
     }
 
     /// Does something with the engine, and then whatever it wants done.
