@@ -127,6 +127,16 @@ impl Peer {
     /// The connection is open.
     pub fn on_open(&mut self, cx: &mut Cx<'_>) {
         each!(self, face => face.on_open(cx), cx);
+        self.note_call(cx);
+    }
+
+    /// A call that the next frame waits for is awaited from now on.
+    fn note_call(&mut self, cx: &Cx<'_>) {
+        if let Some((token, call)) = &cx.fx.call
+            && call.order() == Order::Sequential
+        {
+            self.awaited = Some(*token);
+        }
     }
 
     /// Whether all that one read returned is a break that ends the connection. To be asked before [`Peer::feed`]; the
@@ -171,11 +181,7 @@ impl Peer {
                 }
             }
         }
-        if let Some((token, call)) = &cx.fx.call
-            && call.order() == Order::Sequential
-        {
-            self.awaited = Some(*token);
-        }
+        self.note_call(cx);
         Step::Frame
     }
 
@@ -297,7 +303,7 @@ impl<F: MessageFace> WebSocket<F> {
             // A moment in whose place an earlier one was asked for, which has gone by.
             return;
         }
-        self.alarm.armed_ms = Alarm::NEVER;
+        self.alarm.armed_ms = std::mem::replace(&mut self.alarm.later_ms, Alarm::NEVER);
         if now_ms >= self.alarm.frame_ms {
             let reason = CloseReason::Limit;
             ws::write_close(&mut cx.fx.bytes, Some(reason.websocket_code()), "message takes too long");
@@ -328,11 +334,13 @@ struct Alarm {
     frame_ms: u64,
     /// The earliest moment that was asked for and has not come.
     armed_ms: u64,
+    /// A later one that was asked for before it, and comes as well.
+    later_ms: u64,
 }
 
 impl Default for Alarm {
     fn default() -> Self {
-        Self { face_ms: Self::NEVER, frame_ms: Self::NEVER, armed_ms: Self::NEVER }
+        Self { face_ms: Self::NEVER, frame_ms: Self::NEVER, armed_ms: Self::NEVER, later_ms: Self::NEVER }
     }
 }
 
@@ -346,7 +354,7 @@ impl Alarm {
         }
         let next_ms = self.face_ms.min(self.frame_ms);
         if next_ms < self.armed_ms {
-            self.armed_ms = next_ms;
+            self.later_ms = std::mem::replace(&mut self.armed_ms, next_ms);
             cx.fx.wake_at_ms = Some(next_ms);
         }
     }

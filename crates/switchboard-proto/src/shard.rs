@@ -21,6 +21,8 @@ pub enum ShardCall {
     Register(Registration),
     /// Go on with a session.
     Resume(Resumption),
+    /// The shards of the fleet whose session the connection carries, for whoever has its application's credentials.
+    Fleet(AppCredentials),
     /// The next events behind this number. The answer may have none.
     Read {
         /// The last one that was written.
@@ -146,6 +148,8 @@ pub enum ShardAnswer {
     Checked,
     /// The session is this connection's now.
     Began(Box<Began>),
+    /// All shards of the fleet, by their numbers.
+    Fleet(Vec<FleetShard>),
     /// What comes next.
     Events(LogPart),
     /// Done; there is nothing to tell.

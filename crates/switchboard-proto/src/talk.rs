@@ -5,6 +5,7 @@
 //! to be sent is shown as `? attend …` and agreed to at once. Everything that needs rooms, actions or other clients is tested against the
 //! whole server; here stands what a face decides alone.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -171,32 +172,53 @@ pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a client sees of a server's frames: texts as they are, a close as `(close CODE REASON)`.
-fn messages(mut bytes: &[u8]) -> String {
+/// What a client sees of a server's frames: texts as they are, those that were packed behind `(zlib)`, a close as
+/// `(close CODE REASON)`.
+fn messages(bytes: &[u8]) -> String {
     let mut seen = String::new();
+    for (first, payload) in server_frames(bytes) {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap();
+        seen.push_str(&match first {
+            0x81 => text(&payload).to_owned(),
+            0x82 => format!("(zlib) {}", text(&inflate(&payload))),
+            0x88 if payload.is_empty() => "(close)".to_owned(),
+            0x88 => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                format!("(close {code} {})", text(&payload[2..])).replace(" )", ")")
+            }
+            // One that says which event was written last.
+            0x89 if payload.len() == 16 => {
+                format!("(ping {})", u64::from_be_bytes(payload[..8].try_into().unwrap()))
+            }
+            0x89 => format!("(ping {})", text(&payload)).replace(" )", ")"),
+            0x8a => format!("(pong {})", text(&payload)),
+            other => panic!("an unexpected frame {other:#x}"),
+        });
+        seen.push('\n');
+    }
+    seen
+}
+
+/// The frames of a server: the first byte of each, and its payload.
+pub(crate) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
     while let [first, length, rest @ ..] = bytes {
         let (length, rest) = match length {
             126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
             127 => (u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize, &rest[8..]),
             length => (usize::from(*length), rest),
         };
-        let payload = &rest[..length];
-        let text = |bytes| std::str::from_utf8(bytes).unwrap();
-        seen.push_str(&match first {
-            0x81 => text(payload).to_owned(),
-            0x88 if payload.is_empty() => "(close)".to_owned(),
-            0x88 => {
-                let code = u16::from_be_bytes([payload[0], payload[1]]);
-                format!("(close {code} {})", text(&payload[2..])).replace(" )", ")")
-            }
-            0x89 => format!("(ping {})", text(payload)).replace(" )", ")"),
-            0x8a => format!("(pong {})", text(payload)),
-            other => panic!("an unexpected frame {other:#x}"),
-        });
-        seen.push('\n');
+        frames.push((*first, rest[..length].to_vec()));
         bytes = &rest[length..];
     }
-    seen
+    frames
+}
+
+/// Inflates a whole zlib stream.
+fn inflate(packed: &[u8]) -> Vec<u8> {
+    let mut json = Vec::new();
+    flate2::read::ZlibDecoder::new(packed).read_to_end(&mut json).unwrap();
+    json
 }
 
 /// A call in a line.

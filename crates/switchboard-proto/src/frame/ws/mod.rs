@@ -21,7 +21,7 @@ mod write;
 pub use error::WsError;
 pub use write::{
     MessageKind, TextMark, begin_text, finish_text, write_close, write_message, write_ping, write_pong,
-    write_text_fragment,
+    write_text_fragment, write_text_head,
 };
 
 use header::{Header, Opcode};

@@ -92,6 +92,12 @@ pub fn finish_text(out: &mut Vec<u8>, mark: TextMark) {
     drop(out.splice(mark.start..payload, head.into_iter().take(head_len)));
 }
 
+/// Appends the head of a text message. The caller appends its payload, which has `len` bytes.
+pub fn write_text_head(out: &mut Vec<u8>, len: usize) {
+    let (head, head_len) = head(FIN | Opcode::Text as u8, len);
+    out.extend_from_slice(&head[..head_len]);
+}
+
 fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     let (head, head_len) = head(first, payload.len());
     out.reserve(head_len + payload.len());

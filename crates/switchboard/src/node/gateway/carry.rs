@@ -10,7 +10,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use switchboard_proto::shard::{
-    Began, FleetShard, Registration, Resumption, ShardAnswer, ShardEvent, ShardRefusal, ShardSessionId,
+    AppCredentials, Began, FleetShard, Registration, Resumption, ShardAnswer, ShardEvent, ShardRefusal, ShardSessionId,
 };
 
 use crate::backend::sessions::shards::{
@@ -131,6 +131,7 @@ impl Node {
             session: record.id,
             generation: record.generation,
             application: Arc::clone(application),
+            fleet: record.fleet.clone(),
             facts: caller.facts.clone(),
             address: caller.address,
             counts: carried.as_ref().map_or(record.counts, |note| note.counts),
@@ -171,6 +172,17 @@ impl Node {
             shard_total: record.fleet_total,
             takes_commands: self.takes_commands(connection),
         }))))
+    }
+
+    /// The fleet of the session that a connection carries, for whoever has the credentials of its application.
+    pub(super) async fn own_fleet(&self, connection: ConnId, credentials: AppCredentials) -> Outcome {
+        let gateway = &self.0.gateway;
+        let application = gateway.applications.of(&credentials).ok_or(ShardRefusal::BadCredentials)?;
+        let live = gateway.lives.of_connection(connection).ok_or(ShardRefusal::Replaced)?;
+        if application.id() != live.application.id() {
+            return Err(ShardRefusal::BadCredentials.into());
+        }
+        Ok(Answer::Shard(ShardAnswer::Fleet(self.fleet(&live.fleet).await?)))
     }
 
     /// What others see of a fleet, with what this node knows better than the store.

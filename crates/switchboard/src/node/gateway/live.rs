@@ -9,7 +9,7 @@ use switchboard_proto::id::ConnId;
 use switchboard_proto::shard::{ShardCounters, ShardCounts};
 use tokio::sync::Notify;
 
-use crate::backend::sessions::shards::ShardNote;
+use crate::backend::sessions::shards::{Fleet, ShardNote};
 use crate::hub::mail::Address;
 
 use super::applications::Application;
@@ -23,6 +23,8 @@ pub(in crate::node) struct Live {
     pub(in crate::node) generation: u64,
     /// Whose it is.
     pub(in crate::node) application: Arc<Application>,
+    /// The fleet that it is part of.
+    pub(in crate::node) fleet: Fleet,
     /// The connection.
     pub(in crate::node) facts: ConnFacts,
     /// Where that lives.
@@ -50,11 +52,12 @@ impl Live {
     const NEVER: u64 = u64::MAX;
 
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { session, generation, application, facts, address, counts, after, last, received } = parts;
+        let Parts { session, generation, application, fleet, facts, address, counts, after, last, received } = parts;
         Self {
             session,
             generation,
             application,
+            fleet,
             facts,
             address,
             counters: Arc::new(ShardCounters::new(counts)),
@@ -144,6 +147,7 @@ pub(super) struct Parts {
     pub(super) session: ConnId,
     pub(super) generation: u64,
     pub(super) application: Arc<Application>,
+    pub(super) fleet: Fleet,
     pub(super) facts: ConnFacts,
     pub(super) address: Address,
     pub(super) counts: ShardCounts,

@@ -124,6 +124,10 @@ impl Node {
                 Some(_) => Op::Ready(Ok(Answer::Shard(ShardAnswer::Checked))),
                 None => Op::Ready(Err(ShardRefusal::BadCredentials.into())),
             },
+            ShardCall::Fleet(credentials) => {
+                let node = self.clone();
+                Op::start(async move { node.own_fleet(connection, credentials).await }, crashed_call)
+            }
             ShardCall::Register(registration) => {
                 let node = self.clone();
                 Op::start(async move { node.register(caller, registration).await }, crashed_call)
