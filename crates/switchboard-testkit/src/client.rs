@@ -404,7 +404,7 @@ pub fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
 }
 
 /// The first frame of `bytes`, if it has come whole: its first byte, its payload, and how many bytes it takes.
-fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+pub(crate) fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (head, length) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
         127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)).ok()?),
@@ -414,6 +414,6 @@ fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
 }
 
 /// The read ended without a result; whether time is up is looked at elsewhere.
-fn is_early_return(error: &io::Error) -> bool {
+pub(crate) fn is_early_return(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

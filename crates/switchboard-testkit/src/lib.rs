@@ -2,6 +2,7 @@
 //!
 //! - [`client`]: a blocking client of the line protocol.
 //! - [`ddp`]: a blocking client of DDP.
+//! - [`gateway`]: a blocking client of the gateway, and a bot that resumes.
 //! - [`http`]: a blocking HTTP client.
 //! - [`raw_http`]: a blocking HTTP client that sends the bytes that it is told, and keeps its connection.
 //! - [`transcript`]: conversations as text files, played against a server.
@@ -12,6 +13,7 @@ pub mod bench;
 pub mod certs;
 pub mod client;
 pub mod ddp;
+pub mod gateway;
 pub mod http;
 pub mod raw_http;
 pub mod transcript;
