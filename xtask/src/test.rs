@@ -18,8 +18,8 @@ mod tools;
 
 /// Runs the steps that the words ask for.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    let chosen = match parse(words) {
-        Ok(Some(chosen)) => chosen,
+    let (chosen, is_long) = match parse(words) {
+        Ok(Some(parsed)) => parsed,
         Ok(None) => return ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("{problem}; see cargo xtask test --help");
@@ -34,7 +34,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     for step in chosen {
         println!("== {}: {}", step.name(), step.what());
         let started = Instant::now();
-        let outcome = step.run();
+        let outcome = step.run(is_long);
         let took = started.elapsed();
         match &outcome.result {
             Ok(()) => println!("{}", tail(&outcome.output)),
@@ -75,9 +75,9 @@ struct Counted {
     failed: usize,
 }
 
-/// Understands the words; `None` if they asked for something that has been printed.
-fn parse(words: &[String]) -> Result<Option<Vec<Step>>, String> {
-    let mut chosen = Step::ALL.to_vec();
+/// Understands the words: which steps, and whether at length; `None` if they asked for something that has been printed.
+fn parse(words: &[String]) -> Result<Option<(Vec<Step>, bool)>, String> {
+    let (mut chosen, mut is_long) = (Step::ALL.to_vec(), false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -91,6 +91,7 @@ fn parse(words: &[String]) -> Result<Option<Vec<Step>>, String> {
                 }
                 return Ok(None);
             }
+            "--long" => is_long = true,
             "--only" => {
                 let names = words.next().ok_or("--only needs the name of a step")?;
                 let named: Vec<Step> = names.split(',').map(Step::named).collect::<Result<_, _>>()?;
@@ -99,7 +100,7 @@ fn parse(words: &[String]) -> Result<Option<Vec<Step>>, String> {
             word => return Err(format!("there is no option {word:?}")),
         }
     }
-    Ok(Some(chosen))
+    Ok(Some((chosen, is_long)))
 }
 
 fn summary(done: &[Done]) -> String {
@@ -165,25 +166,26 @@ fn count(output: &str) -> Counted {
 const LINES_OF_TAIL: usize = 12;
 
 const HELP: &str = "\
-Usage: cargo xtask test [--only STEP[,STEP]] [--list]
+Usage: cargo xtask test [--only STEP[,STEP]] [--long] [--list]
 
 Runs everything that must hold before a change is done, and installs what that needs (Debian packages as root or
 with sudo, npm packages into conformance/). The exit code is 0 if all steps passed.
 
   --only STEP[,STEP]  only these steps
+  --long              what is killed a few times is killed a hundred times, which takes minutes more
   --list              name the steps";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Option<Vec<Step>>, String> {
+    fn parsed(line: &str) -> Result<Option<(Vec<Step>, bool)>, String> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn steps_are_run_in_their_order_whatever_the_order_of_the_words() {
-        let names = |line: &str| parsed(line).unwrap().unwrap().iter().map(|step| step.name()).collect::<Vec<_>>();
+        let names = |line: &str| parsed(line).unwrap().unwrap().0.iter().map(|step| step.name()).collect::<Vec<_>>();
         assert_eq!(names(""), Step::ALL.map(Step::name));
         assert_eq!(names("--only lint,format"), ["format", "lint"]);
         assert_eq!(parsed("--list"), Ok(None));
@@ -192,6 +194,13 @@ mod tests {
             "there is no step \"tset\"; there are format, lint, tidy, test, doc, conformance"
         );
         assert!(parsed("--only").is_err() && parsed("--quick").is_err());
+    }
+
+    #[test]
+    fn only_who_asks_for_it_waits_for_the_long_tests() {
+        let is_long = |line: &str| parsed(line).unwrap().unwrap().1;
+        assert!(!is_long("") && !is_long("--only test"));
+        assert!(is_long("--long") && is_long("--long --only test"));
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl Step {
         }
     }
 
-    pub(super) fn run(self) -> Outcome {
+    /// Runs it. At length, tests that kill something at random moments do so more often.
+    pub(super) fn run(self, is_long: bool) -> Outcome {
         match self {
             Self::Format => cargo().words(&["fmt", "--all", "--check"]).run(),
             Self::Lint => cargo().words(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run(),
@@ -63,7 +64,10 @@ impl Step {
                 };
                 Outcome { output: report.to_string(), result }
             }
-            Self::Test => cargo().words(&["test", "--workspace", "--no-fail-fast"]).run(),
+            Self::Test => {
+                let tests = cargo().words(&["test", "--workspace", "--no-fail-fast"]);
+                if is_long { tests.variable("SWITCHBOARD_KILLS", KILLS_AT_LENGTH).run() } else { tests.run() }
+            }
             Self::Doc => {
                 cargo().words(&["doc", "--no-deps", "--workspace"]).variable("RUSTDOCFLAGS", "-D warnings").run()
             }
@@ -71,6 +75,9 @@ impl Step {
         }
     }
 }
+
+/// How often the program is killed in each test of that kind, at length.
+const KILLS_AT_LENGTH: &str = "100";
 
 fn conformance() -> Outcome {
     let built = cargo().words(&["build", "--package", "switchboard"]).run();
