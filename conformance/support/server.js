@@ -83,6 +83,12 @@ export async function startServer (settings = {}) {
     terminate: () => server.child.kill('SIGTERM'),
     /** Ends it at once, for tests that fail: what still runs would keep their process from ending. */
     kill: () => server.child.kill('SIGKILL'),
+    /** Ends it without a word to anybody, and waits until it is gone. */
+    async die () {
+      server.child.kill('SIGKILL')
+      await within('the end of the server', server.ended)
+      folder.remove()
+    },
     /** Ends it as planned: the exit code must be 0 and the log free of errors, but for expected ones. */
     async stop ({ errors = /^$/ } = {}) {
       try {
