@@ -138,6 +138,7 @@ impl Node {
             after,
             last: record.last,
             received: carried.map_or(record.received, |note| note.received.max(record.received)),
+            log_bytes: record.log_bytes,
         }));
         let counters = Arc::clone(&live.counters);
         // If a later generation is here already, the client is told when it wants to read: a resume is answered as one.

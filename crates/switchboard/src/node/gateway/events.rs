@@ -1,17 +1,26 @@
 //! What is published to shards, and what is told about them.
 
+use std::time::Duration;
+
 use switchboard_proto::call::CallError;
 use switchboard_proto::gateway::items;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use switchboard_proto::shard::{AppCredentials, LogItem, ShardEvent};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::backend::sessions::shards::{Fleet, Publication, PublishedEvent, ShardRecord, ShardTarget, StartsLeft};
 
 use super::super::Node;
 use super::super::chat::unavailable;
 use super::applications::Application;
+
+/// How long what a room says waits for a client that lags,
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// and how long then not again, in milliseconds.
+const ROOM_PAUSE_MS: u64 = 1000;
 
 /// Longest id of a publication.
 const MAX_ID_BYTES: usize = 128;
@@ -107,7 +116,8 @@ impl Node {
         id: Option<Box<str>>,
     ) -> Result<PublishedEvent, PublishError> {
         let gateway = &self.0.gateway;
-        if item.as_str().len() > gateway.options.log_bytes {
+        let bytes = item.as_str().len();
+        if bytes > gateway.options.log_bytes {
             return Err(PublishError::TooLarge);
         }
         let publication = Publication {
@@ -124,31 +134,53 @@ impl Node {
         })?;
         let published = published.ok_or(PublishError::NoSession)?;
         for delivery in &published.deliveries {
-            self.log_has_grown(delivery.session, delivery.seq);
+            self.log_has_grown(delivery.session, delivery.seq, bytes);
         }
+        let until = Instant::now() + gateway.options.publish_wait;
         for delivery in &published.deliveries {
-            self.wait_for_reader(delivery.session).await;
+            self.wait_for_reader(delivery.session, until).await;
         }
         Ok(published)
     }
 
-    /// An event is in a session's log: whoever carries the session is told, unless he knows and has not looked yet.
-    pub(in crate::node) fn log_has_grown(&self, session: ConnId, seq: u64) {
+    /// An event of so many bytes is in a session's log: whoever carries the session is told, unless he knows and has not looked
+    /// yet.
+    pub(in crate::node) fn log_has_grown(&self, session: ConnId, seq: u64, bytes: usize) {
         if let Some(live) = self.0.gateway.lives.of_session(session)
-            && live.has_grown(seq)
+            && live.has_grown(seq, bytes)
         {
             self.tell_shard(&live, ShardEvent::Grown);
         }
     }
 
     /// Waits for a client that reads more slowly than its log grows, but not for long, and not again before it has read.
-    pub(in crate::node) async fn wait_for_reader(&self, session: ConnId) {
-        let options = &self.0.gateway.options;
-        // Many publish at once: each may append one more before it waits.
-        let most = (options.log_events / 4) as u64;
-        let Some(live) = self.0.gateway.lives.of_session(session).filter(|live| live.lags(most)) else { return };
-        if tokio::time::timeout(options.publish_wait, live.catches_up(most)).await.is_err() {
+    async fn wait_for_reader(&self, session: ConnId, until: Instant) {
+        let most = self.0.gateway.most_unread();
+        let Some(live) = self.0.gateway.lives.of_session(session) else { return };
+        if live.is_behind(most)
+            && !live.is_slow()
+            && tokio::time::timeout_at(until, live.catches_up(most)).await.is_err()
+        {
             live.note_slow();
+        }
+    }
+
+    /// Whether more waits for whoever carries a session than should.
+    pub(in crate::node) fn lags(&self, session: ConnId) -> bool {
+        let gateway = &self.0.gateway;
+        gateway.lives.of_session(session).is_some_and(|live| live.is_behind(gateway.most_unread()))
+    }
+
+    /// The same for what a room says, as long as a client that reads needs to be served. Whoever is slower than the room is waited for
+    /// once in a while, since everybody else waits with it.
+    pub(in crate::node) async fn let_reader_catch_up(&self, session: ConnId) {
+        let most = self.0.gateway.most_unread();
+        let Some(live) = self.0.gateway.lives.of_session(session) else { return };
+        if live.is_behind(most)
+            && live.holds_up_rooms(self.uptime_ms())
+            && tokio::time::timeout(ROOM_WAIT, live.catches_up(most)).await.is_err()
+        {
+            live.let_rooms_go_on_until(self.uptime_ms() + ROOM_PAUSE_MS);
         }
     }
 

@@ -37,12 +37,18 @@ pub(in crate::node) struct Live {
     last: AtomicU64,
     /// The last event that the face has read.
     read: AtomicU64,
+    /// Bytes of the events that it has not read, about.
+    unread_bytes: AtomicU64,
     /// The last event that the client's host is known to have received.
     received: AtomicU64,
     /// How long the latest ping took, in microseconds.
     round_trip_us: AtomicU64,
     /// A publication has waited for it in vain: it reads too slowly to be waited for again before it has read on.
     is_slow: AtomicBool,
+    /// A room has waited for it in vain. Until then, in milliseconds of [`Node::uptime_ms`], none does again.
+    ///
+    /// [`Node::uptime_ms`]: super::super::Node::uptime_ms
+    rooms_go_on_until_ms: AtomicU64,
     /// It has read.
     has_read: Notify,
     noted: Mutex<(ShardCounts, u64)>,
@@ -52,7 +58,8 @@ impl Live {
     const NEVER: u64 = u64::MAX;
 
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { session, generation, application, fleet, facts, address, counts, after, last, received } = parts;
+        let Parts { session, generation, application, fleet, facts, address, counts, after, last, received, log_bytes } =
+            parts;
         Self {
             session,
             generation,
@@ -64,17 +71,20 @@ impl Live {
             is_told: AtomicBool::new(false),
             last: last.into(),
             read: after.into(),
+            unread_bytes: if after < last { log_bytes as u64 } else { 0 }.into(),
             received: received.into(),
             round_trip_us: Self::NEVER.into(),
             is_slow: AtomicBool::new(false),
+            rooms_go_on_until_ms: AtomicU64::new(0),
             has_read: Notify::new(),
             noted: Mutex::new((counts, received)),
         }
     }
 
-    /// The log has grown up to this event. Whether the face has to be told.
-    pub(super) fn has_grown(&self, last: u64) -> bool {
+    /// The log has grown up to this event, by so many bytes. Whether the face has to be told.
+    pub(super) fn has_grown(&self, last: u64, bytes: usize) -> bool {
         self.last.fetch_max(last, Ordering::AcqRel);
+        self.unread_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         !self.is_told.swap(true, Ordering::AcqRel)
     }
 
@@ -83,32 +93,58 @@ impl Live {
         self.is_told.store(false, Ordering::Release);
     }
 
-    /// The face has read up to this event.
-    pub(super) fn has_read_up_to(&self, seq: u64) {
+    /// The face has read up to this event, so many bytes.
+    pub(super) fn has_read_up_to(&self, seq: u64, bytes: usize) {
         self.read.fetch_max(seq, Ordering::AcqRel);
+        let left = |unread: u64| Some(unread.saturating_sub(bytes as u64));
+        // It always gives a number.
+        let _ = self.unread_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        if self.is_up_to_date() {
+            // What was told late was counted after it had been read.
+            self.unread_bytes.store(0, Ordering::Relaxed);
+        }
         self.is_slow.store(false, Ordering::Relaxed);
         self.has_read.notify_waiters();
     }
 
     /// How many events wait in the log to be read.
-    fn backlog(&self) -> u64 {
+    fn unread(&self) -> u64 {
         self.last.load(Ordering::Acquire).saturating_sub(self.read.load(Ordering::Acquire))
     }
 
-    /// Whether a publication should wait for it.
-    pub(super) fn lags(&self, most: u64) -> bool {
-        self.backlog() > most && !self.is_slow.load(Ordering::Relaxed)
+    fn is_up_to_date(&self) -> bool {
+        self.unread() == 0
     }
 
-    /// Waits until no more than `most` events wait to be read.
-    pub(super) async fn catches_up(&self, most: u64) {
+    /// Whether more waits in the log to be read than should.
+    pub(super) fn is_behind(&self, most: Backlog) -> bool {
+        self.unread() > most.events || self.unread_bytes.load(Ordering::Relaxed) > most.bytes
+    }
+
+    /// Whether it has been waited for in vain since it last read.
+    pub(super) fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no more than that waits to be read.
+    pub(super) async fn catches_up(&self, most: Backlog) {
         loop {
             let reading = self.has_read.notified();
-            if self.backlog() <= most {
+            if !self.is_behind(most) {
                 return;
             }
             reading.await;
         }
+    }
+
+    /// Whether rooms wait for it at this time.
+    pub(super) fn holds_up_rooms(&self, now_ms: u64) -> bool {
+        now_ms >= self.rooms_go_on_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Rooms have waited for it in vain.
+    pub(super) fn let_rooms_go_on_until(&self, ms: u64) {
+        self.rooms_go_on_until_ms.store(ms, Ordering::Relaxed);
     }
 
     /// It was waited for in vain.
@@ -142,6 +178,13 @@ impl Live {
     }
 }
 
+/// How much may wait in a log to be read before whoever adds to it waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backlog {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
 /// What is known of a session that a connection begins to carry.
 pub(super) struct Parts {
     pub(super) session: ConnId,
@@ -154,6 +197,7 @@ pub(super) struct Parts {
     pub(super) after: u64,
     pub(super) last: u64,
     pub(super) received: u64,
+    pub(super) log_bytes: usize,
 }
 
 /// All of them.
@@ -226,4 +270,94 @@ impl Lives {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing under these locks can panic half way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_proto::call::ConnectionType;
+    use switchboard_proto::face::Remote;
+    use switchboard_proto::user::User;
+
+    use super::*;
+    use crate::hub::mail::ConnKey;
+
+    fn live(session: u128, generation: u64, connection: u128) -> Arc<Live> {
+        let application = Application {
+            user: User::new("app").unwrap(),
+            public_key: "key".into(),
+            secret: None,
+            shards: 0,
+            allow_development: true,
+            tags: Vec::new(),
+            state: Vec::new(),
+        };
+        Arc::new(Live::new(Parts {
+            session: ConnId::session_from_random(session),
+            generation,
+            application: Arc::new(application),
+            facts: ConnFacts {
+                id: ConnId::from_random(connection),
+                kind: ConnectionType::Gateway,
+                remote: Remote::Unix,
+                connected_at: 0,
+                fingerprint: None,
+            },
+            address: Address { worker: 0, key: ConnKey { slot: 0, generation: 0 } },
+            counts: ShardCounts::default(),
+            after: 5,
+            last: 5,
+            received: 5,
+            log_bytes: 100,
+        }))
+    }
+
+    #[test]
+    fn a_face_is_told_once_of_whatever_comes_before_it_reads() {
+        let live = live(1, 1, 1);
+        assert_eq!([6, 7].map(|seq| live.has_grown(seq, 10)), [true, false]);
+        live.begins_to_read();
+        assert!(live.has_grown(8, 10));
+    }
+
+    #[test]
+    fn what_is_unread_is_counted_in_events_and_in_bytes() {
+        let live = live(1, 1, 1);
+        let [few, many] = [1, 100].map(|events| Backlog { events, bytes: 50 });
+        assert!(!live.is_behind(few));
+        live.has_grown(6, 20);
+        live.has_grown(7, 20);
+        assert_eq!([few, many].map(|most| live.is_behind(most)), [true, false]);
+        live.has_grown(8, 20);
+        assert!(live.is_behind(many), "60 bytes wait");
+        live.has_read_up_to(6, 20);
+        assert!(!live.is_behind(many));
+        live.has_read_up_to(8, 0);
+        assert!(!live.is_behind(Backlog { events: 0, bytes: 0 }), "whoever has read everything is not behind");
+    }
+
+    #[test]
+    fn whoever_begins_later_in_vain_takes_nothing_from_whoever_came_after_him() {
+        let lives = Lives::default();
+        let [first, second, third] = [(1, 1, 1), (1, 2, 2), (1, 3, 3)].map(|(s, g, c)| live(s, g, c));
+        assert!(lives.insert(Arc::clone(&first)).is_empty());
+        assert_eq!(lives.insert(Arc::clone(&third)).len(), 1, "the first is told");
+        assert!(lives.insert(second).is_empty());
+        assert_eq!(lives.of_session(first.session).map(|live| live.generation), Some(3));
+        assert!(lives.of_connection(ConnId::from_random(2)).is_none());
+        assert!(lives.remove_connection(first.facts.id).is_none());
+        let other = live(2, 1, 3);
+        assert_eq!(lives.insert(other)[0].session, third.session, "a connection carries one session");
+        assert_eq!(lives.len(), 1);
+    }
+
+    #[test]
+    fn the_store_is_told_what_has_changed() {
+        let live = live(1, 1, 1);
+        assert_eq!(live.new_note(), None);
+        live.counters.count_ping();
+        live.note_received(7, 350);
+        let note = live.new_note().unwrap();
+        assert_eq!((note.counts.pings, note.received, live.round_trip_us()), (1, 7, Some(350)));
+        assert_eq!(live.new_note(), None);
+    }
 }

@@ -37,7 +37,7 @@ use super::Node;
 use super::chat::{crashed_call, unavailable};
 use super::send_rates::SendRates;
 use applications::{Application, Applications};
-use live::Lives;
+use live::{Backlog, Lives};
 use rooms::ShardRooms;
 pub(crate) use scribe::ScribeInbox;
 
@@ -100,6 +100,12 @@ impl Gateway {
             has_failed: AtomicBool::new(false),
             options,
         }
+    }
+
+    /// How much may wait in a log before whoever adds to it waits. Many add at once, each once more before it looks: so the rest of
+    /// the log is theirs.
+    fn most_unread(&self) -> Backlog {
+        Backlog { events: (self.options.log_events / 4) as u64, bytes: (self.options.log_bytes / 4) as u64 }
     }
 
     fn note_failure(&self) {
@@ -182,7 +188,7 @@ impl Node {
             Ok(part) => {
                 let LogPart { events, .. } = &part;
                 if let Some(last) = events.last() {
-                    live.has_read_up_to(last.seq);
+                    live.has_read_up_to(last.seq, events.iter().map(|event| event.item.as_str().len()).sum());
                 }
                 Ok(Answer::Shard(ShardAnswer::Events(part)))
             }

@@ -366,11 +366,17 @@ impl Logs for NodeLogs {
         self.0.upgrade().map(Node).map_or(id, |node| node.member_meant(id))
     }
 
-    fn has_grown(&self, session: ConnId, last: u64) {
+    fn has_grown(&self, session: ConnId, last: u64, bytes: usize) {
         if let Some(node) = self.0.upgrade().map(Node) {
             node.0.counters.delivered.fetch_add(1, Ordering::Relaxed);
-            node.log_has_grown(session, last);
+            node.log_has_grown(session, last, bytes);
         }
+    }
+
+    fn catch_up(&self, session: ConnId) -> Option<BoxFuture<'_, ()>> {
+        let node = self.0.upgrade().map(Node)?;
+        node.lags(session)
+            .then(|| -> BoxFuture<'_, ()> { Box::pin(async move { node.let_reader_catch_up(session).await }) })
     }
 
     fn evicted<'a>(&'a self, session: ConnId, room: &'a RoomName) -> BoxFuture<'a, ()> {

@@ -74,8 +74,11 @@ pub(super) trait Logs: Send + Sync + 'static {
     /// The session that a connection carries, else the same.
     fn member_meant(&self, id: ConnId) -> ConnId;
 
-    /// The log of a session ends with this event now.
-    fn has_grown(&self, session: ConnId, last: u64);
+    /// The log of a session ends with this event of so many bytes now.
+    fn has_grown(&self, session: ConnId, last: u64, bytes: usize);
+
+    /// Whoever carries a session may read more slowly than its log grows: waits for him a little. `None`: he does not.
+    fn catch_up(&self, session: ConnId) -> Option<BoxFuture<'_, ()>>;
 
     /// A session was evicted from a room: what there is to do besides.
     fn evicted<'a>(&'a self, session: ConnId, room: &'a RoomName) -> BoxFuture<'a, ()>;
@@ -173,6 +176,9 @@ impl<L: Logs> Scribe<L> {
                 is_gap: false,
             })
             .await;
+            if let Some(catching_up) = self.logs.catch_up(session) {
+                catching_up.await;
+            }
         }
     }
 
@@ -209,7 +215,7 @@ impl<L: Logs> Scribe<L> {
     fn appended(&self, entry: &Entry, result: Result<Option<u64>, BackendError>) {
         let session = entry.session;
         match result {
-            Ok(Some(last)) => self.logs.has_grown(session, last),
+            Ok(Some(last)) => self.logs.has_grown(session, last, entry.item.as_str().len()),
             // It is over, or has left.
             Ok(None) => {}
             Err(error) => {

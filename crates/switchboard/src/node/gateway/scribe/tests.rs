@@ -73,9 +73,13 @@ impl Logs for FakeLogs {
         if id == CONNECTION { session(1) } else { id }
     }
 
-    fn has_grown(&self, session: ConnId, _: u64) {
+    fn has_grown(&self, session: ConnId, _: u64, _: usize) {
         // Whoever looks at it may be gone.
         let _ = self.grown.send(session);
+    }
+
+    fn catch_up(&self, _: ConnId) -> Option<BoxFuture<'_, ()>> {
+        None
     }
 
     fn evicted<'a>(&'a self, session: ConnId, _: &'a RoomName) -> BoxFuture<'a, ()> {
