@@ -294,6 +294,7 @@ mod tests {
         Arc::new(Live::new(Parts {
             session: ConnId::session_from_random(session),
             generation,
+            fleet: Fleet { application: application.user.shared_id(), development: false },
             application: Arc::new(application),
             facts: ConnFacts {
                 id: ConnId::from_random(connection),
