@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::json::{self, RawJson};
+use crate::shard::{AppCredentials, ShardSessionId};
 
 use super::settings::GatewaySettings;
 
@@ -37,8 +38,8 @@ pub(super) enum Request {
 /// What registrations and resumes say.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Claim {
-    pub(super) public_key: Option<String>,
-    pub(super) secret: Option<String>,
+    /// Without an application's id, which only headers have.
+    pub(super) credentials: AppCredentials,
     pub(super) shard: Option<u64>,
     /// Both names of the shard are there and name different ones.
     pub(super) is_contradictory: bool,
@@ -48,7 +49,7 @@ pub(super) struct Claim {
     pub(super) encode: bool,
     pub(super) client: Option<RawJson>,
     /// A resume has one.
-    pub(super) session: Option<String>,
+    pub(super) session: Option<ShardSessionId>,
     pub(super) seq: Option<u64>,
 }
 
@@ -153,8 +154,11 @@ fn claim(mut d: Map<String, Value>, text: &str) -> Option<Box<Claim>> {
         Some(_) => return None,
     };
     Some(Box::new(Claim {
-        public_key: text_of(&mut d, "public_key")?,
-        secret: text_of(&mut d, "secret")?,
+        credentials: AppCredentials {
+            id: None,
+            public_key: text_of(&mut d, "public_key")?,
+            secret: text_of(&mut d, "secret")?,
+        },
         shard: shard_in.or(shard_id),
         is_contradictory: shard_in.is_some() && shard_id.is_some() && shard_in != shard_id,
         total: number_of(&d, "shard_total")?,
@@ -164,7 +168,7 @@ fn claim(mut d: Map<String, Value>, text: &str) -> Option<Box<Claim>> {
             Some(encode) => encode.as_bool()?,
         },
         client,
-        session: text_of(&mut d, "session_id")?,
+        session: text_of(&mut d, "session_id")?.map(ShardSessionId::new),
         seq: number_of(&d, "seq")?,
     }))
 }
@@ -343,6 +347,14 @@ mod tests {
         assert_eq!(read(&say(format!(r#","message":{json}"#))), room(Some(raw())));
         assert_eq!(read(&say(r#","message":null"#.into())), room(None));
         assert_eq!(read(&say(String::new())), room(None));
+    }
+
+    #[test]
+    fn what_is_secret_is_never_printed() {
+        let text =
+            r#"{"type":5,"d":{"public_key":"canary-key","secret":"canary-secret","session_id":"canary-session"}}"#;
+        let printed = format!("{:?}", read(text));
+        assert!(printed.contains("Resume") && !printed.contains("canary"), "{printed}");
     }
 
     #[test]

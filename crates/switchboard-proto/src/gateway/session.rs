@@ -120,33 +120,34 @@ enum BadClaim {
 }
 
 fn merge(headers: Option<&Headers>, claim: &mut Claim) -> Result<Merged, BadClaim> {
-    let given = headers.map(|headers| headers.credentials.clone()).unwrap_or_default();
-    let (shard, total) = match headers {
-        Some(headers) => (headers.shard, headers.total),
-        None => (HeaderNumber::Absent, HeaderNumber::Absent),
-    };
-    let is_contradictory = claim.is_contradictory
-        || headers.is_some_and(|headers| headers.is_contradictory)
-        || differ(&given.public_key, &claim.public_key)
-        || differ(&given.secret, &claim.secret)
-        || differ(&shard.number(), &claim.shard)
-        || differ(&total.number(), &claim.total);
-    if is_contradictory {
-        return Err(BadClaim::Contradictory);
+    let said = std::mem::take(&mut claim.credentials);
+    let mut merged = Merged { credentials: said, shard: claim.shard.unwrap_or(0), total: claim.total };
+    let mut is_contradictory = claim.is_contradictory;
+    if let Some(headers) = headers {
+        let (shard, total) = (headers.shard.number(), headers.total.number());
+        let Merged { credentials: said, .. } = &merged;
+        is_contradictory |= headers.is_contradictory
+            || differ(&headers.credentials.public_key, &said.public_key)
+            || differ(&headers.credentials.secret, &said.secret)
+            || differ(&shard, &claim.shard)
+            || differ(&total, &claim.total);
+        let given = headers.credentials.clone();
+        merged = Merged {
+            credentials: AppCredentials {
+                id: given.id,
+                public_key: given.public_key.or(merged.credentials.public_key),
+                secret: given.secret.or(merged.credentials.secret),
+            },
+            shard: if headers.has_bad_number() { NO_SHARD } else { shard.unwrap_or(merged.shard) },
+            total: total.or(merged.total),
+        };
     }
-    let credentials = AppCredentials {
-        id: given.id,
-        public_key: given.public_key.or(claim.public_key.take()),
-        secret: given.secret.or(claim.secret.take()),
-    };
-    if credentials.id.is_none() && credentials.public_key.is_none() {
-        return Err(BadClaim::Incomplete);
+    let is_complete = merged.credentials.id.is_some() || merged.credentials.public_key.is_some();
+    match (is_contradictory, is_complete) {
+        (true, _) => Err(BadClaim::Contradictory),
+        (false, false) => Err(BadClaim::Incomplete),
+        (false, true) => Ok(merged),
     }
-    let shard = match headers.is_some_and(Headers::has_bad_number) {
-        true => NO_SHARD,
-        false => shard.number().or(claim.shard).unwrap_or(0),
-    };
-    Ok(Merged { credentials, shard, total: total.number().or(claim.total) })
 }
 
 fn differ<T: PartialEq>(header: &Option<T>, message: &Option<T>) -> bool {
@@ -182,7 +183,8 @@ impl GatewayFace {
             return self.call(call, Pending { number, then: Then::AlreadyRegistered }, cx);
         }
         let Claim { encode, client, session, seq, .. } = *claim;
-        let session = ShardSessionId::new(session.unwrap_or_default());
+        // Nothing else was read as a resume.
+        let session = session.unwrap_or_else(|| ShardSessionId::new(""));
         let call = ShardCall::Resume(Resumption { credentials, session, shard, seq, client });
         let begins = Begins { how: How::Resumed, shard, is_encoded: encode };
         self.call(call, Pending { number, then: Then::Begin(begins) }, cx);
@@ -292,7 +294,10 @@ impl GatewayFace {
     fn write_events(&mut self, part: &LogPart, cx: &mut Cx<'_>) {
         let Some(session) = &self.session else { return };
         let LogPart { events, has_more } = part;
-        let Some(first) = events.first() else { return };
+        let Some(first) = events.first() else {
+            // It may have grown since.
+            return self.read_on(cx);
+        };
         if first.seq != session.cursor + 1 {
             // What is between them is gone, and that is never hidden.
             return self.refuse(&errors::SLOW_CONSUMER, None, cx);
