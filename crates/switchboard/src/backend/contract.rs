@@ -1,14 +1,14 @@
 //! What every session store must do, asked of each of them: of users here, of shards in `shards`.
 
-mod shards;
+pub(super) mod shards;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use switchboard_proto::id::RoomName;
 
-use super::file::FileSessions;
+use super::file::{FileSessions, Machine, Moment};
 use super::sessions::memory::MemorySessions;
 use super::sessions::shards::ShardLimits;
 use super::sessions::{SessionStore, Token, TokenHash};
@@ -65,17 +65,24 @@ const SHARD_LIMITS: ShardLimits =
 struct Subject {
     folder: Option<TestFolder>,
     store: Arc<dyn SessionStore>,
+    /// What a store that looks at clocks finds there.
+    moment: Arc<Mutex<Moment>>,
 }
 
 impl Subject {
     fn memory() -> Self {
-        Self { folder: None, store: Arc::new(MemorySessions::new(MAX_USER_ROOMS, SHARD_LIMITS)) }
+        let store = Arc::new(MemorySessions::new(MAX_USER_ROOMS, SHARD_LIMITS));
+        Self { folder: None, store, moment: Arc::default() }
     }
 
     fn file() -> Self {
-        let folder = TestFolder::new();
-        let store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS, SHARD_LIMITS).unwrap());
-        Self { folder: Some(folder), store }
+        let (folder, moment) = (TestFolder::new(), Arc::new(Mutex::new(Moment::at(shards::NOW))));
+        let store = Arc::new(open(folder.path(), &moment));
+        Self { folder: Some(folder), store, moment }
+    }
+
+    fn set_time(&self, now_ms: u64) {
+        *self.moment.lock().unwrap() = Moment::at(now_ms);
     }
 
     /// As after a planned restart, for a store that promises to survive one.
@@ -83,9 +90,15 @@ impl Subject {
         assert_eq!(self.store.survives_restart(), self.folder.is_some());
         if let Some(folder) = &self.folder {
             block_on(self.store.close().into_future());
-            self.store = Arc::new(FileSessions::open(folder.path(), MAX_USER_ROOMS, SHARD_LIMITS).unwrap());
+            self.store = Arc::new(open(folder.path(), &self.moment));
         }
     }
+}
+
+fn open(folder: &Path, moment: &Arc<Mutex<Moment>>) -> FileSessions {
+    let moment = Arc::clone(moment);
+    let machine = Machine::at(Box::new(move || *moment.lock().unwrap()));
+    FileSessions::open_on(folder, MAX_USER_ROOMS, SHARD_LIMITS, machine).unwrap()
 }
 
 /// Runs each rule against each store.
@@ -99,6 +112,7 @@ macro_rules! contract {
         }
     };
 }
+use contract;
 
 contract! {
     a_token_is_found_until_it_is_removed,

@@ -1,6 +1,7 @@
 //! The session store that is there again after the process was killed: one file, written by one thread.
 //!
-//! - `database`: the file, its folder, its lock and its rows.
+//! - `database`: the file, its folder, its lock and its rows; `shards`: those of sessions, and `rows`: how they are written.
+//! - `life`: how its times go on from one process to the next.
 //! - `writer`: the thread that gathers changes into transactions.
 //!
 //! What is read is read from memory, where all of it is. A change is ready when it is on disk, together with all that came
@@ -8,12 +9,15 @@
 //! is raised in good time, and the next process begins above it.
 
 mod database;
+mod life;
+mod rows;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,11 +35,18 @@ use super::sessions::{
 use crate::clock::unix_ms;
 use crate::op::Op;
 
-use database::{Disk, OpenFile, open_file};
+use database::{Disk, OpenFile, Pulse, open_file};
+use life::Watch;
 use writer::{Request, Work, Writer};
+
+#[cfg(test)]
+pub(super) use life::Moment;
 
 /// Changes that may wait for the disk. Further ones fail at once: behind a disk that hangs nothing piles up.
 const MAX_WAITING: usize = 4096;
+
+/// Bytes of events that may wait for the disk, but for one event that comes while none waits.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// How far above the real time the ceiling of command times is put. It is raised when half of that is left. After a kill the times
 /// of commands are up to this much ahead of the real time, until that has caught up.
@@ -125,6 +136,29 @@ struct Shared {
     /// Somebody has asked for a higher ceiling; once is enough.
     is_raise_asked: AtomicBool,
     is_closing: AtomicBool,
+    /// Of events that wait for the disk.
+    waiting_bytes: AtomicUsize,
+}
+
+/// What a store runs on. Tests put something else in place of it.
+pub(super) struct Machine {
+    open_file: OpenFile,
+    watch: Watch,
+    /// Time between two attempts to open a file that could not be written. Changes fail meanwhile.
+    retry_pause: Duration,
+}
+
+impl Machine {
+    /// The system's disk and clocks.
+    pub(super) fn real() -> Self {
+        Self { open_file: Box::new(open_file), watch: life::watch(), retry_pause: Duration::from_secs(1) }
+    }
+
+    /// The system's disk and other clocks.
+    #[cfg(test)]
+    pub(super) fn at(watch: Watch) -> Self {
+        Self { watch, ..Self::real() }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -140,25 +174,26 @@ impl FileSessions {
     ///
     /// See [`OpenError`].
     pub fn open(folder: &Path, max_user_rooms: usize, shard_limits: ShardLimits) -> Result<Self, OpenError> {
-        Self::open_with(folder, max_user_rooms, shard_limits, Box::new(open_file))
+        Self::open_on(folder, max_user_rooms, shard_limits, Machine::real())
     }
 
-    fn open_with(
+    pub(super) fn open_on(
         folder: &Path,
         max_user_rooms: usize,
         shard_limits: ShardLimits,
-        open_file: OpenFile,
+        machine: Machine,
     ) -> Result<Self, OpenError> {
-        let disk = Disk::prepare(folder, max_user_rooms, shard_limits, open_file)?;
+        let mut disk = Disk::prepare(folder, max_user_rooms, shard_limits, machine)?;
         let mut open = disk.open()?;
         let floor = open.ceiling_at_open();
         let ceiling = ceiling_above(unix_ms(), floor);
-        open.set_ceiling(ceiling).map_err(|reason| disk.write_error(&reason))?;
+        open.begin(Pulse { ceiling, now: disk.now() }).map_err(|reason| disk.write_error(&reason))?;
         let shared = Arc::new(Shared {
             state: Mutex::new(open.state().clone()),
             clocks: Mutex::new(Clocks::new(MAX_CLOCKS, floor, ceiling)),
             is_raise_asked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
+            waiting_bytes: AtomicUsize::new(0),
         });
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let (ending, ended) = watch::channel(());
@@ -178,7 +213,7 @@ impl FileSessions {
 
 impl Kept for FileSessions {
     fn make<T: 'static>(&self, change: Change, pick: fn(Outcome) -> Option<T>) -> Op<Result<T, BackendError>> {
-        let asked = ask(&self.requests, Work::Change(change));
+        let asked = ask(&self.shared, &self.requests, Work::Change(change));
         asked.map(move |outcome| outcome.and_then(|outcome| pick(outcome).ok_or_else(mismatch)))
     }
 
@@ -188,15 +223,27 @@ impl Kept for FileSessions {
 }
 
 /// Gives the writer something to do. It is queued when this returns, whether or not anybody waits for it.
-fn ask(requests: &SyncSender<Request>, work: Work) -> Op<Result<Outcome, BackendError>> {
-    let (reply, answer) = oneshot::channel();
-    match requests.try_send(Request { work, reply: Some(reply) }) {
-        Ok(()) => Op::Wait(Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })),
-        Err(TrySendError::Full(_)) => {
-            Op::Ready(Err(BackendError(format!("{MAX_WAITING} changes wait for the disk already"))))
-        }
-        Err(TrySendError::Disconnected(_)) => Op::Ready(Err(closed())),
+fn ask(shared: &Shared, requests: &SyncSender<Request>, work: Work) -> Op<Result<Outcome, BackendError>> {
+    let bytes = work.payload_bytes();
+    if shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) > MAX_WAITING_BYTES.saturating_sub(bytes) && bytes > 0 {
+        shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        return refused(format!("{MAX_WAITING_BYTES} bytes wait for the disk already"));
     }
+    let (reply, answer) = oneshot::channel();
+    match requests.try_send(Request { work, bytes, reply: Some(reply) }) {
+        Ok(()) => Op::Wait(Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })),
+        Err(error) => {
+            shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => refused(format!("{MAX_WAITING} changes wait for the disk already")),
+                TrySendError::Disconnected(_) => Op::Ready(Err(closed())),
+            }
+        }
+    }
+}
+
+fn refused(reason: String) -> Op<Result<Outcome, BackendError>> {
+    Op::Ready(Err(BackendError(reason)))
 }
 
 fn closed() -> BackendError {
@@ -264,7 +311,7 @@ impl SessionStore for FileSessions {
         let mut refused = match self.shared.next_time(who, now_ms) {
             Ok((time, is_near)) => {
                 if is_near && !self.shared.is_raise_asked.swap(true, Ordering::Relaxed) {
-                    let raise = Request { work: Work::Raise { needed: time }, reply: None };
+                    let raise = Request { work: Work::Raise { needed: time }, bytes: 0, reply: None };
                     if self.requests.try_send(raise).is_err() {
                         self.shared.is_raise_asked.store(false, Ordering::Relaxed);
                     }
@@ -277,7 +324,7 @@ impl SessionStore for FileSessions {
         Op::Wait(Box::pin(async move {
             loop {
                 let AboveCeiling(needed) = refused;
-                ask(&requests, Work::Raise { needed }).await?;
+                ask(&shared, &requests, Work::Raise { needed }).await?;
                 match shared.next_time(&who, now_ms) {
                     Ok((time, _)) => return Ok(time),
                     Err(above) => refused = above,
@@ -297,7 +344,7 @@ impl SessionStore for FileSessions {
     fn close(&self) -> Op<()> {
         self.shared.is_closing.store(true, Ordering::Release);
         // If there is no place the writer is awake, and looks when it has done what waits.
-        drop(self.requests.try_send(Request { work: Work::Close, reply: None }));
+        drop(self.requests.try_send(Request { work: Work::Close, bytes: 0, reply: None }));
         let mut ended = self.ended.clone();
         Op::Wait(Box::pin(async move { while ended.changed().await.is_ok() {} }))
     }

@@ -4,15 +4,18 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle};
 use switchboard_proto::id::RoomName;
 
-use super::{FORMAT, OpenError};
+use super::life::{Alive, Moment};
+use super::shards::{self, ReadError, ShardTables};
+use super::{FORMAT, Machine, OpenError};
 use crate::backend::BackendError;
 use crate::backend::sessions::shards::ShardLimits;
-use crate::backend::sessions::{Change, Outcome, Row, State, Token, TokenHash};
+use crate::backend::sessions::{Change, Outcome, Row, Session, ShardRow, State, Token, TokenHash};
 use crate::op::catch;
 
 const FILE: &str = "switchboard.redb";
@@ -24,10 +27,20 @@ const NEW_FILE: &str = "switchboard.redb.new";
 /// Pages of the file that are kept in memory. All that is read in normal operation is kept elsewhere: this serves writing.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// By name: the format, and the ceiling of command times.
+/// Events that share one transaction, in bytes: what a transaction changes is in memory until it is done. One change is not
+/// divided.
+const MAX_TRANSACTION_BYTES: usize = 16 << 20;
+
+/// By name: the format, the epoch of sessions, the ceiling of command times, and when the store was last known to be up: the time of
+/// the file, the wall clock, which start of the machine, and for how long that was up.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
+const META_EPOCH: &str = "epoch";
 const META_CEILING: &str = "ceiling";
+const META_ALIVE: &str = "alive";
+const META_ALIVE_WALL: &str = "alive_wall";
+const META_ALIVE_BOOT: &str = "alive_boot";
+const META_ALIVE_UP: &str = "alive_up";
 /// By hash: order, when it was made and until when it is valid in milliseconds since 1970, user.
 const TOKENS: TableDefinition<'_, &[u8; 32], TokenRow> = TableDefinition::new("tokens");
 type TokenRow = (u64, u64, u64, &'static str);
@@ -47,7 +60,9 @@ pub(super) struct Disk {
     path: PathBuf,
     max_user_rooms: usize,
     shard_limits: ShardLimits,
-    open_file: OpenFile,
+    machine: Machine,
+    /// Of this process, from the first time that the file is opened.
+    shift: Option<i64>,
     /// Closing it gives the folder back.
     _lock: File,
 }
@@ -58,7 +73,7 @@ impl Disk {
         folder: &Path,
         max_user_rooms: usize,
         shard_limits: ShardLimits,
-        open_file: OpenFile,
+        machine: Machine,
     ) -> Result<Self, OpenError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -71,7 +86,7 @@ impl Disk {
             TryLockError::WouldBlock => OpenError::InUse { folder: folder.to_owned() },
             TryLockError::Error(error) => at(&lock_path)(error),
         })?;
-        let disk = Self { path: folder.join(FILE), max_user_rooms, shard_limits, open_file, _lock: lock };
+        let disk = Self { path: folder.join(FILE), max_user_rooms, shard_limits, machine, shift: None, _lock: lock };
         if !disk.path.try_exists().map_err(at(&disk.path))? {
             disk.make(&folder.join(NEW_FILE)).map_err(|reason| disk.write_error(&reason))?;
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
@@ -83,9 +98,10 @@ impl Disk {
     fn make(&self, new_path: &Path) -> Result<(), String> {
         let made = catch(|| -> Result<(), redb::Error> {
             let file = private_file().create(true).truncate(true).open(new_path)?;
-            let database = (self.open_file)(&builder(), file)?;
+            let database = (self.machine.open_file)(&builder(), file)?;
             let transaction = database.begin_write()?;
             transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+            // The tables of sessions are made by the first write, as in a file that was made before there were any.
             transaction.open_table(TOKENS)?;
             transaction.open_table(USER_ROOMS)?;
             transaction.commit()?;
@@ -95,12 +111,12 @@ impl Disk {
         flatten(made)
     }
 
-    /// Opens the file and reads all of it.
-    pub(super) fn open(&self) -> Result<Open, OpenError> {
+    /// Opens the file and reads all of it. The first time, nobody carries any session that is in it.
+    pub(super) fn open(&mut self) -> Result<Open, OpenError> {
         let file = private_file().open(&self.path);
         let file = file.map_err(|error| OpenError::Folder { path: self.path.clone(), error })?;
         // A file that something else has changed may make the library panic.
-        let opened = catch(|| (self.open_file)(&builder(), file));
+        let opened = catch(|| (self.machine.open_file)(&builder(), file));
         let opened = opened.map_err(|panic| self.unusable(panic.0))?;
         let database = opened.map_err(|error| match error {
             DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
@@ -108,15 +124,27 @@ impl Disk {
             }
             error => self.unusable(error.to_string()),
         })?;
-        let read = catch(|| read(&database, self.max_user_rooms, self.shard_limits))
-            .map_err(|panic| self.unusable(panic.0))?;
-        match read.map_err(|error| self.unusable(error.to_string()))? {
-            Contents::Known { state, ceiling } => Ok(Open { database, state, ceiling_at_open: ceiling }),
+        let contents = catch(|| self.read(&database)).map_err(|panic| self.unusable(panic.0))?;
+        match contents.unwrap_or_else(|error| Contents::BadRow(error.to_string())) {
+            Contents::Known(contents) => {
+                self.shift = Some(contents.shift);
+                Ok(Open { database, contents: *contents })
+            }
             Contents::Format(found) if found > FORMAT => Err(OpenError::Newer { path: self.path.clone(), found }),
             Contents::Format(found) => Err(self.unusable(format!("its format is {found}"))),
             Contents::Foreign => Err(self.unusable("another program's data is in it".into())),
             Contents::BadRow(what) => Err(self.unusable(what)),
         }
+    }
+
+    /// What the clocks show.
+    pub(super) fn now(&self) -> Moment {
+        (self.machine.watch)()
+    }
+
+    /// Time between two attempts to open a file that could not be written.
+    pub(super) fn retry_pause(&self) -> Duration {
+        self.machine.retry_pause
     }
 
     /// The file could not be written.
@@ -152,10 +180,7 @@ fn flatten<T>(result: Result<Result<T, redb::Error>, crate::op::Panic>) -> Resul
 
 /// What is in a database.
 enum Contents {
-    Known {
-        state: State,
-        ceiling: u64,
-    },
+    Known(Box<Known>),
     /// Another format than ours.
     Format(u64),
     Foreign,
@@ -163,42 +188,79 @@ enum Contents {
     BadRow(String),
 }
 
-fn read(database: &Database, max_user_rooms: usize, shard_limits: ShardLimits) -> Result<Contents, redb::Error> {
-    let transaction = database.begin_read()?;
-    if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
-        return Ok(Contents::Foreign);
-    }
-    let meta = transaction.open_table(META)?;
-    let number = |name| -> Result<_, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
-    match number(META_FORMAT)? {
-        Some(FORMAT) => {}
-        Some(format) => return Ok(Contents::Format(format)),
-        None => return Ok(Contents::Foreign),
-    }
-    let ceiling = number(META_CEILING)?.unwrap_or(0);
-    let mut state = State::new(max_user_rooms, shard_limits, 0);
-    for row in transaction.open_table(TOKENS)?.iter()? {
-        let (hash, value) = row?;
-        let (order, created_ms, expires_ms, user) = value.value();
-        let hash = TokenHash::from_bytes(*hash.value());
-        state.restore_token(Token { hash, user: user.to_owned(), created_ms, expires_ms }, order);
-    }
-    for row in transaction.open_table(USER_ROOMS)?.iter()? {
-        let (key, order) = row?;
-        let (user, room) = key.value();
-        match RoomName::restore(room) {
-            Some(room) => state.restore_user_room(user, room, order.value()),
-            None => return Ok(Contents::BadRow(format!("user {user:?} is in a room with a bad name, {room:?}"))),
+struct Known {
+    state: State,
+    ceiling: u64,
+    alive: Option<Alive>,
+    /// See [`super::life`].
+    shift: i64,
+    /// Sessions of another epoch, which are still in the file.
+    outdated: Vec<Session>,
+}
+
+impl Disk {
+    fn read(&self, database: &Database) -> Result<Contents, redb::Error> {
+        let transaction = database.begin_read()?;
+        if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
+            return Ok(Contents::Foreign);
         }
+        let meta = transaction.open_table(META)?;
+        let number = |name| -> Result<_, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
+        match number(META_FORMAT)? {
+            Some(FORMAT) => {}
+            Some(format) => return Ok(Contents::Format(format)),
+            None => return Ok(Contents::Foreign),
+        }
+        let alive = match number(META_ALIVE)? {
+            None => None,
+            Some(steady_ms) => Some(Alive(Moment {
+                steady_ms,
+                wall_ms: number(META_ALIVE_WALL)?.unwrap_or(0),
+                boot: number(META_ALIVE_BOOT)?.unwrap_or(0),
+                up_ms: number(META_ALIVE_UP)?.unwrap_or(0),
+            })),
+        };
+        let shift = self.shift.unwrap_or_else(|| alive.map_or(0, |alive| alive.shift(self.now())));
+        // A file that was made before there were sessions gets an epoch now.
+        let epoch = number(META_EPOCH)?.unwrap_or_else(|| fastrand::u64(..));
+        let mut state = State::new(self.max_user_rooms, self.shard_limits, epoch);
+        for row in transaction.open_table(TOKENS)?.iter()? {
+            let (hash, value) = row?;
+            let (order, created_ms, expires_ms, user) = value.value();
+            let hash = TokenHash::from_bytes(*hash.value());
+            state.restore_token(Token { hash, user: user.to_owned(), created_ms, expires_ms }, order);
+        }
+        for row in transaction.open_table(USER_ROOMS)?.iter()? {
+            let (key, order) = row?;
+            let (user, room) = key.value();
+            match RoomName::restore(room) {
+                Some(room) => state.restore_user_room(user, room, order.value()),
+                None => return Ok(Contents::BadRow(format!("user {user:?} is in a room with a bad name, {room:?}"))),
+            }
+        }
+        let outdated = match shards::read(&transaction, state.shards_mut(), shift) {
+            Ok(outdated) => outdated,
+            Err(ReadError::File(error)) => return Err(error),
+            Err(ReadError::BadRow(what)) => return Ok(Contents::BadRow(what)),
+        };
+        let ceiling = number(META_CEILING)?.unwrap_or(0);
+        Ok(Contents::Known(Box::new(Known { state, ceiling, alive, shift, outdated })))
     }
-    Ok(Contents::Known { state, ceiling })
 }
 
 /// The file, open, and what is in it.
 pub(super) struct Open {
     database: Database,
-    state: State,
-    ceiling_at_open: u64,
+    contents: Known,
+}
+
+/// What is written from time to time, whatever else is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    /// The ceiling of command times.
+    pub(super) ceiling: u64,
+    /// What the clocks show: the store is up.
+    pub(super) now: Moment,
 }
 
 /// What became of each of many changes.
@@ -207,65 +269,98 @@ pub(super) type Outcomes = Vec<Result<Outcome, BackendError>>;
 impl Open {
     /// What is in the file.
     pub(super) fn state(&self) -> &State {
-        &self.state
+        &self.contents.state
     }
 
     /// The ceiling of command times that the file had when it was opened.
     pub(super) fn ceiling_at_open(&self) -> u64 {
-        self.ceiling_at_open
+        self.contents.ceiling
     }
 
-    /// Makes all changes and sets the ceiling in one transaction. When this returns they are on disk. After an error it is
-    /// unknown which are, and the file must be opened anew.
-    pub(super) fn commit(&mut self, changes: &[Change], ceiling: Option<u64>) -> Result<Outcomes, String> {
-        let (database, state) = (&self.database, &mut self.state);
-        flatten(catch(|| write(database, state, changes, ceiling)))
+    /// Makes changes in one transaction, in their order: all of them, or as many as it has place for, one at least. When this returns
+    /// they are on disk, with the pulse. After an error it is unknown what is, and the file must be opened anew.
+    pub(super) fn commit(&mut self, changes: &[Change], pulse: Option<Pulse>) -> Result<Outcomes, String> {
+        flatten(catch(|| self.transact(pulse, |state, tables| write(state, tables, changes))))
     }
 
-    /// Puts the ceiling of command times on disk.
-    pub(super) fn set_ceiling(&mut self, ceiling: u64) -> Result<(), String> {
-        self.commit(&[], Some(ceiling)).map(drop)
+    /// Begins a process's life with the file. Whoever carried a session does not since the last proof of life, and sessions of other
+    /// epochs are forgotten.
+    pub(super) fn begin(&mut self, pulse: Pulse) -> Result<(), String> {
+        let (outdated, shift) = (std::mem::take(&mut self.contents.outdated), self.contents.shift);
+        let last = self.contents.alive.unwrap_or(Alive::at(pulse.now, shift));
+        let since_ms = last.0.steady_ms.saturating_add_signed(-shift);
+        flatten(catch(|| {
+            self.transact(Some(pulse), |state, tables| {
+                let mut written = Ok(());
+                for session in &outdated {
+                    tables.shards.write(ShardRow::NoSession(session))?;
+                }
+                state.shards_mut().detach_all(since_ms, &mut |row| {
+                    if written.is_ok() {
+                        written = tables.shards.write(row);
+                    }
+                });
+                Ok((written?, true))
+            })
+        }))
+    }
+
+    /// Runs `body`, which says whether it has changed anything, in a transaction.
+    fn transact<T>(
+        &mut self,
+        pulse: Option<Pulse>,
+        body: impl FnOnce(&mut State, &mut Tables<'_>) -> Result<(T, bool), redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let transaction = self.database.begin_write()?;
+        if let Some(Pulse { ceiling, now }) = pulse {
+            let mut meta = transaction.open_table(META)?;
+            let Alive(alive) = Alive::at(now, self.contents.shift);
+            meta.insert(META_EPOCH, self.contents.state.shards().epoch())?;
+            meta.insert(META_CEILING, ceiling)?;
+            meta.insert(META_ALIVE, alive.steady_ms)?;
+            meta.insert(META_ALIVE_WALL, alive.wall_ms)?;
+            meta.insert(META_ALIVE_BOOT, alive.boot)?;
+            meta.insert(META_ALIVE_UP, alive.up_ms)?;
+        }
+        let mut tables = Tables {
+            tokens: transaction.open_table(TOKENS)?,
+            user_rooms: transaction.open_table(USER_ROOMS)?,
+            shards: ShardTables::open(&transaction, self.contents.shift)?,
+        };
+        let (result, is_changed) = body(&mut self.contents.state, &mut tables)?;
+        drop(tables);
+        if is_changed || pulse.is_some() {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(result)
     }
 }
 
-fn write(
-    database: &Database,
-    state: &mut State,
-    changes: &[Change],
-    ceiling: Option<u64>,
-) -> Result<Outcomes, redb::Error> {
-    let transaction = database.begin_write()?;
+fn write(state: &mut State, tables: &mut Tables<'_>, changes: &[Change]) -> Result<(Outcomes, bool), redb::Error> {
     let mut is_changed = false;
     let mut outcomes = Vec::with_capacity(changes.len());
-    {
-        let mut tables =
-            Tables { tokens: transaction.open_table(TOKENS)?, user_rooms: transaction.open_table(USER_ROOMS)? };
-        if let Some(ceiling) = ceiling {
-            transaction.open_table(META)?.insert(META_CEILING, ceiling)?;
+    for change in changes {
+        let mut written = Ok(());
+        outcomes.push(state.apply(change, &mut |row| {
             is_changed = true;
-        }
-        for change in changes {
-            let mut written = Ok(());
-            outcomes.push(state.apply(change, &mut |row| {
-                is_changed = true;
-                if written.is_ok() {
-                    written = tables.write(row);
-                }
-            }));
-            written?;
+            if written.is_ok() {
+                written = tables.write(row);
+            }
+        }));
+        written?;
+        if tables.shards.event_bytes() >= MAX_TRANSACTION_BYTES {
+            break;
         }
     }
-    if is_changed {
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
-    }
-    Ok(outcomes)
+    Ok((outcomes, is_changed))
 }
 
 struct Tables<'a> {
     tokens: Table<'a, &'static [u8; 32], TokenRow>,
     user_rooms: Table<'a, (&'static str, &'static str), u64>,
+    shards: ShardTables<'a>,
 }
 
 impl Tables<'_> {
@@ -284,7 +379,7 @@ impl Tables<'_> {
             Row::NoUserRoom { user, room } => {
                 self.user_rooms.remove((user, room.as_str()))?;
             }
-            Row::Shard(_) => {}
+            Row::Shard(row) => self.shards.write(row)?,
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! What a file adds to the contract: kills, disks that fail, files that are not ours.
 
+mod shards;
+mod throughput;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -89,7 +92,8 @@ fn open_faulty(folder: &Path) -> (FileSessions, Arc<Fault>) {
     let open_file: OpenFile = Box::new(move |builder, file| {
         builder.create_with_backend(FaultyFile(FileBackend::new(file)?, Arc::clone(&of_file)))
     });
-    (FileSessions::open_with(folder, MANY, ShardLimits::default(), open_file).unwrap(), fault)
+    let machine = Machine { open_file, ..Machine::real() };
+    (FileSessions::open_on(folder, MANY, ShardLimits::default(), machine).unwrap(), fault)
 }
 
 #[track_caller]

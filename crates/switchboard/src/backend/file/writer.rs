@@ -1,5 +1,6 @@
 //! The thread that owns the file. It takes what waits, writes it in one transaction, and answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::database::{Disk, Open, Outcomes};
+use super::database::{Disk, Open, Outcomes, Pulse};
 use super::{CEILING_AHEAD, Shared, lock, next_ceiling};
 use crate::backend::BackendError;
 use crate::backend::sessions::{Change, Outcome};
@@ -15,9 +16,6 @@ use crate::clock::unix_ms;
 
 /// Changes that share one transaction, at most: the first of them waits for all.
 const MAX_BATCH: usize = 512;
-
-/// Time between two attempts to open a file that could not be written. Changes fail meanwhile.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time between two lines in the log about a file that cannot be written.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
@@ -34,10 +32,22 @@ pub(super) enum Work {
     Close,
 }
 
+impl Work {
+    /// Of an event that waits.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Change(change) => change.payload_bytes(),
+            Self::Raise { .. } | Self::Close => 0,
+        }
+    }
+}
+
 /// Something to do, and whom to tell.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) work: Work,
+    /// How much of [`super::MAX_WAITING_BYTES`] it takes.
+    pub(super) bytes: usize,
     pub(super) reply: Option<oneshot::Sender<Result<Outcome, BackendError>>>,
 }
 
@@ -90,50 +100,56 @@ impl Writer {
         self.end();
     }
 
-    /// Makes all that is asked for in one transaction.
+    /// Makes all that is asked for, in one transaction if it is not very much.
     fn serve(&mut self, requests: Vec<Request>) {
         let mut changes = Vec::with_capacity(requests.len());
-        let mut replies = Vec::with_capacity(requests.len());
+        let mut replies = VecDeque::with_capacity(requests.len());
         let mut replies_to_raises = Vec::new();
         let mut needed = (self.raise_at <= Instant::now()).then_some(0);
-        for Request { work, reply } in requests {
-            match work {
+        let mut bytes = 0;
+        for request in requests {
+            bytes += request.bytes;
+            match request.work {
                 Work::Change(change) => {
                     changes.push(change);
-                    replies.push(reply);
+                    replies.push_back(request.reply);
                 }
                 Work::Raise { needed: time } => {
                     needed = needed.max(Some(time));
-                    replies_to_raises.push(reply);
+                    replies_to_raises.push(request.reply);
                 }
                 Work::Close => {}
             }
         }
-        if changes.is_empty() && needed.is_none() {
-            return;
-        }
-        replies.append(&mut replies_to_raises);
-        match self.write(&changes, needed) {
-            Ok(mut outcomes) => {
-                outcomes.resize_with(replies.len(), || Ok(Outcome::Count(0)));
-                replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| answer(reply, outcome));
+        let mut failed = None;
+        while failed.is_none() && !(changes.is_empty() && needed.is_none()) {
+            match self.write(&changes, needed.take()) {
+                Ok(outcomes) => {
+                    changes.drain(..outcomes.len());
+                    let replies = replies.drain(..outcomes.len());
+                    replies.zip(outcomes).for_each(|(reply, outcome)| answer(reply, outcome));
+                    replies_to_raises.drain(..).for_each(|reply| answer(reply, Ok(Outcome::Count(0))));
+                }
+                Err(reason) => failed = Some(reason),
             }
-            Err(reason) => {
-                replies.into_iter().for_each(|reply| answer(reply, Err(BackendError(reason.clone()))));
-            }
         }
+        if let Some(reason) = failed {
+            let replies = replies.into_iter().chain(replies_to_raises);
+            replies.for_each(|reply| answer(reply, Err(BackendError(reason.clone()))));
+        }
+        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Makes these changes, and raises the ceiling of command times above `needed`.
+    /// Makes the first of these changes, all if there is place, and raises the ceiling of command times above `needed`.
     fn write(&mut self, changes: &[Change], needed: Option<u64>) -> Result<Outcomes, String> {
-        let ceiling = needed.map(|needed| {
+        let pulse = needed.map(|needed| {
             self.raise_at = Instant::now() + CEILING_AHEAD / 2;
-            next_ceiling(&lock(&self.shared.clocks), unix_ms(), needed)
+            Pulse { ceiling: next_ceiling(&lock(&self.shared.clocks), unix_ms(), needed), now: self.disk.now() }
         });
-        let result = self.reopen().and_then(|open| open.commit(changes, ceiling));
+        let result = self.reopen().and_then(|open| open.commit(changes, pulse));
         match &result {
-            Ok(_) => {
-                self.publish(changes, ceiling);
+            Ok(outcomes) => {
+                self.publish(&changes[..outcomes.len()], pulse);
                 self.failures.end();
             }
             Err(reason) => {
@@ -142,7 +158,7 @@ impl Writer {
                 self.failures.note(reason, changes.len());
             }
         }
-        if ceiling.is_some() {
+        if pulse.is_some() {
             self.shared.is_raise_asked.store(false, Ordering::Relaxed);
         }
         result
@@ -151,7 +167,7 @@ impl Writer {
     /// The file; after a failure it is opened again, and what is in it then holds.
     fn reopen(&mut self) -> Result<&mut Open, String> {
         if self.open.is_none() {
-            if self.failures.last_attempt.is_some_and(|last| last.elapsed() < RETRY_PAUSE) {
+            if self.failures.last_attempt.is_some_and(|last| last.elapsed() < self.disk.retry_pause()) {
                 return Err(self.failures.reason.clone());
             }
             self.failures.last_attempt = Some(Instant::now());
@@ -162,24 +178,22 @@ impl Writer {
         self.open.as_mut().ok_or_else(|| self.failures.reason.clone())
     }
 
-    /// Shows what was written to those who read.
-    fn publish(&self, changes: &[Change], ceiling: Option<u64>) {
-        let mut state = lock(&self.shared.state);
+    /// Shows what was written to those who read. They wait for one change at most.
+    fn publish(&self, changes: &[Change], pulse: Option<Pulse>) {
         for change in changes {
             // It answers what it answered a moment ago: the data are the same.
-            drop(state.apply(change, &mut |_| {}));
+            drop(lock(&self.shared.state).apply(change, &mut |_| {}));
         }
-        drop(state);
-        if let Some(ceiling) = ceiling {
-            lock(&self.shared.clocks).raise(ceiling);
+        if let Some(pulse) = pulse {
+            lock(&self.shared.clocks).raise(pulse.ceiling);
         }
     }
 
     /// Leaves the latest time of a command instead of a ceiling above it, so that a planned restart costs no time.
     fn end(mut self) {
-        let highest = lock(&self.shared.clocks).stop();
+        let pulse = Pulse { ceiling: lock(&self.shared.clocks).stop(), now: self.disk.now() };
         if let Some(open) = &mut self.open
-            && let Err(reason) = open.set_ceiling(highest)
+            && let Err(reason) = open.commit(&[], Some(pulse))
         {
             tracing::warn!(%reason, "the store could not be closed; what was answered is in it");
         }

@@ -14,8 +14,8 @@ use super::{Token, TokenHash};
 use crate::backend::BackendError;
 
 pub(in crate::backend) use shards::{
-    Held, JoinedRoom, Log, PublicationKey, Published, RememberedPublication, Session, ShardChange, ShardOutcome,
-    ShardRow, Shards, Starts,
+    Held, JoinedRoom, Log, PublicationKey, RememberedPublication, Session, ShardChange, ShardOutcome, ShardRow, Shards,
+    Starts,
 };
 
 /// How long tokens are kept after they have expired, so that whoever comes with one is told so.
@@ -31,6 +31,17 @@ pub(in crate::backend) enum Change {
     RemoveUserRoom { user: Box<str>, room: RoomName },
     ForgetRoom(RoomName),
     Shard(ShardChange),
+}
+
+impl Change {
+    /// About how many bytes of others' making it holds while it waits. What is small counts nothing.
+    pub(in crate::backend) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Shard(ShardChange::Publish { publication, .. }) => publication.item.as_str().len(),
+            Self::Shard(ShardChange::Append(append)) => append.item.as_str().len(),
+            _ => 0,
+        }
+    }
 }
 
 /// What a change has brought.

@@ -25,7 +25,8 @@ use crate::backend::BackendError;
 use crate::backend::sessions::shards::*;
 
 pub(in crate::backend) use log::Log;
-pub(in crate::backend) use published::{PublicationKey, Published, RememberedPublication};
+use published::Published;
+pub(in crate::backend) use published::{PublicationKey, RememberedPublication};
 pub(in crate::backend) use session::{Held, JoinedRoom, Session};
 pub(in crate::backend) use starts::Starts;
 
@@ -75,7 +76,9 @@ pub(in crate::backend) enum ShardRow<'a> {
         key: &'a PublicationKey,
         publication: &'a RememberedPublication,
     },
-    NotPublished(&'a PublicationKey),
+    NotPublished {
+        order: u64,
+    },
     Starts {
         application: &'a str,
         starts: &'a Starts,
@@ -209,6 +212,26 @@ impl Shards {
     pub(in crate::backend) fn rooms(&self, id: ConnId) -> Vec<(RoomName, u64)> {
         let rooms = self.sessions.get(&id).map_or(&[][..], |session| &session.rooms);
         rooms.iter().map(|joined| (joined.room.clone(), joined.number)).collect()
+    }
+
+    /// Of the sessions that are there.
+    pub(in crate::backend) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Puts back a session that was kept, with its log and rooms.
+    pub(in crate::backend) fn restore_session(&mut self, session: Session) {
+        self.place(session);
+    }
+
+    /// Puts back what an application has begun.
+    pub(in crate::backend) fn restore_starts(&mut self, application: &str, starts: Starts) {
+        self.starts.insert(application.into(), starts);
+    }
+
+    /// Puts back a publication: the older before the younger.
+    pub(in crate::backend) fn restore_published(&mut self, key: PublicationKey, publication: RememberedPublication) {
+        self.published.restore(key, publication);
     }
 
     /// Whether a session has not expired.

@@ -60,7 +60,7 @@ impl Shards {
     }
 
     /// Puts a session where it is found.
-    pub(in crate::backend) fn place(&mut self, session: Session) {
+    pub(super) fn place(&mut self, session: Session) {
         self.by_hash.insert(session.hash, session.id);
         self.fleets.entry(session.fleet.clone()).or_default().insert(session.shard, session.id);
         self.log_bytes += session.log.bytes();

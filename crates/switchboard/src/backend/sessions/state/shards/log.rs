@@ -31,6 +31,11 @@ impl Log {
         self.floor
     }
 
+    /// Whether there are no events.
+    pub(in crate::backend) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// How many events there are.
     pub(super) fn len(&self) -> usize {
         self.events.len()

@@ -41,7 +41,7 @@ impl RememberedPublication {
 
 /// The publications that are remembered.
 #[derive(Clone, Debug, Default)]
-pub(in crate::backend) struct Published {
+pub(super) struct Published {
     by_key: HashMap<PublicationKey, RememberedPublication>,
     /// The oldest first, all of them.
     oldest: VecDeque<PublicationKey>,
@@ -51,7 +51,7 @@ pub(in crate::backend) struct Published {
 
 impl Published {
     /// Puts back one that was kept: the older before the younger.
-    pub(in crate::backend) fn restore(&mut self, key: PublicationKey, publication: RememberedPublication) {
+    pub(super) fn restore(&mut self, key: PublicationKey, publication: RememberedPublication) {
         self.next_order = self.next_order.max(publication.order.saturating_add(1));
         self.weight += publication.weight();
         self.oldest.push_back(key);
@@ -93,7 +93,7 @@ impl Published {
         let Some(key) = self.oldest.pop_front() else { return };
         if let Some(oldest) = self.by_key.remove(&key) {
             self.weight -= oldest.weight();
-            note(ShardRow::NotPublished(&key));
+            note(ShardRow::NotPublished { order: oldest.order });
         }
     }
 }
