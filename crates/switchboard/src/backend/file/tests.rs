@@ -1,7 +1,6 @@
 //! What a file adds to the contract: kills, disks that fail, files that are not ours.
 
 mod shards;
-mod throughput;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
