@@ -17,7 +17,7 @@ use crate::clock;
 use crate::worker::new_id;
 
 use super::answer::{Answer, JSON, POWERED_BY, last, respond, text};
-use super::guard::is_late;
+use super::body::{self, BodyError};
 use super::params::{add_pairs, decode};
 use super::session::Session;
 use super::visit::{Page, Visit};
@@ -144,6 +144,16 @@ async fn collect(settings: &FrontSettings, request: Request<Incoming>, params: &
     Ok(())
 }
 
+impl From<BodyError> for Refused {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::Told(WebRefusal::TooLarge),
+            BodyError::TooSlow => Self::Told(WebRefusal::TooSlow),
+            BodyError::Unsound => Self::Unsound,
+        }
+    }
+}
+
 async fn add_body(
     settings: &FrontSettings,
     headers: &HeaderMap,
@@ -164,7 +174,7 @@ async fn add_body(
     } else {
         return Err(WebRefusal::MediaType.into());
     };
-    let bytes = read(body, settings.max_body_bytes).await?;
+    let bytes = body::read(body, settings.max_body_bytes).await?;
     let broken = || if kind == Kind::Json { WebRefusal::BadJson } else { WebRefusal::BadParams };
     let body = std::str::from_utf8(&bytes).map_err(|_| broken())?;
     if kind == Kind::Form {
@@ -175,26 +185,4 @@ async fn add_body(
         params.set(&name, value, settings.params).map_err(|_| WebRefusal::TooManyParams)?;
     }
     Ok(())
-}
-
-/// Reads a body of at most `most_bytes`.
-async fn read(mut body: Incoming, most_bytes: usize) -> Result<Vec<u8>, Refused> {
-    // Refused before the client is told to go on with it.
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > most_bytes {
-        return Err(WebRefusal::TooLarge.into());
-    }
-    let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
-    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| match is_late(&error) {
-            true => Refused::Told(WebRefusal::TooSlow),
-            false => Refused::Unsound,
-        })?;
-        let Ok(frame) = frame.into_data() else { continue };
-        if frame.len() > most_bytes - bytes.len() {
-            return Err(WebRefusal::TooLarge.into());
-        }
-        bytes.extend_from_slice(&frame);
-    }
-    Ok(bytes)
 }

@@ -1,0 +1,38 @@
+//! Bodies of requests.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use hyper::body::{Body, Incoming};
+
+use super::guard::is_late;
+
+/// Why there is no body. What is left of it may never come, so the connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// It is longer than it may be.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It cannot be read to its end.
+    Unsound,
+}
+
+/// Reads a body of at most `most_bytes`.
+pub(super) async fn read(mut body: Incoming, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    // Refused before the client is told to go on with it.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > most_bytes {
+        return Err(BodyError::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| if is_late(&error) { BodyError::TooSlow } else { BodyError::Unsound })?;
+        let Ok(frame) = frame.into_data() else { continue };
+        if frame.len() > most_bytes - bytes.len() {
+            return Err(BodyError::TooLarge);
+        }
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
+}
