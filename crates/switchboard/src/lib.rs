@@ -32,6 +32,7 @@ pub mod backend;
 pub(crate) mod clock;
 pub mod command;
 pub(crate) mod failures;
+pub(crate) mod hex;
 pub mod hub;
 pub mod op;
 pub(crate) mod password;

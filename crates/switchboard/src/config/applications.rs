@@ -7,6 +7,8 @@ use switchboard_proto::user;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::hex;
+
 use super::fields::{Fields, texts, write_texts};
 use super::kind::{integer, quote};
 use super::rooms::{AuthValue, write_values};
@@ -52,14 +54,14 @@ impl Application {
     /// The SHA-256 of its secret, if there is one.
     pub fn secret_digest(&self) -> Option<[u8; 32]> {
         match Shared::of(&self.secret)? {
-            Shared::Digest(digits) => key_bytes(digits),
+            Shared::Digest(digits) => hex::bytes::<32>(digits),
             Shared::Plain(text) => digest(&SHA256, text.as_bytes()).as_ref().try_into().ok(),
         }
     }
 
     /// Its public key, if that is one: 64 hexadecimal digits.
     pub fn key_bytes(&self) -> Option<[u8; 32]> {
-        key_bytes(&self.public_key)
+        hex::bytes(&self.public_key)
     }
 }
 
@@ -80,17 +82,6 @@ impl<'a> Shared<'a> {
             None => (!text.is_empty()).then_some(Self::Plain(text)),
         }
     }
-}
-
-/// 32 bytes as 64 hexadecimal digits.
-fn key_bytes(text: &str) -> Option<[u8; 32]> {
-    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
-    }
-    Some(bytes)
 }
 
 /// Whether somebody without the private key can make signatures that fit: a point of small order, in whatever encoding. What
@@ -206,7 +197,7 @@ fn check_rest(application: &Application) -> Option<Mismatch> {
     let Application { secret, shards, tags, state, .. } = application;
     let is_secret = match Shared::of(secret) {
         None => true,
-        Some(Shared::Digest(digits)) => key_bytes(digits).is_some(),
+        Some(Shared::Digest(digits)) => hex::bytes::<32>(digits).is_some(),
         Some(Shared::Plain(_)) => SecretText::Token.allows(secret.reveal()),
     };
     if !is_secret {

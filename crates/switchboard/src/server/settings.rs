@@ -18,7 +18,7 @@ use crate::backend::sessions::shards::{ShardLimits, StartLimits};
 use crate::command::CommandLimits;
 use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
-use crate::net::http::{FrontSettings, WebSocketDoor};
+use crate::net::http::{FrontSettings, GatewaySite, WebSocketDoor};
 use crate::node::gateway::applications::{Application, SecretDigest};
 use crate::node::{CommandSettings, GatewayOptions, User};
 use crate::worker::WorkerSettings;
@@ -275,7 +275,6 @@ fn application(application: &config::Application) -> Option<Application> {
 }
 
 /// What a store keeps of sessions of shards.
-#[allow(dead_code, reason = "stores take it as soon as they keep such sessions")]
 pub(super) fn shard_limits(config: &Config) -> ShardLimits {
     let gateway = &config.servers.gateway;
     ShardLimits {
@@ -313,6 +312,12 @@ pub(super) fn front_settings(config: &Config) -> FrontSettings {
         gateway: WebSocketDoor {
             enabled: config.servers.gateway.enabled,
             compression: config.servers.gateway.compression,
+        },
+        gateway_site: GatewaySite {
+            enabled: config.servers.gateway.enabled,
+            json: gateway_json_limits(config),
+            start_total: config.servers.gateway.start_total,
+            start_concurrency: config.servers.gateway.start_concurrency,
         },
     }
 }

@@ -12,6 +12,7 @@ mod conditions;
 mod early;
 mod files;
 mod framing;
+mod gateway;
 mod guard;
 mod params;
 mod session;
@@ -37,6 +38,7 @@ use crate::node::Node;
 use super::accept::{Seat, Stopping, linger, within};
 use super::hand_over::{HandOver, Stream};
 use answer::last;
+pub(crate) use gateway::GatewaySite;
 use guard::{Deadlines, Guarded, is_late};
 use upgrade::Upgrade;
 use visit::{Answering, Service, Visit};
@@ -78,6 +80,8 @@ pub(crate) struct FrontSettings {
     pub(crate) ddp: WebSocketDoor,
     /// The gateway.
     pub(crate) gateway: WebSocketDoor,
+    /// The gateway without WebSockets.
+    pub(crate) gateway_site: GatewaySite,
 }
 
 /// What has to be known of a protocol over WebSockets to let somebody in.

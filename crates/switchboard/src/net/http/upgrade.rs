@@ -90,6 +90,7 @@ impl Visit {
         let asks = request.headers().contains_key(header::UPGRADE);
         if !asks && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = match request.uri().path() {
+                "/gateway" if self.front.settings.gateway.enabled => self.gateway_address(request),
                 "/primus/spec" => respond(StatusCode::OK, JSON, SPEC),
                 "/primus/primus.js" => {
                     text(StatusCode::NOT_FOUND, "no such script here: see /javascript/switchboard.js\n")

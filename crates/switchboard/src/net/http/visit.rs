@@ -18,6 +18,7 @@ use crate::op::BoxFuture;
 
 use super::Front;
 use super::answer::{Answer, Answered, empty, last, single, text};
+use super::gateway::Companion;
 use super::upgrade::{Door, Upgrade};
 
 /// A connection that speaks HTTP.
@@ -45,13 +46,17 @@ enum Route {
     Api,
     File,
     WebSocket(Door),
+    Companion(Companion),
 }
 
 impl Route {
     fn of(path: &str) -> Self {
         match path.strip_prefix("/api") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Api,
-            _ => Door::of(path).map_or(Self::File, Self::WebSocket),
+            _ => {
+                let door = Door::of(path).map(Self::WebSocket);
+                door.or_else(|| Companion::of(path).map(Self::Companion)).unwrap_or(Self::File)
+            }
         }
     }
 }
@@ -95,6 +100,9 @@ impl Visit {
         let answering = match Route::of(request.uri().path()) {
             Route::WebSocket(door) => self.websocket(door, &request, &page),
             Route::Api => Answering::Later(Box::pin(Arc::clone(self).api(request, page)), is_last),
+            Route::Companion(companion) => {
+                Answering::Later(Box::pin(Arc::clone(self).companion(companion, request, page)), is_last)
+            }
             Route::File => Answering::Later(Box::pin(Arc::clone(self).file(request, page)), is_last),
         };
         match answering {

@@ -189,6 +189,11 @@ impl Node {
         self.0.gateway.applications.of(credentials).map(|application| application.id())
     }
 
+    /// The application with this id.
+    pub fn application(&self, id: &str) -> Option<&Application> {
+        self.0.gateway.applications.by_id(id).map(|application| &**application)
+    }
+
     /// How many shards an application is to run: what the configuration says, else as many as its fleet has, one at least.
     ///
     /// # Errors

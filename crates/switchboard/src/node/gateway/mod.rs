@@ -3,6 +3,7 @@
 //! - [`applications`]: whose they are.
 //! - `carry`: how a connection comes to carry a session, and ceases to; `live`: the sessions that connections of this node carry.
 //! - [`events`]: what is published to them, and what is told about them.
+//! - `interactions`: what is asked of them over HTTP, and their answers; `signature`: who has asked.
 //! - `rooms`: sessions as members of rooms; `seats`: which is where; `scribe`: writes what rooms say into logs; `facts`: who a
 //!   session is.
 //! - `upkeep`: what is done every few seconds.
@@ -14,10 +15,12 @@ pub mod applications;
 mod carry;
 pub mod events;
 mod facts;
+mod interactions;
 mod live;
 mod rooms;
 mod scribe;
 mod seats;
+mod signature;
 mod upkeep;
 
 use std::sync::Arc;
@@ -37,9 +40,12 @@ use super::Node;
 use super::chat::{crashed_call, unavailable};
 use super::send_rates::SendRates;
 use applications::{Application, Applications};
+pub(crate) use interactions::InteractionError;
+use interactions::Waiting;
 use live::{Backlog, Lives};
 use rooms::ShardRooms;
 pub(crate) use scribe::ScribeInbox;
+pub(crate) use signature::SignedBody;
 
 /// Most events that a face is given at once.
 const READ_EVENTS: usize = 256;
@@ -80,6 +86,7 @@ pub(super) struct Gateway {
     pub(super) lives: Lives,
     pub(super) rooms: ShardRooms,
     rates: SendRates,
+    waiting: Arc<Waiting>,
     /// The store's time.
     pub(super) clock: Steady,
     /// The node's name.
@@ -94,6 +101,7 @@ impl Gateway {
             applications: Applications::new(std::mem::take(&mut options.applications)),
             lives: Lives::default(),
             rooms: ShardRooms::new(scribe, workers),
+            waiting: Arc::new(Waiting::new(options.interactions_max)),
             rates: SendRates::new(options.publish_rate, options.publish_rate),
             clock: Steady::begin(),
             node: node.into(),
@@ -146,7 +154,12 @@ impl Node {
                 let node = self.clone();
                 Op::start(async move { node.end_own_shard(connection).await }, crashed_call)
             }
-            ShardCall::Interaction { .. } => Op::Ready(Err(CallError::Unavailable)),
+            ShardCall::Interaction { id, data } => {
+                if let Some(live) = self.0.gateway.lives.of_connection(connection) {
+                    self.answer_interaction(&live.application, &id, data);
+                }
+                done()
+            }
             ShardCall::Join { .. } | ShardCall::Leave { .. } | ShardCall::Say { .. } => {
                 self.start_room_call(connection, call)
             }
