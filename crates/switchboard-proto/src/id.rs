@@ -6,7 +6,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use sha1::{Digest, Sha1};
 use thiserror::Error;
 
 /// The public id of whoever can be a member of a room: of a connection, a random UUID version 4, or of a gateway session, the
@@ -100,16 +99,36 @@ impl ConnId {
 
     fn hash(&self) -> [u8; Self::SHARD_HASH_BYTES] {
         let mut text = [0; Self::SHARD_HASH_BYTES];
-        let check: [u8; 20] = Sha1::digest(self.0).into();
-        let check = check.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte));
+        let check = self.check_bits();
         let (id, rest) = text.split_at_mut(Self::ID_DIGITS);
         for (digits, mut bits) in [(id, u128::from_be_bytes(self.0)), (rest, check)] {
-            for digit in digits {
-                *digit = Self::DIGITS[(bits % 62) as usize];
-                bits /= 62;
+            // A bot is shown the hashes of all its shards, and dividing so wide a number takes ten times as long.
+            for digits in digits.chunks_mut(10) {
+                const TEN_DIGITS: u128 = 62_u128.pow(10);
+                let high = bits / TEN_DIGITS;
+                let mut low = (bits - high * TEN_DIGITS) as u64;
+                bits = high;
+                for digit in digits {
+                    *digit = Self::DIGITS[(low % 62) as usize];
+                    low /= 62;
+                }
             }
         }
         text
+    }
+
+    /// What the checksum of a shard hash is made of. It tells typing errors apart and need not withstand anybody.
+    const fn check_bits(&self) -> u128 {
+        /// The end of SplitMix64: each bit changes half of the others.
+        const fn mix(word: u64) -> u64 {
+            let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word ^ (word >> 31)
+        }
+        let bits = u128::from_be_bytes(self.0);
+        let high = mix((bits >> 64) as u64 ^ mix(bits as u64));
+        let low = mix(bits as u64 ^ high);
+        (high as u128) << 64 | low as u128
     }
 
     /// The text form, that of a connection's id in lower case, without an allocation.
