@@ -10,9 +10,11 @@ use crate::event::{Event, MessageExtra, RoomMessage, Sender};
 use crate::face::{ConnFacts, Cx, FaceSettings, Remote};
 use crate::frame::line::Framing;
 use crate::frame::ws::{MessageKind, WsError, WsFrame, WsFramer, WsLimits, deflate, handshake};
+use crate::gateway::{self, Compress, Opening};
 use crate::id::ConnId;
 use crate::json::{self, JsonLimits, RawJson};
 use crate::peer::{Peer, PeerKind, Step};
+use crate::shard::{Began, LogPart, LoggedEvent, ShardAnswer, ShardCall, ShardRefusal, ShardSessionId};
 use crate::time::{Now, Stamps};
 use crate::user::User;
 
@@ -133,6 +135,116 @@ fn ddp_outcome(call: Call) -> Outcome {
     }
 }
 
+/// Lets a client of the gateway send each line of `data` as a message, packed where the line begins with `=`, whole and cut as its
+/// first bytes say, and checks that both give the same; then lets calls end late. Whatever comes back is an object with a type, a
+/// service and an event, numbers of events rise one by one in their session, and no ping is answered twice.
+///
+/// # Panics
+///
+/// When an answer is not what a client may rely on.
+#[allow(clippy::expect_used, reason = "a fuzz target fails by panicking")]
+pub fn gateway_peer(data: &[u8]) {
+    let (head, data) = data.split_at(data.len().min(4));
+    let data = &data[..data.len().min(60_000)];
+    let mut stream = Vec::new();
+    let mut pings = 0;
+    for line in data.split(|byte| *byte == b'\n') {
+        match line.strip_prefix(b"=") {
+            Some(json) => stream.extend_from_slice(&client_frame(0x82, &gzip(json))),
+            None => stream.extend_from_slice(&client_frame(0x81, line)),
+        }
+        let json = line.strip_prefix(b"=").unwrap_or(line);
+        if let Ok(serde_json::Value::Object(message)) = serde_json::from_slice(json)
+            && message.get("type").is_some_and(|number| *number == 2 || *number == 3)
+        {
+            pings += 1;
+        }
+    }
+    let stage = || {
+        let mut settings = FaceSettings::default();
+        settings.gateway.rate_messages = 0;
+        let wants_hello = head.first().is_some_and(|byte| byte % 2 == 1);
+        let opening = Opening { wants_hello, compress: Some(Compress::None), ..Opening::default() };
+        let mut stage = Stage::new(PeerKind::Gateway(Box::new(opening)), settings);
+        stage.with(|peer, cx| peer.on_open(cx));
+        stage
+    };
+    let (mut at_once, mut in_pieces, mut late) = (stage(), stage(), stage());
+    at_once.converse([&stream[..]].into_iter(), gateway_outcome);
+    in_pieces.converse(cut(head, &stream), gateway_outcome);
+    assert!(at_once.fx.bytes == in_pieces.fx.bytes, "a cut changes something");
+    late.are_calls_late = true;
+    late.converse(cut(head, &stream), gateway_outcome);
+
+    for stage in [at_once, late] {
+        let mut last = None;
+        let mut answered = 0;
+        for text in server_texts(&stage.fx.bytes) {
+            let message: serde_json::Value = serde_json::from_slice(text).expect("every message is JSON");
+            assert!(
+                message["type"].is_u64() && message["service"].is_string(),
+                "every message has a type and a service"
+            );
+            match message["event"].as_str().expect("every message has an event") {
+                // As `gateway_outcome` says.
+                "GATEWAY_READY" | "GATEWAY_SHARD_INFO" if message["session_id"] != "again" => last = Some(0),
+                "GATEWAY_RESUMED" => last = Some(2),
+                "GATEWAY_PING" => answered += 1,
+                _ => {}
+            }
+            if let Some(number) = message.get("s") {
+                let number = number.as_u64().expect("a number is a number");
+                assert_eq!(last.map(|last| last + 1), Some(number), "numbers rise one by one");
+                last = Some(number);
+            }
+        }
+        assert!(answered <= pings, "a ping is answered twice");
+    }
+}
+
+/// What comes of a call of the gateway's peer: each session has events up to 5, in parts of two.
+fn gateway_outcome(call: Call) -> Outcome {
+    let began = |session: &str, after| {
+        ShardAnswer::Began(Box::new(Began {
+            session: ShardSessionId::new(session),
+            application: "u1".into(),
+            flags: 0,
+            after,
+            last: 5,
+            counters: Arc::default(),
+            fleet: Vec::new(),
+            shard_total: 1,
+            takes_commands: true,
+        }))
+    };
+    let Call::Shard(call) = call else { return Ok(Answer::CommandReplied(true)) };
+    Ok(Answer::Shard(match *call {
+        ShardCall::Check(_) => ShardAnswer::Checked,
+        ShardCall::Register(registration) if registration.shard > 9 => return Err(ShardRefusal::InvalidShard.into()),
+        ShardCall::Register(_) => began("new", 0),
+        ShardCall::Resume(resumption) if resumption.seq == Some(9) => return Err(ShardRefusal::Invalid.into()),
+        ShardCall::Resume(_) => began("old", 2),
+        ShardCall::Fleet(_) => ShardAnswer::Fleet(Vec::new()),
+        ShardCall::Read { after } => {
+            let item = gateway::items::message(&"x".into());
+            let events = (after + 1..=5).take(2).map(|seq| LoggedEvent { seq, item: item.clone() }).collect();
+            ShardAnswer::Events(LogPart { events, has_more: after < 3 })
+        }
+        ShardCall::Acknowledge { seq } if seq > 5 => return Err(ShardRefusal::InvalidSeq.into()),
+        ShardCall::Say { .. } => ShardAnswer::Said { number: 1 },
+        _ => ShardAnswer::Done,
+    }))
+}
+
+/// `data` as a gzip stream.
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut stream = flate2::Compress::new_gzip(flate2::Compression::fast(), 15);
+    let mut packed = Vec::with_capacity(data.len() + data.len() / 8 + 64);
+    // There is room for the worst case, and nothing else can fail.
+    let _ = stream.compress_vec(data, &mut packed, flate2::FlushCompress::Finish);
+    packed
+}
+
 /// The payloads of a server's text frames.
 ///
 /// # Panics
@@ -224,8 +336,14 @@ impl Stage {
 
     /// Ends the call that was made, and those that this leads to.
     fn settle(&mut self, outcome: impl Fn(Call) -> Outcome) {
-        while let Some((token, call)) = self.fx.call.take() {
-            self.with(|peer, cx| peer.on_outcome(token, outcome(call), cx));
+        loop {
+            if let Some((token, call)) = self.fx.call.take() {
+                self.with(|peer, cx| peer.on_outcome(token, outcome(call), cx));
+            } else if std::mem::take(&mut self.fx.more) {
+                self.with(|peer, cx| peer.on_drained(cx));
+            } else {
+                break;
+            }
         }
         if self.are_calls_late
             && self.fx.close.is_none()
@@ -453,6 +571,45 @@ mod tests {
             let mut data = head.to_vec();
             data.extend(frames.into_iter().flat_map(|at| DDP_FRAMES[at].bytes().chain([b'\n'])));
             super::ddp_peer(&data);
+        }
+    }
+
+    #[test]
+    fn the_corpus_of_gateway_peer_still_passes() {
+        replay("gateway_peer", super::gateway_peer);
+    }
+
+    /// Messages that lead somewhere.
+    const GATEWAY_MESSAGES: [&str; 18] = [
+        r#"{"type":1,"d":{"public_key":"k"}}"#,
+        r#"{"type":1,"d":{"public_key":"k","shard_in":10}}"#,
+        r#"{"type":3,"d":{"public_key":"k","shard_id":0}}"#,
+        r#"{"type":3,"d":{"public_key":"k","shard_id":1}}"#,
+        r#"{"type":5,"d":{"public_key":"k","session_id":"s"}}"#,
+        r#"{"type":6,"d":{"public_key":"k","session_id":"s","seq":9}}"#,
+        r#"{"type":3}"#,
+        r#"={"type":3}"#,
+        r#"{"type":2,"d":{"seq":1}}"#,
+        r#"{"type":3,"d":{"seq":9}}"#,
+        r#"{"type":89}"#,
+        r#"{"type":4,"id":"i","data":{}}"#,
+        r#"{"type":9,"d":{"_id":"22222222222222222","reply":{"success":true}}}"#,
+        r#"{"type":10,"d":{"op":"join","room":"r"}}"#,
+        r#"={"type":10,"d":{"op":"say","room":"r","message":[1.0],"id":"i"}}"#,
+        r#"{"type":10,"d":{"op":"leave","room":""}}"#,
+        r#"{"type":7}"#,
+        "nonsense",
+    ];
+
+    proptest! {
+        #[test]
+        fn a_gateway_peer_takes_messages_in_any_order(
+            head in any::<[u8; 4]>(),
+            messages in proptest::collection::vec(0..GATEWAY_MESSAGES.len(), 0..40),
+        ) {
+            let mut data = head.to_vec();
+            data.extend(messages.into_iter().flat_map(|at| GATEWAY_MESSAGES[at].bytes().chain([b'\n'])));
+            super::gateway_peer(&data);
         }
     }
 
