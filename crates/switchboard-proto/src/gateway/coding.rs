@@ -7,6 +7,7 @@ use std::io;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation as _, OutBuffer};
 
+use crate::frame::ws::deflate::Deflater;
 use crate::frame::ws::{self, MessageKind};
 
 use super::opening;
@@ -29,6 +30,9 @@ thread_local! {
         stream: Compress::new(Compression::default(), true),
         packed: Vec::new(),
     });
+
+    /// The same for clients whose WebSocket inflates.
+    static DEFLATER: RefCell<Deflater> = RefCell::default();
 }
 
 struct Packer {
@@ -43,6 +47,8 @@ pub(super) enum Coding {
     /// Text frames, as they are.
     #[default]
     Text,
+    /// Text frames, compressed as was agreed on in the handshake where that makes them shorter.
+    Deflated,
     /// Each message is a zlib stream in a binary frame.
     Zlib,
     /// All messages are one zlib stream; each ends with `00 00 FF FF`.
@@ -61,9 +67,10 @@ impl fmt::Debug for Zstd {
 }
 
 impl Coding {
-    /// As a client asked for. `None`: there is no memory for it.
-    pub(super) fn new(compress: opening::Compress) -> Option<Self> {
+    /// As a client asked for; `deflate` was agreed on. `None`: there is no memory for it.
+    pub(super) fn new(compress: opening::Compress, deflate: bool) -> Option<Self> {
         Some(match compress {
+            opening::Compress::None if deflate => Self::Deflated,
             opening::Compress::None => Self::Text,
             opening::Compress::Zlib => Self::Zlib,
             opening::Compress::ZlibStream => {
@@ -72,6 +79,11 @@ impl Coding {
             }
             opening::Compress::ZstdStream => Self::ZstdStream(Box::new(Zstd::new().ok()?)),
         })
+    }
+
+    /// Whether messages are text.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self, Self::Text | Self::Deflated)
     }
 
     /// Appends the JSON that `write` writes as a message.
@@ -83,11 +95,14 @@ impl Coding {
         }
         let start = out.len();
         write(out);
+        if let Self::Deflated = self {
+            return deflate_text(out, start);
+        }
         PACKER.with_borrow_mut(|Packer { stream, packed }| {
             packed.clear();
             let json = &out[start..];
             match self {
-                Self::Text => {}
+                Self::Text | Self::Deflated => {}
                 Self::Zlib => {
                     stream.reset();
                     deflate(stream, json, packed, FlushCompress::Finish);
@@ -99,6 +114,18 @@ impl Coding {
             ws::write_message(out, MessageKind::Binary, packed);
         });
     }
+}
+
+/// Makes a frame of the text behind `start`.
+fn deflate_text(out: &mut Vec<u8>, start: usize) {
+    let mut frame = Vec::new();
+    DEFLATER.with_borrow_mut(|deflater| deflater.write_message(&mut frame, MessageKind::Text, &out[start..]));
+    if frame.len() >= out.len() - start {
+        frame.clear();
+        ws::write_message(&mut frame, MessageKind::Text, &out[start..]);
+    }
+    out.truncate(start);
+    out.append(&mut frame);
 }
 
 /// Compresses all of `json`, up to where a client can read it.

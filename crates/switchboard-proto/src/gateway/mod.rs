@@ -134,15 +134,15 @@ impl Face for GatewayFace {
         }
         self.arm(cx);
         let Some(opening) = self.opening.take() else { return };
-        let Opening { header_mode, wants_hello, compress, is_unsupported, is_contradictory, .. } = *opening;
+        let Opening { header_mode, wants_hello, compress, is_unsupported, is_contradictory, deflate, .. } = *opening;
         let credentials = header_mode.then(|| opening.credentials.clone());
         self.headers = Headers::of(*opening);
         let default = if header_mode { Compress::Zlib } else { Compress::None };
         let compress = compress.unwrap_or(default);
         let is_stream = matches!(compress, Compress::ZlibStream | Compress::ZstdStream);
-        let coding = if is_stream && !settings.stream_compression { None } else { Coding::new(compress) };
+        let coding = if is_stream && !settings.stream_compression { None } else { Coding::new(compress, deflate) };
         let is_supported = coding.is_some() && !is_unsupported;
-        self.coding = coding.or_else(|| Coding::new(default)).unwrap_or_default();
+        self.coding = coding.or_else(|| Coding::new(default, deflate)).unwrap_or_default();
         if !is_supported {
             return self.refuse(&errors::UNSUPPORTED, None, cx);
         }

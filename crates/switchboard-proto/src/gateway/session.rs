@@ -209,7 +209,7 @@ impl GatewayFace {
         let Begins { how, shard, is_encoded } = begins;
         // What creates a session counts in none.
         self.session = None;
-        if is_encoded && matches!(self.coding, Coding::Text) {
+        if is_encoded && self.coding.is_text() {
             self.coding = Coding::Zlib;
         }
         self.write(cx, |out| match how {

@@ -27,6 +27,30 @@ fn in_plain() -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn what_the_handshake_agreed_on_is_used_where_it_helps() {
+    let frames = conversation(Opening { deflate: true, ..Opening::default() });
+    let unpacked: Vec<_> = frames
+        .iter()
+        .zip(in_plain())
+        .map(|((first, payload), plain)| match first {
+            0x81 => {
+                assert!(plain.len() < 100, "{}", plain.len());
+                payload.clone()
+            }
+            first => {
+                assert!(*first == 0xc1 && payload.len() < plain.len());
+                let mut text = Vec::with_capacity(10_000);
+                let tail = [payload, &[0, 0, 0xff, 0xff][..]].concat();
+                Decompress::new(false).decompress_vec(&tail, &mut text, FlushDecompress::Sync).unwrap();
+                text
+            }
+        })
+        .collect();
+    assert_eq!(unpacked, in_plain());
+    assert_eq!(frames[0].0, 0xc1);
+}
+
+#[test]
 fn each_message_may_be_a_zlib_stream() {
     let packed = conversation(plain(Compress::Zlib));
     let unpacked: Vec<_> = packed
@@ -84,7 +108,7 @@ fn large_messages_are_packed_whole() {
     .take(200_000)
     .collect();
     for compress in [Compress::Zlib, Compress::ZlibStream, Compress::ZstdStream] {
-        let mut coding = Coding::new(compress).unwrap();
+        let mut coding = Coding::new(compress, false).unwrap();
         let mut out = b"before".to_vec();
         for _ in 0..3 {
             coding.message(&mut out, |out| out.extend_from_slice(text.as_bytes()));
