@@ -149,7 +149,7 @@ impl Strikes {
 
     /// Counts one. `true`: it is one too many.
     pub(super) fn add(&mut self, now_ms: u64) -> bool {
-        let oldest = std::mem::replace(&mut self.at_ms[self.next], Some(now_ms));
+        let oldest = self.at_ms[self.next].replace(now_ms);
         self.next = (self.next + 1) % Self::MOST;
         oldest.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < Self::WINDOW_MS)
     }
