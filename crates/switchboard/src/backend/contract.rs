@@ -1,5 +1,6 @@
 //! What every session store must do, asked of each of them: of users here, of shards in `shards`.
 
+pub(super) mod model;
 pub(super) mod shards;
 
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ pub(super) fn room(name: &str) -> RoomName {
 
 const MAX_USER_ROOMS: usize = 3;
 
-const SHARD_LIMITS: ShardLimits =
+pub(super) const SHARD_LIMITS: ShardLimits =
     ShardLimits { log_events: 5, log_bytes: 100, total_bytes: 150, resume_window_ms: 1000, id_memory_ms: 1000, ids: 3 };
 
 /// A store under test; `None` in `folder`: in memory.

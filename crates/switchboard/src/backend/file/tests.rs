@@ -1,5 +1,6 @@
 //! What a file adds to the contract: kills, disks that fail, files that are not ours.
 
+mod model;
 mod shards;
 
 use std::collections::{BTreeMap, HashMap};
@@ -85,13 +86,13 @@ impl StorageBackend for FaultyFile {
     }
 }
 
+fn faulty(fault: Arc<Fault>) -> OpenFile {
+    Box::new(move |builder, file| builder.create_with_backend(FaultyFile(FileBackend::new(file)?, Arc::clone(&fault))))
+}
+
 fn open_faulty(folder: &Path) -> (FileSessions, Arc<Fault>) {
     let fault = Arc::new(Fault::default());
-    let of_file = Arc::clone(&fault);
-    let open_file: OpenFile = Box::new(move |builder, file| {
-        builder.create_with_backend(FaultyFile(FileBackend::new(file)?, Arc::clone(&of_file)))
-    });
-    let machine = Machine { open_file, ..Machine::real() };
+    let machine = Machine { open_file: faulty(Arc::clone(&fault)), ..Machine::real() };
     (FileSessions::open_on(folder, MANY, ShardLimits::default(), machine).unwrap(), fault)
 }
 
