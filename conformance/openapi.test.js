@@ -115,6 +115,8 @@ describe('the description of the admin API', () => {
       ['GET', '/v1/commands'],
       ['DELETE', '/v1/commands/none', undefined, '/v1/commands/{id}'],
       ['GET', `/v1/connections/${id}`, undefined, '/v1/connections/{id}'],
+      ['GET', '/v1/gateway/sessions'],
+      ['DELETE', '/v1/gateway/sessions/none', undefined, '/v1/gateway/sessions/{shard_hash}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
       ['DELETE', '/v1/connections/nobody', undefined, '/v1/connections/{id}']

@@ -102,8 +102,8 @@ pub(super) enum Code {
     NotFound,
     /// 404: the connection is not in that room.
     NotMember,
-    /// 409: this kind of connection cannot do that: a request over HTTP cannot be told anything but its answer, and who a
-    /// DDP session is follows from its log-in.
+    /// 409: this kind of connection cannot do that: a request over HTTP cannot be told anything but its answer, and who
+    /// speaks DDP or to the gateway follows from the log-in.
     NotSupported,
     /// 403: the request comes from a page of another host.
     OriginNotAllowed,
@@ -113,12 +113,14 @@ pub(super) enum Code {
     Refused,
     /// 404: no such room.
     RoomNotFound,
+    /// 404: no such gateway session.
+    SessionNotFound,
     /// 503: the server is stopping.
     #[serde(rename = "error-server-shutdown")]
     ServerShutdown,
     /// 408: the body did not come in time.
     TimedOut,
-    /// 413: the body is larger than `admin.max_body_bytes`.
+    /// 413: the body is larger than `admin.max_body_bytes`, or a message larger than the log of a gateway session.
     TooLarge,
     /// 429: too many commands are pending.
     #[serde(rename = "too-many-requests")]
@@ -151,7 +153,8 @@ impl Code {
             | Self::InvalidUser
             | Self::NotFound
             | Self::NotMember
-            | Self::RoomNotFound => StatusCode::NOT_FOUND,
+            | Self::RoomNotFound
+            | Self::SessionNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::CommandCancelled | Self::IdempotencyConflict | Self::NotSupported | Self::TooManyRooms => {
@@ -210,10 +213,10 @@ impl From<CallError> for ApiError {
             | CallError::BadClientData
             | CallError::MessageIdTaken
             | CallError::MessageRequired
-            | CallError::MessageTooLarge
             | CallError::NoSuchUser
             | CallError::OutOfSync
             | CallError::ReplyTooLarge => Code::InvalidRequest,
+            CallError::MessageTooLarge => Code::TooLarge,
             CallError::NoSuchConnection => Code::ConnectionNotFound,
             CallError::NoSuchRoom => Code::RoomNotFound,
             CallError::NotAuthorized => Code::NotAuthorized,

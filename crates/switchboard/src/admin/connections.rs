@@ -44,7 +44,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     "node": "web1-4711",
     "state": {"authorized": true},
     "outboxBytes": 0,
-    "client": null
+    "client": null,
+    "shardHash": null
 }))]
 struct Connection {
     /// Its id, which other members of its rooms see too.
@@ -76,6 +77,8 @@ struct Connection {
     outbox_bytes: usize,
     /// What it says about itself, and how it does with client commands; null: it said nothing and takes none.
     client: Option<ClientState>,
+    /// The gateway session that it carries, whose rooms these are; null: it carries none.
+    shard_hash: Option<String>,
 }
 
 /// What a client says about itself, and how it does with commands.
@@ -170,6 +173,7 @@ impl From<ConnectionInfo> for Connection {
             state: handle.state().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
             outbox_bytes: info.outbox_bytes,
             client: handle.node().client_of(handle.id()).map(ClientState::from),
+            shard_hash: info.session.map(|session| session.to_string()),
         }
     }
 }
@@ -193,7 +197,7 @@ struct Change {
     #[schema(schema_with = state_change, required = false)]
     state: Option<Map<String, Value>>,
     /// Who it is from now on, by the id or the name of a configured user; any other id is its own name: 1 to 128 bytes, no
-    /// slash, no control characters; null: nobody. Who a DDP session is cannot be changed.
+    /// slash, no control characters; null: nobody. Who speaks DDP or to the gateway cannot be changed.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     user: Option<Option<String>>,
@@ -260,7 +264,7 @@ async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
 
 /// Show a connection
 #[utoipa::path(get, path = "/v1/connections/{id}", tag = "connections", operation_id = "showConnection",
-    params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
+    params(("id" = String, Path, description = "The connection's id, or the shard hash of the gateway session that it carries.")),
     responses(
         (status = 200, description = "The connection.", body = Connection),
         (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]
@@ -272,11 +276,11 @@ async fn show(State(shared): State<Arc<Shared>>, FromPath(id): FromPath<String>)
 ///
 /// A change moves nobody by itself: with `reauthenticate` its rooms are looked at again, and the answer is what came of it.
 #[utoipa::path(patch, path = "/v1/connections/{id}", tag = "connections", operation_id = "changeConnection",
-    request_body = Change, params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
+    request_body = Change, params(("id" = String, Path, description = "The connection's id, or the shard hash of the gateway session that it carries.")),
     responses(
         (status = 200, description = "The connection as it is now; with `reauthenticate` its rooms.", body = Changed),
         (status = 404, description = "`connection_not_found`.", body = ErrorBody),
-        (status = 409, description = "`not_supported`: who a DDP session is follows from its log-in.", body = ErrorBody)))]
+        (status = 409, description = "`not_supported`: who speaks DDP or to the gateway follows from the log-in.", body = ErrorBody)))]
 async fn patch(
     State(shared): State<Arc<Shared>>,
     FromPath(id): FromPath<String>,
@@ -300,7 +304,7 @@ async fn patch(
 ///
 /// Its client is told in the way of its wire.
 #[utoipa::path(delete, path = "/v1/connections/{id}", tag = "connections", operation_id = "endConnection",
-    params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
+    params(("id" = String, Path, description = "The connection's id, or the shard hash of the gateway session that it carries.")),
     responses(
         (status = 200, description = "It is ending.", body = ConnectionId),
         (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]
@@ -311,11 +315,14 @@ async fn end(State(shared): State<Arc<Shared>>, FromPath(id): FromPath<String>) 
 }
 
 /// Send one client a message
+///
+/// To a gateway session it is an event in its log: by the shard hash also while no connection carries it.
 #[utoipa::path(post, path = "/v1/connections/{id}/message", tag = "connections", operation_id = "sendMessage",
-    request_body = Message, params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
+    request_body = Message, params(("id" = String, Path, description = "The connection's id, or the shard hash of the gateway session that it carries.")),
     responses(
         (status = 200, description = "It waits to be written to the client.", body = ConnectionId),
-        (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]
+        (status = 404, description = "`connection_not_found`.", body = ErrorBody),
+        (status = 413, description = "`too_large`: it does not fit into the log of the gateway session.", body = ErrorBody)))]
 async fn send(
     State(shared): State<Arc<Shared>>,
     FromPath(id): FromPath<String>,
@@ -330,7 +337,7 @@ async fn send(
 ///
 /// It is removed, without being told, from those that it may not be in any more.
 #[utoipa::path(post, path = "/v1/connections/{id}/reauthenticate", tag = "connections", operation_id = "reauthenticate",
-    params(("id" = String, Path, description = "The connection's id.", format = "uuid")),
+    params(("id" = String, Path, description = "The connection's id, or the shard hash of the gateway session that it carries.")),
     responses(
         (status = 200, description = "What came of it.", body = Reauthentication),
         (status = 404, description = "`connection_not_found`.", body = ErrorBody)))]

@@ -95,9 +95,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for FromPat
     }
 }
 
-/// A connection's id as text. What is none names no connection.
+/// A connection's id as text, or a shard hash. What is none names no connection.
 pub(super) fn connection_id(text: &str) -> Result<ConnId, ApiError> {
-    ConnId::parse(text).ok_or_else(|| Code::ConnectionNotFound.with("no such connection: not a UUID"))
+    ConnId::parse(text)
+        .ok_or_else(|| Code::ConnectionNotFound.with("no such connection: neither a UUID nor a shard hash"))
 }
 
 /// Which part of a list.

@@ -7,6 +7,8 @@ use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;
 
 use crate::command::{COUNTED_KEYS, Figures, LATENCY_BUCKETS_MS, Outcome};
+use crate::node::gateway::events::ShardInfo;
+use crate::node::gateway::figures::{Beginning, GatewayFigures, Source};
 use crate::proto::call::{CallError, ConnectionType};
 use crate::proto::close::CloseReason;
 
@@ -55,6 +57,7 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
         figures.delivered,
     );
     commands(&mut page, &node.client_command_figures());
+    gateway(&mut page, &node.gateway_figures(), &node.shard_sessions().await?);
     page.labelled(Counter, "switchboard_admin_requests_total", "Answers of the admin API.", "class", &by_class);
     page.single(
         Counter,
@@ -107,6 +110,46 @@ fn commands(page: &mut Page, figures: &Figures) {
     for (key, ended) in COUNTED_KEYS.iter().zip(&figures.ended) {
         page.histogram(name, key, &LATENCY_BUCKETS_MS, &ended.latency, ended.latency_sum_ms);
     }
+}
+
+fn gateway(page: &mut Page, figures: &GatewayFigures, sessions: &[ShardInfo]) {
+    let attached = sessions.iter().filter(|session| session.record.owner.is_some()).count();
+    let by_state = [("attached", attached), ("detached", sessions.len() - attached)];
+    page.labelled(Gauge, "switchboard_gateway_sessions", "Sessions of shards.", "state", &by_state);
+    let bytes: usize = sessions.iter().map(|session| session.record.log_bytes).sum();
+    page.single(Gauge, "switchboard_gateway_log_bytes", "Bytes of events that are kept for a replay.", bytes);
+    let events: u64 = sessions.iter().map(|session| session.record.last.saturating_sub(session.record.floor)).sum();
+    page.single(Gauge, "switchboard_gateway_log_events", "Events that are kept for a replay.", events);
+    let by_source = Source::ALL.map(|source| (source.as_str(), figures.appended[source as usize]));
+    page.labelled(
+        Counter,
+        "switchboard_gateway_events_appended_total",
+        "Events appended to logs: one for each event and session.",
+        "source",
+        &by_source,
+    );
+    page.single(
+        Counter,
+        "switchboard_gateway_events_replayed_total",
+        "Events that waited in logs when their sessions were resumed.",
+        figures.replayed,
+    );
+    let by_outcome =
+        |counts: &[u64; Beginning::ALL.len()]| Beginning::ALL.map(|word| (word.as_str(), counts[word as usize]));
+    page.labelled(
+        Counter,
+        "switchboard_gateway_registrations_total",
+        "Registrations of shards.",
+        "outcome",
+        &by_outcome(&figures.registrations),
+    );
+    page.labelled(
+        Counter,
+        "switchboard_gateway_resumes_total",
+        "Resumes of shards.",
+        "outcome",
+        &by_outcome(&figures.resumes),
+    );
 }
 
 /// Classes of status codes.

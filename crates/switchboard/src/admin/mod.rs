@@ -11,6 +11,7 @@ mod answer;
 mod api;
 mod commands;
 mod connections;
+mod gateway;
 mod input;
 mod metrics;
 mod nodes;

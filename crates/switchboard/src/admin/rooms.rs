@@ -290,7 +290,8 @@ async fn broadcast(
 
 /// Put a connection into a room
 ///
-/// Under the rules that hold for a client that asks. With a DDP session its user joins, with all his sessions.
+/// Under the rules that hold for a client that asks. With a DDP session its user joins, with all his sessions; on the
+/// gateway the session does, by its shard hash, or by the id of the connection that carries it.
 #[utoipa::path(put, path = "/v1/rooms/{room}/members/{connection_id}", tag = "rooms", operation_id = "addMember",
     params(
         ("room" = String, Path, description = "The name, percent-encoded."),
@@ -316,7 +317,7 @@ async fn add_member(
 
 /// Take a connection out of a room
 ///
-/// With a DDP session its user leaves, with all his sessions.
+/// With a DDP session its user leaves, with all his sessions; on the gateway the session does.
 #[utoipa::path(delete, path = "/v1/rooms/{room}/members/{connection_id}", tag = "rooms", operation_id = "removeMember",
     params(
         ("room" = String, Path, description = "The name, percent-encoded."),

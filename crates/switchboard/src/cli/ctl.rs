@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::config::{self, Config, LoadOptions, Secret, parse_duration};
 use crate::proto::command::CommandId;
+use crate::proto::id::ConnId;
 
 use super::{Command, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Output};
 
@@ -116,6 +117,14 @@ enum CtlVerb {
         #[arg(value_parser = command_id)]
         id: CommandId,
     },
+    /// List gateway sessions
+    Sessions(PartArgs),
+    /// End a gateway session: its client has to register again
+    EndSession {
+        /// Its shard hash
+        #[arg(value_name = "HASH", value_parser = shard_hash)]
+        session: ConnId,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +179,12 @@ struct ListArgs {
     /// Those that were settled lately
     #[arg(long)]
     settled: bool,
+    #[command(flatten)]
+    part: PartArgs,
+}
+
+#[derive(Debug, Args)]
+struct PartArgs {
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     limit: usize,
@@ -223,10 +238,13 @@ impl CtlVerb {
                 let body = Some(asked.body()?);
                 Ok(Ctl { method: Method::POST, path: COMMANDS.to_owned(), idempotency_key, body, patience, ..call })
             }
-            Self::Commands(ListArgs { settled, limit, cursor }) => {
+            Self::Commands(ListArgs { settled, part }) => {
                 let state = if settled { "settled" } else { "pending" };
-                let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-                Ok(Ctl { path: format!("{COMMANDS}?state={state}&limit={limit}{cursor}"), ..call })
+                Ok(Ctl { path: format!("{COMMANDS}?state={state}&{}", part.query()), ..call })
+            }
+            Self::Sessions(part) => Ok(Ctl { path: format!("{SESSIONS}?{}", part.query()), ..call }),
+            Self::EndSession { session } => {
+                Ok(Ctl { method: Method::DELETE, path: format!("{SESSIONS}/{session}"), ..call })
             }
             Self::Cancel { id } => Ok(Ctl { method: Method::DELETE, path: format!("{COMMANDS}/{id}"), ..call }),
         }
@@ -234,6 +252,14 @@ impl CtlVerb {
 }
 
 const COMMANDS: &str = "/v1/commands";
+const SESSIONS: &str = "/v1/gateway/sessions";
+
+impl PartArgs {
+    fn query(self) -> String {
+        let cursor = self.cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        format!("limit={}{cursor}", self.limit)
+    }
+}
 
 /// What the API takes.
 #[derive(Serialize)]
@@ -335,6 +361,10 @@ fn authority(url: Option<&str>, admin: &config::Admin) -> Result<String, String>
 
 fn command_id(text: &str) -> Result<CommandId, &'static str> {
     CommandId::parse(text).ok_or("the id of a command has 17 letters and digits")
+}
+
+fn shard_hash(text: &str) -> Result<ConnId, &'static str> {
+    ConnId::parse(text).filter(ConnId::is_session).ok_or("a shard hash has 35 letters and digits, and this is none")
 }
 
 fn json(text: &str) -> Result<Box<RawValue>, serde_json::Error> {

@@ -121,4 +121,6 @@ pub struct ConnectionInfo {
     pub rooms: Vec<RoomName>,
     /// Bytes that wait to be written to it.
     pub outbox_bytes: usize,
+    /// The gateway session that it carries, which is in these rooms.
+    pub session: Option<ConnId>,
 }

@@ -309,13 +309,13 @@ impl Node {
         self.0.registry.ids()
     }
 
-    /// What is known of a connection.
+    /// What is known of a connection: that of this id, or that which carries this gateway session.
     ///
     /// # Errors
     ///
     /// [`CallError::NoSuchConnection`].
     pub async fn connection(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
-        match self.0.registry.locate(id).ok_or(CallError::NoSuchConnection)? {
+        match self.0.registry.locate(self.connection_meant(id)).ok_or(CallError::NoSuchConnection)? {
             Ok(address) => Ok(self.info(address, self.ask(address, Ask::Inspect).await?)),
             Err(facts) => Ok(self.request_info(facts)),
         }
@@ -352,39 +352,53 @@ impl Node {
 
     /// What a worker knows of a connection.
     fn info(&self, address: Address, inspection: Inspection) -> ConnectionInfo {
-        let Inspection { facts, rooms, outbox_bytes } = inspection;
+        let Inspection { facts, mut rooms, outbox_bytes } = inspection;
+        let session = match facts.kind {
+            ConnectionType::Gateway => Some(self.member_meant(facts.id)).filter(ConnId::is_session),
+            _ => None,
+        };
+        if let Some(session) = session {
+            rooms = self.0.gateway.rooms.of(session);
+        }
         let handle = ConnectionHandle { facts, address: Some(address), node: self.clone() };
-        ConnectionInfo { handle, rooms, outbox_bytes }
+        ConnectionInfo { handle, rooms, outbox_bytes, session }
     }
 
     /// What there is to know of a request over HTTP.
     fn request_info(&self, facts: ConnFacts) -> ConnectionInfo {
         let handle = ConnectionHandle { facts, address: None, node: self.clone() };
-        ConnectionInfo { handle, rooms: Vec::new(), outbox_bytes: 0 }
+        ConnectionInfo { handle, rooms: Vec::new(), outbox_bytes: 0, session: None }
     }
 
     /// Sends one client a message, as it is (`connection.sendMessage`). When this returns the message waits in the
-    /// connection's outbox; a client that is being closed does not get it.
+    /// connection's outbox; a client that is being closed does not get it. On the gateway it is in the log of the session, which may
+    /// be named by its own id too, then also while no connection carries it.
     ///
     /// # Errors
     ///
     /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which gets its answer and
-    /// nothing else, and for a DDP session that did not subscribe to its messages.
+    /// nothing else, for a DDP session that did not subscribe to its messages, and for a connection of the gateway that carries no
+    /// session; [`CallError::MessageTooLarge`] when it does not fit into a log.
     pub async fn send_message(&self, id: ConnId, message: impl Into<RawJson>) -> Result<(), CallError> {
-        let event = Event::Message(message.into());
+        let message = message.into();
+        if let Some(session) = self.session_meant(id)? {
+            return self.append_message(session, &message).await;
+        }
+        let event = Event::Message(message);
         match self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await? {
             true => Ok(()),
             false => Err(CallError::NotSupported),
         }
     }
 
-    /// Ends a connection; its client is told in the way of its wire.
+    /// Ends a connection, or that which carries a gateway session; its client is told in the way of its wire. The session stays:
+    /// see [`Node::end_shard_session`].
     ///
     /// # Errors
     ///
     /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which ends with its answer.
     pub async fn disconnect(&self, id: ConnId) -> Result<(), CallError> {
-        self.ask(self.locate(id)?, Ask::Remove).await
+        self.ask(self.locate(self.connection_meant(id))?, Ask::Remove).await
     }
 
     /// Sets a value of a connection's server-only state; `null` removes it.
@@ -417,12 +431,14 @@ impl Node {
     }
 
     /// Changes state, user and tags of a connection at once: everything that the patch names, or nothing. Rooms that it
-    /// is in are not looked at again: see [`Node::reauthenticate`].
+    /// is in are not looked at again: see [`Node::reauthenticate`]. The id of a gateway session means the connection that carries it,
+    /// and the change lasts as long as that does.
     ///
     /// # Errors
     ///
     /// See [`StateError`]; nothing has changed then.
     pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
+        let id = self.connection_meant(id);
         let is_somebody_else = patch.user.is_some();
         let is_fixed = |kind| self.0.registry.locate_as(id, kind).is_some();
         if is_somebody_else && [ConnectionType::Ddp, ConnectionType::Gateway].into_iter().any(is_fixed) {

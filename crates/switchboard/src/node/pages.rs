@@ -86,7 +86,7 @@ impl Node {
 }
 
 /// Sorts, keeps the first `limit` and says behind which of them more would follow.
-fn cut<K: Ord + Clone>(keys: &mut Vec<K>, limit: usize) -> Option<K> {
+pub(super) fn cut<K: Ord + Clone>(keys: &mut Vec<K>, limit: usize) -> Option<K> {
     let has_more = keys.len() > limit;
     if has_more && limit > 0 {
         // All that comes first is in front then, in no order yet.

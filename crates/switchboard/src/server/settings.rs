@@ -254,6 +254,7 @@ pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
         yields: gateway.duplicate_shard == config::DuplicateShard::Reject,
         publish_rate: gateway.publish_rate,
         publish_wait: gateway.publish_wait,
+        resume_window: gateway.resume_window,
         log_events: gateway.replay_max_events,
         log_bytes: gateway.replay_max_bytes,
         interaction_wait: gateway.interaction_wait,

@@ -229,6 +229,7 @@ fn a_connection_shows_its_facts_and_what_only_the_server_says() {
         "node": "here",
         "state": {},
         "outboxBytes": 0,
+        "shardHash": null,
         "client": null,
     });
     assert_eq!(operator.ask("GET", &path).expect(200), expected);
@@ -351,7 +352,7 @@ fn the_node_shows_its_figures() {
     assert!(closed.as_object().unwrap().values().all(|count| count == 0) && closed["client_left"] == 0, "{node}");
     let expected = json!({
         "name": "here", "version": env!("CARGO_PKG_VERSION"), "state": "running", "connections": 3,
-        "connectionsByType": {"ddp": 0, "socket": 3, "web": 0, "websocket": 0}, "accepted": 3, "closed": closed,
+        "connectionsByType": {"ddp": 0, "gateway": 0, "socket": 3, "web": 0, "websocket": 0}, "accepted": 3, "closed": closed,
         "rooms": 1, "members": 3, "published": 1, "delivered": 2, "commands": commands,
     });
     assert_eq!(node, expected);
@@ -510,9 +511,10 @@ fn the_description_and_the_routes_are_the_same() {
     let api = operator.ask("GET", "/v1/openapi.json").expect(200);
     assert_eq!(api["openapi"], "3.1.0");
     let routes = described(&api);
-    assert_eq!(routes.len(), 24, "the contract's routes: {routes:?}");
+    assert_eq!(routes.len(), 26, "the contract's routes: {routes:?}");
     for (method, path) in &routes {
         let path = path.replace("{room}", "nowhere").replace("{id}", "nobody").replace("{connection_id}", "nobody");
+        let path = path.replace("{shard_hash}", "nobody");
         let answer = operator.ask(method, &path);
         assert!(
             !matches!(code(&answer).as_deref(), Some("not_found" | "method_not_allowed")),
@@ -530,7 +532,7 @@ fn the_description_and_the_routes_are_the_same() {
             answer.header("allow").unwrap().split(',').filter(|method| *method != "HEAD").collect();
         assert_eq!(allowed, methods, "{path}");
     }
-    for path in ["/", "/v1", "/v1/rooms/", "/v1/commands/", "/v1/gateway/sessions", "/v2/rooms", "//v1/rooms"] {
+    for path in ["/", "/v1", "/v1/rooms/", "/v1/commands/", "/v1/gateway", "/v2/rooms", "//v1/rooms"] {
         operator.ask("GET", path).expect_error(404, "not_found");
     }
 }

@@ -33,6 +33,8 @@ mod files;
 mod gateway_http;
 mod gateway_interactions;
 mod gateway_kills;
+mod gateway_operators;
+mod gateway_rooms;
 mod hooks;
 mod http;
 mod http_backend;

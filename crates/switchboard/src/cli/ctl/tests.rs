@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::proto::id::ConnId;
+
 use crate::cli::{Command, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Output, run};
 
 use super::{Answer, Ctl, report};
@@ -98,6 +100,18 @@ fn commands_are_listed_and_taken_back() {
     }
     let asked = ctl(&["cancel", "bycAiK7YabTfCGqBQ"]);
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("DELETE", "/v1/commands/bycAiK7YabTfCGqBQ"));
+}
+
+#[test]
+fn gateway_sessions_are_listed_and_ended() {
+    let asked = ctl(&["sessions", "--limit", "5", "--cursor", "3a"]);
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/v1/gateway/sessions?limit=5&cursor=3a"));
+    let hash = ConnId::session_from_random(1).to_string();
+    let asked = ctl(&["end-session", &hash]);
+    assert_eq!((asked.method.as_str(), asked.path), ("DELETE", format!("/v1/gateway/sessions/{hash}")));
+    for odd in ["", "a", &ConnId::from_random(1).to_string(), &"0".repeat(35)] {
+        assert!(usage(&["end-session", odd], &[TOKEN]).contains("shard hash"), "{odd}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::backend::sessions::shards::{Fleet, Publication, PublishedEvent, Shard
 use super::super::Node;
 use super::super::chat::unavailable;
 use super::applications::Application;
+use super::figures::Source;
 
 /// How long what a room says waits for a client that lags,
 const ROOM_WAIT: Duration = Duration::from_millis(20);
@@ -133,6 +134,9 @@ impl Node {
             PublishError::Unavailable
         })?;
         let published = published.ok_or(PublishError::NoSession)?;
+        if !published.is_repeated {
+            gateway.counters.count_appended(Source::Published, published.deliveries.len() as u64);
+        }
         for delivery in &published.deliveries {
             self.log_has_grown(delivery.session, delivery.seq, bytes);
         }
@@ -244,7 +248,9 @@ impl Node {
     fn shard_info(&self, mut record: ShardRecord) -> ShardInfo {
         let live = self.0.gateway.lives.of_session(record.id);
         if let Some(live) = &live {
-            record.counts = live.counters.counts();
+            let note = live.note();
+            record.counts = note.counts;
+            record.received = record.received.max(note.received);
         }
         ShardInfo { record, round_trip_us: live.and_then(|live| live.round_trip_us()) }
     }

@@ -59,7 +59,7 @@ impl Node {
         }
         self.application_of_session(member).await?;
         let rooms = self.0.gateway.rooms.of(member);
-        Ok(ConnectionInfo { handle: self.session_handle(member), rooms, outbox_bytes: 0 })
+        Ok(ConnectionInfo { handle: self.session_handle(member), rooms, outbox_bytes: 0, session: Some(member) })
     }
 
     /// Whose a session is that is in a room, or that a connection carries.

@@ -261,10 +261,6 @@ impl Lives {
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
         self.index().by_session.values().cloned().collect()
     }
-
-    pub(in crate::node) fn len(&self) -> usize {
-        self.index().by_session.len()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,6 +3,7 @@
 //! - [`applications`]: whose they are.
 //! - `carry`: how a connection comes to carry a session, and ceases to; `live`: the sessions that connections of this node carry.
 //! - [`events`]: what is published to them, and what is told about them.
+//! - [`figures`]: what is counted; [`sessions`]: what operators see.
 //! - `interactions`: what is asked of them over HTTP, and their answers; `signature`: who has asked.
 //! - `rooms`: sessions as members of rooms; `seats`: which is where; `scribe`: writes what rooms say into logs; `facts`: who a
 //!   session is.
@@ -15,11 +16,13 @@ pub mod applications;
 mod carry;
 pub mod events;
 mod facts;
+pub mod figures;
 mod interactions;
 mod live;
 mod rooms;
 mod scribe;
 mod seats;
+pub mod sessions;
 mod signature;
 mod upkeep;
 
@@ -40,6 +43,7 @@ use super::Node;
 use super::chat::{crashed_call, unavailable};
 use super::send_rates::SendRates;
 use applications::{Application, Applications};
+use figures::Counters;
 pub(crate) use interactions::InteractionError;
 use interactions::Waiting;
 use live::{Backlog, Lives};
@@ -68,6 +72,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) publish_rate: u32,
     /// `servers.gateway.publish_wait`: how long a publication waits for a client that reads, but slowly.
     pub(crate) publish_wait: Duration,
+    /// `servers.gateway.resume_window`.
+    pub(crate) resume_window: Duration,
     /// `servers.gateway.replay_max_events`.
     pub(crate) log_events: usize,
     /// `servers.gateway.replay_max_bytes`.
@@ -85,6 +91,7 @@ pub(super) struct Gateway {
     pub(super) options: GatewayOptions,
     pub(super) lives: Lives,
     pub(super) rooms: ShardRooms,
+    counters: Counters,
     rates: SendRates,
     waiting: Arc<Waiting>,
     /// The store's time.
@@ -102,6 +109,7 @@ impl Gateway {
             lives: Lives::default(),
             rooms: ShardRooms::new(scribe, workers),
             waiting: Arc::new(Waiting::new(options.interactions_max)),
+            counters: Counters::default(),
             rates: SendRates::new(options.publish_rate, options.publish_rate),
             clock: Steady::begin(),
             node: node.into(),
@@ -144,11 +152,21 @@ impl Node {
             }
             ShardCall::Register(registration) => {
                 let node = self.clone();
-                Op::start(async move { node.register(caller, registration).await }, crashed_call)
+                let registering = async move {
+                    let outcome = node.register(caller, registration).await;
+                    node.0.gateway.counters.count_registration(&outcome);
+                    outcome
+                };
+                Op::start(registering, crashed_call)
             }
             ShardCall::Resume(resumption) => {
                 let node = self.clone();
-                Op::start(async move { node.resume(caller, resumption).await }, crashed_call)
+                let resuming = async move {
+                    let outcome = node.resume(caller, resumption).await;
+                    node.0.gateway.counters.count_resume(&outcome);
+                    outcome
+                };
+                Op::start(resuming, crashed_call)
             }
             ShardCall::End => {
                 let node = self.clone();

@@ -25,6 +25,7 @@ use super::super::chat::unavailable;
 use super::super::hooks::{Change, MembershipChange, Saying};
 use super::super::{Inner, Node, reply};
 use super::applications::Application;
+use super::figures::Source;
 use super::scribe::{Logs, Scribe, ScribeInbox, SharedSeats};
 use super::seats::{Gap, Seats, Settled};
 
@@ -369,6 +370,7 @@ impl Logs for NodeLogs {
     fn has_grown(&self, session: ConnId, last: u64, bytes: usize) {
         if let Some(node) = self.0.upgrade().map(Node) {
             node.0.counters.delivered.fetch_add(1, Ordering::Relaxed);
+            node.0.gateway.counters.count_appended(Source::Room, 1);
             node.log_has_grown(session, last, bytes);
         }
     }

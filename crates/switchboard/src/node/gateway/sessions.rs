@@ -1,0 +1,107 @@
+//! Sessions as operators see them, and what server code tells them.
+
+use switchboard_proto::call::CallError;
+use switchboard_proto::face::Remote;
+use switchboard_proto::gateway::items;
+use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::json::RawJson;
+
+use crate::backend::sessions::shards::Append;
+
+use super::super::Node;
+use super::super::chat::unavailable;
+use super::super::pages::{Page, cut};
+use super::events::ShardInfo;
+use super::figures::Source;
+
+/// Everything that is known of a session at one moment.
+#[derive(Clone, Debug)]
+pub struct ShardDetails {
+    /// What its application sees too.
+    pub info: ShardInfo,
+    /// Where the connection comes from that carries it, if that is one of this node.
+    pub remote: Option<Remote>,
+    /// The rooms that it is a member of, in the order of joining.
+    pub rooms: Vec<RoomName>,
+    /// If no connection carries it: since when.
+    pub detached: Option<Detached>,
+}
+
+/// A session that no connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// For so long, in milliseconds.
+    pub for_ms: u64,
+    /// It is over in so long, in milliseconds (`servers.gateway.resume_window`).
+    pub expires_in_ms: u64,
+}
+
+impl Detached {
+    fn new(since_ms: u64, now_ms: u64, window_ms: u64) -> Self {
+        let for_ms = now_ms.saturating_sub(since_ms);
+        Self { for_ms, expires_in_ms: window_ms.saturating_sub(for_ms) }
+    }
+}
+
+impl Node {
+    /// At most `limit` sessions, in the order of their ids, beginning behind `after`. A session that lives while the pages are read is
+    /// on exactly one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`].
+    pub async fn page_of_shard_sessions(
+        &self,
+        after: Option<ConnId>,
+        limit: usize,
+    ) -> Result<Page<ShardDetails, ConnId>, CallError> {
+        let mut sessions = self.shard_sessions().await?;
+        let mut ids: Vec<ConnId> = sessions.iter().map(|info| info.record.id).collect();
+        ids.retain(|id| after.is_none_or(|after| *id > after));
+        let next = cut(&mut ids, limit);
+        sessions.retain(|info| ids.binary_search(&info.record.id).is_ok());
+        sessions.sort_unstable_by_key(|info| info.record.id);
+        Ok(Page { items: sessions.into_iter().map(|info| self.shard_details(info)).collect(), next })
+    }
+
+    fn shard_details(&self, info: ShardInfo) -> ShardDetails {
+        let gateway = &self.0.gateway;
+        let window_ms = u64::try_from(gateway.options.resume_window.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = gateway.clock.now_ms();
+        let id = info.record.id;
+        ShardDetails {
+            remote: self.carried(id).map(|(facts, _)| facts.remote),
+            rooms: gateway.rooms.of(id),
+            detached: info.record.detached_ms.map(|since_ms| Detached::new(since_ms, now_ms, window_ms)),
+            info,
+        }
+    }
+
+    /// Tells a session something: it is in its log when this returns.
+    pub(in crate::node) async fn append_message(&self, session: ConnId, message: &RawJson) -> Result<(), CallError> {
+        let gateway = &self.0.gateway;
+        let item = items::message(message);
+        if item.as_str().len() > gateway.options.log_bytes {
+            return Err(CallError::MessageTooLarge);
+        }
+        let bytes = item.as_str().len();
+        let append = Append { id: session, item, room: None, now_ms: gateway.clock.now_ms() };
+        let seq = self.0.sessions.append(append).await.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;
+        gateway.counters.count_appended(Source::Message, 1);
+        self.log_has_grown(session, seq, bytes);
+        self.let_reader_catch_up(session).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_detached_has_the_rest_of_the_window() {
+        assert_eq!(Detached::new(1000, 1400, 1000), Detached { for_ms: 400, expires_in_ms: 600 });
+        assert_eq!(Detached::new(1000, 2400, 1000), Detached { for_ms: 1400, expires_in_ms: 0 });
+        assert_eq!(Detached::new(1000, 900, 1000), Detached { for_ms: 0, expires_in_ms: 1000 });
+    }
+}
