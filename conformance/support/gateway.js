@@ -5,7 +5,7 @@ import zlib from 'node:zlib'
 
 import WebSocket from 'ws'
 
-import { emitted, within } from './deadline.js'
+import { within } from './deadline.js'
 import { Inbox } from './inbox.js'
 import { startServer } from './server.js'
 
@@ -87,7 +87,10 @@ export class Shard {
       for (const text of read(data, isBinary)) shard.messages.put(JSON.parse(text))
     })
     shard.closed = new Promise((resolve) => shard.socket.on('close', resolve))
-    await emitted(shard.socket, 'open')
+    await within('the upgrade', new Promise((resolve, reject) => {
+      shard.socket.on('open', resolve)
+      shard.socket.on('error', reject)
+    }))
     return shard
   }
 

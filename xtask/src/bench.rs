@@ -7,6 +7,7 @@
 //! - `servers`: how each server is started and spoken to.
 //! - `report`: medians and the table.
 
+use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 
 use switchboard_testkit::bench::floor::{Floor, Mode};
@@ -158,8 +159,8 @@ fn build_server(options: &Options) -> Result<(), String> {
     }
     let mut command = cargo();
     command.args(["build", "--release", "--package", "switchboard", "--bins"]);
-    if options.scenarios.iter().any(|scenario| scenario.is_of_commands()) {
-        command.args(["--example", servers::COMMANDER]);
+    for example in options.scenarios.iter().copied().filter_map(servers::example).collect::<BTreeSet<_>>() {
+        command.args(["--example", example]);
     }
     let status = command.status().map_err(|error| format!("cargo could not be run: {error}"))?;
     if status.success() { Ok(()) } else { Err("the server could not be built".to_owned()) }

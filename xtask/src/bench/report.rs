@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use switchboard_testkit::bench::load::Measurement;
-use switchboard_testkit::bench::scenario::{Load, Quantity, Scenario, Target, Transport, Yardstick};
+use switchboard_testkit::bench::scenario::{GatewayLoad, Load, Quantity, Scenario, Target, Transport, Yardstick};
 
 /// What was measured of one scenario: a line per server, medians of its runs.
 pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurement>]) -> String {
@@ -18,6 +18,11 @@ pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurem
         Load::CommandRoundTrip | Load::CommandStorm(_) => "command",
         Load::Connect { .. } => "connect",
         Load::FanOut(_) => "delivery",
+        Load::Gateway(GatewayLoad::Events { .. }) => "event",
+        Load::Gateway(GatewayLoad::Idle { .. }) => "connection",
+        Load::Gateway(GatewayLoad::Pings { .. }) => "ping",
+        Load::Gateway(GatewayLoad::Resume { .. }) => "resume",
+        Load::Gateway(GatewayLoad::Resumes { .. }) => "run",
         Load::Growth { .. } => "round",
         Load::Idle { .. } => "connection",
         Load::Request { .. } => "request",
@@ -25,7 +30,10 @@ pub(super) fn table(scenario: &Scenario, names: &[&str], results: &[Vec<Measurem
     let figure = match scenario.load {
         Load::CommandCollection { .. } => "ms to outcome",
         Load::CommandRoundTrip => "µs to outcome",
-        Load::Growth { .. } | Load::Idle { .. } => "server bytes",
+        Load::Gateway(GatewayLoad::Pings { .. }) => "ms (99th percentile) to answer",
+        Load::Gateway(GatewayLoad::Resume { .. }) => "ms to last event",
+        Load::Gateway(GatewayLoad::Resumes { .. }) => "ms to last answer",
+        Load::Gateway(GatewayLoad::Idle { .. }) | Load::Growth { .. } | Load::Idle { .. } => "server bytes",
         _ => "server µs",
     };
     let suffix = suffix(scenario.transport);
@@ -80,7 +88,12 @@ fn row(scenario: &Scenario, name: &str, runs: &[Measurement], yardstick: &[Measu
         rate(of(Measurement::units_per_second)),
         latency(|run| run.p50_ms),
         latency(|run| run.p99_ms),
-        if matches!(scenario.load, Load::FanOut(_) | Load::Request { .. }) {
+        if matches!(
+            scenario.load,
+            Load::FanOut(_)
+                | Load::Gateway(GatewayLoad::Events { .. } | GatewayLoad::Resume { .. })
+                | Load::Request { .. }
+        ) {
             format!("{:.1}", of(|run| run.units_per_read))
         } else {
             String::new()
@@ -111,6 +124,7 @@ fn target_text(Target { quantity, must, aim }: Target) -> String {
     let (sign, unit) = match quantity {
         Quantity::Bytes => ("", " bytes"),
         Quantity::Micros => ("", " µs"),
+        Quantity::PerSecond => ("", " a second"),
         Quantity::Millis => ("", " ms"),
         Quantity::Ratio => ("× ", ""),
     };
@@ -122,6 +136,7 @@ fn target_text(Target { quantity, must, aim }: Target) -> String {
 pub(super) fn suffix(transport: Transport) -> &'static str {
     match transport {
         Transport::Ddp => ", over DDP",
+        Transport::Gateway => ", over the gateway",
         Transport::Line => "",
         Transport::SecureWebSocket => ", over WebSocket and TLS",
         Transport::WebSocket => ", over WebSocket",
@@ -133,7 +148,10 @@ fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
     match scenario.load {
         Load::CommandCollection { .. } => |run| run.p50_ms,
         Load::CommandRoundTrip => |run| run.p50_ms * 1e3,
-        Load::Growth { .. } | Load::Idle { .. } => |run| run.bytes_per_unit,
+        Load::Gateway(GatewayLoad::Pings { .. }) => |run| run.p99_ms,
+        Load::Gateway(GatewayLoad::Resume { .. }) => |run| run.p50_ms,
+        Load::Gateway(GatewayLoad::Resumes { .. }) => |run| run.seconds * 1e3,
+        Load::Gateway(GatewayLoad::Idle { .. }) | Load::Growth { .. } | Load::Idle { .. } => |run| run.bytes_per_unit,
         _ => Measurement::cpu_us_per_unit,
     }
 }
@@ -142,7 +160,11 @@ fn figure(scenario: &Scenario) -> fn(&Measurement) -> f64 {
 fn is_divided(scenario: &Scenario) -> bool {
     !matches!(
         scenario.load,
-        Load::CommandCollection { .. } | Load::CommandStorm(_) | Load::Growth { .. } | Load::Idle { .. }
+        Load::CommandCollection { .. }
+            | Load::CommandStorm(_)
+            | Load::Gateway(_)
+            | Load::Growth { .. }
+            | Load::Idle { .. }
     )
 }
 
@@ -275,6 +297,7 @@ mod tests {
         assert_eq!(last_line("ws-a1"), "asked of switchboard: must × 1.35, aim × 1.1");
         assert_eq!(last_line("ws-connect"), "asked of switchboard: must 60 µs, aim 19 µs");
         assert_eq!(last_line("ws-tls-idle"), "asked of switchboard: must 14336 bytes");
+        assert_eq!(last_line("gw-events"), "asked of switchboard: must 200000 a second");
         assert!(last_line("growth").starts_with("bun "), "nothing is asked there");
     }
 

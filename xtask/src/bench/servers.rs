@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use switchboard_testkit::bench::load::{Protocol, Trust};
-use switchboard_testkit::bench::scenario::{self, Bot, Scenario, Transport};
+use switchboard_testkit::bench::scenario::{self, Application, Bot, Scenario, Transport};
 use switchboard_testkit::certs::Authority;
 
 use crate::repository::{repository, target};
@@ -54,6 +54,9 @@ impl Kind {
     pub(super) fn protocol(&self, scenario: &Scenario) -> Option<Protocol> {
         let is_line = scenario.transport == Transport::Line;
         let (is_of_commands, is_ddp) = (scenario.is_of_commands(), scenario.transport == Transport::Ddp);
+        if scenario.transport == Transport::Gateway {
+            return (*self == Self::Switchboard).then_some(Protocol::Gateway);
+        }
         match self {
             Self::Bun | Self::FloorBatch | Self::FloorEach | Self::Peer { .. } if is_of_commands => None,
             Self::Switchboard if is_ddp => Some(Protocol::Ddp),
@@ -110,7 +113,7 @@ impl Kind {
 pub(super) fn listener(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Line => "socket",
-        Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => "web",
+        Protocol::Ddp | Protocol::Gateway | Protocol::SocketIo | Protocol::WebSocket => "web",
     }
 }
 
@@ -146,19 +149,27 @@ fn floor(mode: &str) -> io::Result<Command> {
 fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     let config = scratch()?.join("switchboard.toml");
     let users: String = scenario::bots(scenario).iter().map(Bot::toml).collect();
-    fs::write(&config, rooms_as_toml(scenario) + &users)?;
+    let applications: String = scenario::applications(&scenario.load).iter().map(Application::toml).collect();
+    fs::write(&config, rooms_as_toml(scenario) + &users + &applications)?;
     let release = target().join("release");
-    let mut command = Command::new(match scenario.is_of_commands() {
-        true => release.join("examples").join(COMMANDER),
-        false => release.join("switchboard"),
+    let mut command = Command::new(match example(scenario) {
+        Some(example) => release.join("examples").join(example),
+        None => release.join("switchboard"),
     });
     command.arg("serve").arg("--config").arg(config);
     for setting in SETTINGS {
         command.args(["--set", setting]);
     }
+    if scenario.is_durable() {
+        let data = scratch()?.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data)?;
+        }
+        command.args(["--set", "backend.kind=file", "--set"]).arg(format!("node.data_dir={}", data.display()));
+    }
     let (listener, other) = match scenario.transport {
         Transport::Line => ("socket", "web"),
-        Transport::Ddp | Transport::SecureWebSocket | Transport::WebSocket => ("web", "socket"),
+        Transport::Ddp | Transport::Gateway | Transport::SecureWebSocket | Transport::WebSocket => ("web", "socket"),
     };
     for setting in ["enabled=true", "bind=127.0.0.1", "port=0"] {
         command.arg("--set").arg(format!("servers.{listener}.{setting}"));
@@ -184,16 +195,25 @@ fn scratch() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 8] = [
     "admin.enabled=false",
     "node.workers=1",
     "limits.max_outbox_bytes=4194304",
     "actions.pending_max=64",
     "log.level=warn",
+    "servers.gateway.rate_messages=0",
+    "servers.gateway.start_concurrency=0",
+    "servers.gateway.start_total=0",
 ];
 
-/// The server with the actions by which commands are sent: an example of the package.
-pub(super) const COMMANDER: &str = "bench_commands";
+/// The example of the package that serves in a scenario, with the actions by which it is told what to do; if it is not the program.
+pub(super) fn example(scenario: &Scenario) -> Option<&'static str> {
+    match scenario {
+        scenario if scenario.is_of_commands() => Some("bench_commands"),
+        scenario if scenario.is_of_events() => Some("bench_gateway"),
+        _ => None,
+    }
+}
 
 const LINES_OF_LAST_WORDS: usize = 10;
 
@@ -221,6 +241,7 @@ mod tests {
         assert_eq!(of("ws-tls-idle"), over_web_socket);
         assert_eq!(of("cmd-1"), [None, Some(Protocol::WebSocket), None, Some(Protocol::SocketIo)]);
         assert_eq!(of("cmd-storm"), [None, Some(Protocol::Line), None, None]);
+        assert_eq!(of("gw-ping"), [None, Some(Protocol::Gateway), None, None]);
         assert_eq!(of("ddp-idle"), [Some(Protocol::Line), Some(Protocol::Ddp), None, None]);
     }
 }

@@ -8,6 +8,7 @@
 //! - `ledger`: what was said and who has heard it; notices every loss, repetition and wrong order.
 //! - `bot`: comes in over DDP.
 //! - `commands`: clients do what the server asks them to do; `executions`: what each of them did.
+//! - `gateway`: shards that come, ping, are sent events, vanish and resume.
 //! - `fan_out`, `requests`: the two kinds of load that go on for a while; `growth`: the first of them again and again.
 //! - `window`: warm-up, the measured time, and what was used in it.
 
@@ -27,6 +28,7 @@ mod commands;
 mod executions;
 mod fan_out;
 mod frames;
+mod gateway;
 mod growth;
 mod ledger;
 mod payload;
@@ -159,6 +161,7 @@ pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Resul
     let rooms = scenario::rooms(load);
     match *load {
         Load::Idle { connections } => open_only(clock, endpoint, probe, (connections, AT_ONCE), &rooms),
+        Load::Gateway(load) => gateway::run(load, clock, endpoint, probe, plan),
         _ if endpoint.protocol == Protocol::Ddp => {
             Err(io::Error::new(ErrorKind::Unsupported, "bots over DDP come in and wait, and nothing else").into())
         }

@@ -25,6 +25,16 @@ impl Scenario {
         matches!(self.load, Load::CommandCollection { .. } | Load::CommandRoundTrip | Load::CommandStorm(_))
     }
 
+    /// Whether the server publishes events, which takes a server that is told to.
+    pub fn is_of_events(&self) -> bool {
+        matches!(self.load, Load::Gateway(GatewayLoad::Events { .. } | GatewayLoad::Resume { .. }))
+    }
+
+    /// Whether what is published is in a file first.
+    pub fn is_durable(&self) -> bool {
+        matches!(self.load, Load::Gateway(GatewayLoad::Events { durable: true, .. }))
+    }
+
     /// Whether the pace is given, which makes latencies comparable.
     pub fn is_paced(&self) -> bool {
         matches!(self.load, Load::FanOut(FanOut { pace: Pace::PerSecond(_), .. }))
@@ -36,6 +46,8 @@ impl Scenario {
 pub enum Transport {
     /// DDP over WebSocket.
     Ddp,
+    /// The gateway.
+    Gateway,
     /// Lines over TCP.
     Line,
     /// WebSocket within TLS.
@@ -65,6 +77,8 @@ pub enum Load {
     },
     /// Members of rooms speak.
     FanOut(FanOut),
+    /// Shards of the gateway.
+    Gateway(GatewayLoad),
     /// All members of the rooms come, messages are said, and all leave, again and again.
     Growth {
         /// How often; more than the two that are not measured.
@@ -85,6 +99,42 @@ pub enum Load {
         clients: usize,
         /// How many requests each has outstanding.
         outstanding: usize,
+    },
+}
+
+/// What shards of the gateway do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayLoad {
+    /// The server publishes events to one shard.
+    Events {
+        /// How many publications are on the way at any time.
+        at_once: u64,
+        /// Whether each is in a file before it counts as published.
+        durable: bool,
+    },
+    /// All register and do nothing.
+    Idle {
+        /// How many applications.
+        applications: usize,
+        /// How many shards each has.
+        shards: usize,
+    },
+    /// All register and ping in turn.
+    Pings {
+        /// How many shards.
+        shards: usize,
+        /// How many pings a second, of all shards together.
+        per_second: u32,
+    },
+    /// A shard vanishes, misses events and resumes, again and again.
+    Resume {
+        /// How many events it misses.
+        events: u64,
+    },
+    /// All register, vanish, and resume at once.
+    Resumes {
+        /// How many shards.
+        shards: usize,
     },
 }
 
@@ -146,7 +196,7 @@ pub enum Yardstick {
 pub struct Target {
     /// What both are.
     pub quantity: Quantity,
-    /// Above this a release fails.
+    /// Above this a release fails, or below it where more is better.
     pub must: f64,
     /// The goal, if it is another one.
     pub aim: Option<f64>,
@@ -161,6 +211,8 @@ pub enum Quantity {
     Millis,
     /// Microseconds of CPU time per unit.
     Micros,
+    /// Units in a second: less than this fails.
+    PerSecond,
     /// A ratio to the yardstick.
     Ratio,
 }
@@ -174,7 +226,7 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 23] = [
+pub const ALL: [Scenario; 29] = [
     A,
     A1,
     B,
@@ -214,6 +266,30 @@ pub const ALL: [Scenario; 23] = [
         transport: Transport::Ddp,
         target: bytes(2048.0, None),
         ..IDLE
+    },
+    GW_PING,
+    GW_RESUME,
+    Scenario {
+        name: "gw-resumes",
+        what: "1000 shards resume at once",
+        load: Load::Gateway(GatewayLoad::Resumes { shards: 1000 }),
+        target: Some(Target { quantity: Quantity::Millis, must: 2000.0, aim: None }),
+        ..GW_PING
+    },
+    Scenario {
+        name: "gw-idle",
+        what: "10 applications of 1000 shards",
+        load: Load::Gateway(GatewayLoad::Idle { applications: 10, shards: 1000 }),
+        target: bytes(4194.0, None),
+        ..GW_PING
+    },
+    GW_EVENTS,
+    Scenario {
+        name: "gw-events-file",
+        what: "events to one shard, 512 at a time, each in a file first",
+        load: Load::Gateway(GatewayLoad::Events { at_once: 512, durable: true }),
+        target: Some(Target { quantity: Quantity::PerSecond, must: 20_000.0, aim: None }),
+        ..GW_EVENTS
     },
 ];
 
@@ -324,6 +400,32 @@ const CMD_STORM: Scenario = Scenario {
     ..CMD_1
 };
 
+const GW_PING: Scenario = Scenario {
+    name: "gw-ping",
+    what: "1000 shards, 2000 pings a second",
+    transport: Transport::Gateway,
+    load: Load::Gateway(GatewayLoad::Pings { shards: 1000, per_second: 2000 }),
+    yardstick: Yardstick::FloorEach,
+    target: Some(Target { quantity: Quantity::Millis, must: 1.0, aim: None }),
+    p99_target: None,
+};
+
+const GW_RESUME: Scenario = Scenario {
+    name: "gw-resume",
+    what: "a shard resumes behind 1000 events",
+    load: Load::Gateway(GatewayLoad::Resume { events: 1000 }),
+    target: Some(Target { quantity: Quantity::Millis, must: 50.0, aim: None }),
+    ..GW_PING
+};
+
+const GW_EVENTS: Scenario = Scenario {
+    name: "gw-events",
+    what: "events to one shard, 64 at a time",
+    load: Load::Gateway(GatewayLoad::Events { at_once: 64, durable: false }),
+    target: Some(Target { quantity: Quantity::PerSecond, must: 200_000.0, aim: None }),
+    ..GW_PING
+};
+
 /// The scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
@@ -352,6 +454,36 @@ impl Bot {
     }
 }
 
+/// An application whose shards register. Whoever knows its key speaks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its id.
+    pub id: String,
+    /// Its public key.
+    pub public_key: String,
+}
+
+impl Application {
+    /// The application with this number.
+    pub fn new(index: usize) -> Self {
+        Self { id: format!("a{index}"), public_key: format!("key-{index}") }
+    }
+
+    /// Its table in the server's configuration.
+    pub fn toml(&self) -> String {
+        format!("[[gateway.applications]]\nid = \"{}\"\npublic_key = \"{}\"\n\n", self.id, self.public_key)
+    }
+}
+
+/// Whose shards a server must let register for this load.
+pub fn applications(load: &Load) -> Vec<Application> {
+    match load {
+        Load::Gateway(GatewayLoad::Idle { applications, .. }) => (0..*applications).map(Application::new).collect(),
+        Load::Gateway(_) => vec![Application::new(0)],
+        _ => Vec::new(),
+    }
+}
+
 /// Who must be able to log in at a server for this scenario.
 pub fn bots(scenario: &Scenario) -> Vec<Bot> {
     match (scenario.transport, scenario.load) {
@@ -372,7 +504,7 @@ pub fn rooms(load: &Load) -> Vec<String> {
         | Load::FanOut(_)
         | Load::Growth { .. }
         | Load::Idle { .. } => vec!["bench".to_owned()],
-        Load::CommandRoundTrip | Load::Request { .. } => Vec::new(),
+        Load::CommandRoundTrip | Load::Gateway(_) | Load::Request { .. } => Vec::new(),
     }
 }
 
@@ -412,6 +544,13 @@ mod tests {
         assert_eq!(names.len(), 1000);
         assert_eq!(names[42], "bench-0042");
         assert_eq!(rooms(&named("a").unwrap().load), ["bench"]);
+    }
+
+    #[test]
+    fn only_shards_have_applications() {
+        let of = |name| applications(&named(name).unwrap().load);
+        assert_eq!((of("gw-idle").len(), of("gw-ping").len(), of("ws-idle").len()), (10, 1, 0));
+        assert_eq!(of("gw-idle")[7].toml(), "[[gateway.applications]]\nid = \"a7\"\npublic_key = \"key-7\"\n\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod admin;
 mod admin_commands;
 mod admin_faults;
 mod bench_commands;
+mod bench_gateway;
 mod bots;
 mod commands;
 mod commands_faults;

@@ -10,6 +10,8 @@ use super::payload::{FILLER, find, head};
 pub enum Protocol {
     /// DDP over WebSocket, for bots that log in and wait: [`Load::Idle`](super::super::scenario::Load::Idle) only.
     Ddp,
+    /// The gateway, in plain mode: [`Load::Gateway`](super::super::scenario::Load::Gateway) only.
+    Gateway,
     /// The line protocol.
     Line,
     /// Socket.IO 4 over WebSocket: requests are events that ask for an acknowledgement, room messages are events.
@@ -23,6 +25,7 @@ impl Protocol {
     pub(super) fn greeting(self) -> Vec<u8> {
         let path = match self {
             Self::Ddp => "/websocket",
+            Self::Gateway => "/gateway",
             Self::Line => return Vec::new(),
             Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
             Self::WebSocket => "/primus/?_primuscb=1",
@@ -34,7 +37,9 @@ impl Protocol {
     pub(super) fn push_goodbye(self, out: &mut Vec<u8>) {
         match self {
             Self::Line => {}
-            Self::Ddp | Self::SocketIo | Self::WebSocket => frames::push(out, frames::CLOSE, &[&NORMAL_CLOSURE]),
+            Self::Ddp | Self::Gateway | Self::SocketIo | Self::WebSocket => {
+                frames::push(out, frames::CLOSE, &[&NORMAL_CLOSURE])
+            }
         }
     }
 
@@ -42,7 +47,7 @@ impl Protocol {
     pub(super) fn push_say(self, out: &mut Vec<u8>, room: &str, speaker: u8, sequence: u32) {
         let (room, head) = (room.as_bytes(), &head(speaker, sequence)[..]);
         match self {
-            Self::Ddp => {}
+            Self::Ddp | Self::Gateway => {}
             Self::Line => {
                 [b"say ", room, b" ", head, &FILLER, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
             }
@@ -60,7 +65,7 @@ impl Protocol {
     fn push_join(self, out: &mut Vec<u8>, room: &str) {
         let room = room.as_bytes();
         match self {
-            Self::Ddp => {}
+            Self::Ddp | Self::Gateway => {}
             Self::Line => [b"roomAdd ", room, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part)),
             Self::SocketIo => frames::push(out, frames::TEXT, &[br#"420["roomAdd",{"room":""#, room, br#""}]"#]),
             Self::WebSocket => {
@@ -73,7 +78,7 @@ impl Protocol {
     fn push_introduction(self, out: &mut Vec<u8>, index: usize) {
         let data = format!(r#"{{"commands":true,"index":{index}}}"#);
         match self {
-            Self::Ddp => {}
+            Self::Ddp | Self::Gateway => {}
             Self::Line => out.extend_from_slice(format!("setCustomClientData {data}\r\n").as_bytes()),
             Self::SocketIo => {
                 frames::push(out, frames::TEXT, &[br#"420["setCustomClientData","#, data.as_bytes(), b"]"]);
@@ -88,7 +93,7 @@ impl Protocol {
     /// Appends a request for an action with these members of its params, without the braces.
     pub(super) fn push_action(self, out: &mut Vec<u8>, action: &str, params: &str) {
         match self {
-            Self::Ddp => {}
+            Self::Ddp | Self::Gateway => {}
             Self::Line => {
                 let line = format!("{{\"action\":\"{action}\",\"params\":{{{params}}}}}\r\n");
                 out.extend_from_slice(line.as_bytes());
@@ -107,7 +112,7 @@ impl Protocol {
     pub(super) fn push_reply(self, out: &mut Vec<u8>, id: &[u8], reply: &str) {
         let reply = reply.as_bytes();
         match self {
-            Self::Ddp => {}
+            Self::Ddp | Self::Gateway => {}
             Self::Line => {
                 [b"replyClientCommand ", id, b" ", reply, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
             }
@@ -126,7 +131,7 @@ impl Protocol {
                 frames::push(replies, frames::TEXT, &[br#"{"msg":"pong"}"#]);
                 None
             }
-            Self::Ddp | Self::Line => Some(text),
+            Self::Ddp | Self::Gateway | Self::Line => Some(text),
             Self::SocketIo if text == b"2" => {
                 frames::push(replies, frames::TEXT, &[b"3"]);
                 None
@@ -189,7 +194,7 @@ impl Stage {
     pub(super) fn first(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Line => Self::Greeting,
-            Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => Self::Upgrading,
+            Protocol::Ddp | Protocol::Gateway | Protocol::SocketIo | Protocol::WebSocket => Self::Upgrading,
         }
     }
 
@@ -203,6 +208,8 @@ impl Stage {
     ) -> Result<bool, LoadError> {
         *self = match self {
             Self::Upgrading if is_upgrade(text) && protocol == Protocol::Ddp => Self::Bot(BotStage::open(output)),
+            // What it says first is up to the load.
+            Self::Upgrading if is_upgrade(text) && protocol == Protocol::Gateway => Self::Ready,
             Self::Upgrading if is_upgrade(text) => Self::Greeting,
             Self::Bot(stage) => match stage.advance(text, errand.target.unwrap_or_default(), output)? {
                 BotStage::Idle => Self::Ready,
@@ -245,7 +252,9 @@ fn is_upgrade(head: &[u8]) -> bool {
 fn is_welcome(protocol: Protocol, text: &[u8]) -> bool {
     match protocol {
         Protocol::SocketIo => text.starts_with(b"40{"),
-        Protocol::Ddp | Protocol::Line | Protocol::WebSocket => find(text, br#""welcome":"#).is_some(),
+        Protocol::Ddp | Protocol::Gateway | Protocol::Line | Protocol::WebSocket => {
+            find(text, br#""welcome":"#).is_some()
+        }
     }
 }
 
@@ -332,6 +341,7 @@ mod tests {
     fn without_a_room_the_welcome_is_enough() {
         assert_eq!(play(Protocol::Line, None, &[WELCOME]).unwrap(), (true, String::new()));
         assert_eq!(play(Protocol::WebSocket, None, &[HEAD, WELCOME]).unwrap(), (true, String::new()));
+        assert_eq!(play(Protocol::Gateway, None, &[HEAD]).unwrap(), (true, String::new()));
     }
 
     #[test]

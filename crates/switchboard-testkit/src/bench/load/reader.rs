@@ -52,6 +52,10 @@ impl Reader {
                 on_text(now_ns, text)?;
             }
             inbound.partial.clear();
+            if rest.is_empty() {
+                // Thousands of connections read something long once.
+                inbound.partial.shrink_to(KEPT_BYTES);
+            }
             inbound.partial.extend_from_slice(rest);
             // A read that left room has emptied the socket; readiness is announced again when more arrives.
             if end < self.buffer.len() {
@@ -82,7 +86,7 @@ impl Inbound {
     pub(super) fn new(protocol: Protocol) -> Self {
         let framing = match protocol {
             Protocol::Line => Framing::Lines,
-            Protocol::Ddp | Protocol::SocketIo | Protocol::WebSocket => Framing::Head,
+            Protocol::Ddp | Protocol::Gateway | Protocol::SocketIo | Protocol::WebSocket => Framing::Head,
         };
         Self { protocol, framing, partial: Vec::new() }
     }
@@ -126,6 +130,9 @@ impl Inbound {
 
 /// Takes the longest burst of the scenarios (64 messages for one member) in one read.
 const READ_BYTES: usize = 256 * 1024;
+
+/// What a connection keeps of the memory for a text that came in parts.
+const KEPT_BYTES: usize = 16 * 1024;
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 

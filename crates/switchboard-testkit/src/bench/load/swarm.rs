@@ -116,9 +116,18 @@ impl Swarm {
     /// Waits a moment, and hands over every text that came: of which connection, when, and where to put what it answers.
     pub(super) fn turn(
         &mut self,
+        on_text: impl FnMut(usize, u64, &[u8], &mut Vec<u8>) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        self.turn_within(IDLE_WAIT, on_text)
+    }
+
+    /// The same with another moment.
+    pub(super) fn turn_within(
+        &mut self,
+        moment: Duration,
         mut on_text: impl FnMut(usize, u64, &[u8], &mut Vec<u8>) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
-        self.wait(Some(IDLE_WAIT))?;
+        self.wait(Some(moment))?;
         let Self { events, clients, reader, .. } = self;
         let mut answers = Vec::new();
         for event in events.iter() {

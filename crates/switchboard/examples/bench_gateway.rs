@@ -1,0 +1,116 @@
+//! The server that `cargo xtask bench` measures events of the gateway with: the program `switchboard`, with its command line and
+//! settings, and an action by which the generator has events published. Nobody else has a use for it.
+//!
+//! Over `POST /gateway/events` the request and its answer would be most of the figure.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the program talks to whoever started it")]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use switchboard::action::{Action, ActionResult, ActionSpec, Failure, Input, Reply, Request};
+use switchboard::backend::sessions::shards::ShardTarget;
+use switchboard::cli::{self, Command};
+use switchboard::node::gateway::events::NewEvent;
+use switchboard::server::{ServerBuilder, raise_file_limit};
+use switchboard::{Server, telemetry};
+use switchboard_testkit::bench::histogram::Histogram;
+use switchboard_testkit::bench::scenario::Application;
+
+fn main() -> ExitCode {
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let serve = match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
+        Command::Exit(output) => return output.emit(),
+        Command::Ctl(ctl) => return ctl.run().emit(),
+        Command::HashPassword => return cli::hash_password().emit(),
+        Command::Serve(serve) => serve,
+    };
+    let _log = telemetry::init(&serve.loaded.config.log);
+    raise_file_limit();
+    let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
+        runtime.block_on(async {
+            match with_actions(Server::builder(serve.loaded.config)).start().await {
+                Ok(mut server) => {
+                    println!("{}", server.ready_line());
+                    server.failed().await
+                }
+                Err(error) => error.to_string(),
+            }
+        })
+    });
+    // It serves until it is killed, so whatever brings it here is a failure.
+    eprintln!("bench_gateway: {}", served.unwrap_or_else(|error| error.to_string()));
+    ExitCode::FAILURE
+}
+
+/// Adds the action of the bench.
+pub(crate) fn with_actions(server: ServerBuilder) -> ServerBuilder {
+    server.action(Publish)
+}
+
+/// Publishes events to shard 0 of the first application, many at a time, so often or for so long.
+struct Publish;
+
+impl Action for Publish {
+    fn spec(&self) -> ActionSpec {
+        let spec = ActionSpec::new("benchPublish").describe("Publishes events to a shard");
+        spec.input(Input::required("at_once")).input(Input::required("count")).input(Input::required("ms"))
+    }
+
+    async fn run(&self, request: &mut Request) -> ActionResult {
+        let number = |name: &str| request.param(name).and_then(Value::as_u64).unwrap_or_default();
+        let (since, time) = (Instant::now(), Duration::from_millis(number("ms")));
+        let count = if number("count") > 0 { number("count") } else { u64::MAX };
+        let (next, application) = (Arc::new(AtomicU64::new(0)), Application::new(0).id);
+        let publishers: Vec<_> = (0..number("at_once"))
+            .map(|_| {
+                let (node, next, application) = (request.node().clone(), Arc::clone(&next), application.clone());
+                tokio::spawn(async move {
+                    let (mut latency_ns, mut failed) = (Histogram::new(), 0);
+                    while time.is_zero() || since.elapsed() < time {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= count {
+                            break;
+                        }
+                        let began = Instant::now();
+                        match node.publish_event(&application, event(n)).await {
+                            Ok(_) => latency_ns.record(began.elapsed().as_nanos() as u64),
+                            Err(_) => failed += 1,
+                        }
+                    }
+                    (latency_ns, failed)
+                })
+            })
+            .collect();
+        let (mut latency_ns, mut failed) = (Histogram::new(), 0);
+        for publisher in publishers {
+            let (latencies, failures) = publisher.await.map_err(|error| Failure::new(error.to_string()))?;
+            latency_ns.add(&latencies);
+            failed += failures;
+        }
+        let result = json!({
+            "published": latency_ns.count(),
+            "failed": failed,
+            "p50_ns": latency_ns.quantile(0.5),
+            "p99_ns": latency_ns.quantile(0.99),
+        });
+        Ok(Reply::new().with("bench", result))
+    }
+}
+
+fn event(n: u64) -> NewEvent {
+    NewEvent {
+        name: "BENCH".to_owned(),
+        data: json!({ "n": n, "text": FILLER }).into(),
+        to: ShardTarget::Shard(0),
+        development: false,
+        id: None,
+    }
+}
+
+/// As long as messages of rooms are in the other loads.
+const FILLER: &str =
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
