@@ -15,10 +15,10 @@ use super::opening;
 /// What output grows by, at least.
 const STEP_BYTES: usize = 512;
 
-/// Window of a stream of zlib: with it the stream holds some 260 KiB.
+/// Window of a stream of zlib: with it the stream holds some 250 KiB.
 const ZLIB_WINDOW_BITS: u8 = 14;
 
-/// Window of a stream of zstd: with it and the level the stream holds some 250 KiB.
+/// Window of a stream of zstd: with it and the level the stream holds some 100 KiB.
 const ZSTD_WINDOW_BITS: u32 = 16;
 
 /// See [`ZSTD_WINDOW_BITS`].
