@@ -206,6 +206,7 @@ pub fn gateway_peer(data: &[u8]) {
 fn gateway_outcome(call: Call) -> Outcome {
     let began = |session: &str, after| {
         ShardAnswer::Began(Box::new(Began {
+            id: ConnId::session_from_random(0),
             session: ShardSessionId::new(session),
             application: "u1".into(),
             flags: 0,

@@ -164,6 +164,8 @@ pub enum ShardAnswer {
 /// A session that a connection carries from now on.
 #[derive(Debug)]
 pub struct Began {
+    /// Its public handle.
+    pub id: ConnId,
     /// By what it is resumed.
     pub session: ShardSessionId,
     /// Whose it is: the application's id.
@@ -300,12 +302,12 @@ pub struct LogPart {
 pub enum ShardEvent {
     /// Its log has grown.
     Grown,
-    /// Another connection carries the session, or a new session has taken its place.
-    Replaced,
-    /// The fleet has another number of shards: each must register anew.
-    Resharded,
-    /// The session was ended by an operator.
-    Ended,
+    /// Another connection carries this session, or a new session has taken its place.
+    Replaced(ConnId),
+    /// This session is over, since its fleet has another number of shards: each must register anew.
+    Resharded(ConnId),
+    /// This session was ended by an operator.
+    Ended(ConnId),
     /// Events wait in the log from now on, or do not any more.
     Paused(bool),
 }

@@ -24,7 +24,7 @@ use crate::command::{CommandDelivery, Recipient};
 use crate::event::Event;
 use crate::face::{Cx, Face};
 use crate::frame::ws::{self, WsFrame};
-use crate::id::{RoomName, Token};
+use crate::id::{ConnId, RoomName, Token};
 use crate::shard::{ShardAnswer, ShardCall, ShardEvent, ShardRefusal};
 use crate::wire::Hears;
 
@@ -229,10 +229,9 @@ impl Face for GatewayFace {
                 self.grow(cx);
                 true
             }
-            Event::Shard(_) if self.session.is_none() => false,
-            Event::Shard(ShardEvent::Replaced) => self.end(&errors::SESSION_REPLACED, cx),
-            Event::Shard(ShardEvent::Resharded) => self.end(&errors::RESHARDED, cx),
-            Event::Shard(ShardEvent::Ended) => self.end(&errors::SESSION_ENDED, cx),
+            Event::Shard(ShardEvent::Replaced(session)) => self.end(*session, &errors::SESSION_REPLACED, cx),
+            Event::Shard(ShardEvent::Resharded(session)) => self.end(*session, &errors::RESHARDED, cx),
+            Event::Shard(ShardEvent::Ended(session)) => self.end(*session, &errors::SESSION_ENDED, cx),
         }
     }
 
@@ -462,7 +461,12 @@ impl GatewayFace {
     }
 
     /// The session is over, or somebody else's.
-    fn end(&mut self, refusal: &Refusal, cx: &mut Cx<'_>) -> bool {
+    /// A session is over. `false`: it is not the one that the connection carries now. Whoever is about to begin that one is told when
+    /// he reads.
+    fn end(&mut self, session: ConnId, refusal: &Refusal, cx: &mut Cx<'_>) -> bool {
+        if self.session.as_ref().is_none_or(|carried| carried.handle != session) {
+            return false;
+        }
         self.refuse(refusal, None, cx);
         self.session = None;
         true

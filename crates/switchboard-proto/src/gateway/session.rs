@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::call::{Answer, Call, CallError, Outcome};
 use crate::face::Cx;
 use crate::frame::ws;
-use crate::id::Token;
+use crate::id::{ConnId, Token};
 use crate::json::write_number;
 use crate::shard::{
     AppCredentials, Began, LogPart, LoggedEvent, Registration, Resumption, ShardAnswer, ShardCall, ShardCounters,
@@ -54,6 +54,8 @@ impl Headers {
 /// A session, as its connection knows it.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// What others call it.
+    pub(super) handle: ConnId,
     /// A client that registers this shard in the other way is told it again.
     pub(super) id: ShardSessionId,
     pub(super) application: Arc<str>,
@@ -218,8 +220,9 @@ impl GatewayFace {
             How::Resumed => answer::ready(out, "GATEWAY_RESUMED", &began),
         });
         let is_replay = self.is_greeted && how == How::Resumed;
-        let Began { session, application, flags, after, last, counters, takes_commands, .. } = began;
+        let Began { id: handle, session, application, flags, after, last, counters, takes_commands, .. } = began;
         self.session = Some(Box::new(Session {
+            handle,
             id: session,
             application,
             counters,

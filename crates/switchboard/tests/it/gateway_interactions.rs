@@ -95,7 +95,7 @@ fn fault_row_16_whatever_is_not_signed_by_its_platform_is_refused_alike() {
         (right.clone(), "2", &body),
         (right.clone(), "1", &body.replace("\"7\"", "\"8\"")),
         (right.clone(), "1", &format!("{body} ")),
-        (right.replace(|digit: char| digit == 'a', "b"), "1", &body),
+        (right.replace('a', "b"), "1", &body),
         (right[2..].to_owned(), "1", &body),
         (format!("{right}00"), "1", &body),
         ("0".repeat(128), "1", &body),

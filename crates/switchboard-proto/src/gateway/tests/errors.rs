@@ -233,9 +233,9 @@ fn row_4012_another_version_or_compression_closes() {
 #[test]
 fn rows_4020_4022_and_4027_a_session_that_is_over_is_told_and_closed() {
     for (what, code, reason) in [
-        (ShardEvent::Replaced, 4020, "session_replaced"),
-        (ShardEvent::Resharded, 4022, "resharded"),
-        (ShardEvent::Ended, 4027, "session_ended"),
+        (ShardEvent::Replaced(shard(0).hash), 4020, "session_replaced"),
+        (ShardEvent::Resharded(shard(0).hash), 4022, "resharded"),
+        (ShardEvent::Ended(shard(0).hash), 4027, "session_ended"),
     ] {
         let mut talk = registered();
         assert!(event(&mut talk, what));

@@ -114,6 +114,7 @@ fn shard(shard: u32) -> FleetShard {
 
 fn began(shard_number: u32, total: u32) -> Began {
     Began {
+        id: shard(shard_number).hash,
         session: ShardSessionId::new("s1"),
         application: "100".into(),
         flags: 0,

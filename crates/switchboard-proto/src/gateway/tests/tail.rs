@@ -196,9 +196,16 @@ fn all_that_is_written_in_a_session_is_counted() {
 }
 
 #[test]
-fn nobody_without_a_session_is_told_of_one() {
+fn nobody_is_told_of_a_session_that_he_does_not_carry() {
+    let over =
+        |session: ConnId| [ShardEvent::Replaced(session), ShardEvent::Resharded(session), ShardEvent::Ended(session)];
+    let mut registered = registered();
+    for what in over(shard(1).hash) {
+        assert!(!event(&mut registered, what), "{what:?} was meant for an earlier session");
+    }
+    assert_eq!((registered.received().as_str(), registered.fx.close), ("", None));
     let mut talk = open();
-    for what in [ShardEvent::Replaced, ShardEvent::Resharded, ShardEvent::Ended] {
+    for what in over(shard(0).hash) {
         assert!(!event(&mut talk, what), "{what:?}");
     }
     event(&mut talk, ShardEvent::Grown);

@@ -143,7 +143,7 @@ impl Node {
         let counters = Arc::clone(&live.counters);
         // If a later generation is here already, the client is told when it wants to read: a resume is answered as one.
         for other in gateway.lives.insert(live).iter().filter(|other| other.facts.id != connection) {
-            self.tell_shard(other, ShardEvent::Replaced);
+            self.tell_shard(other, ShardEvent::Replaced(other.session));
         }
         let login = Login { token: None, state: application.state.clone() };
         let is_here = self.0.registry.log_in(connection, application.user.clone(), login).is_ok();
@@ -163,6 +163,7 @@ impl Node {
         }
         let fleet = self.fleet(&record.fleet).await?;
         Ok(Answer::Shard(ShardAnswer::Began(Box::new(Began {
+            id: record.id,
             session,
             application: application.user.shared_id(),
             flags: record.flags,
@@ -238,9 +239,9 @@ impl Node {
     /// A session is over: whoever carries it here is told, and its rooms are left.
     pub(super) async fn shard_ended(&self, ended: EndedShard) {
         let event = match ended.why {
-            EndOfShard::Replaced => ShardEvent::Replaced,
-            EndOfShard::Resharded => ShardEvent::Resharded,
-            EndOfShard::Asked | EndOfShard::Expired => ShardEvent::Ended,
+            EndOfShard::Replaced => ShardEvent::Replaced(ended.id),
+            EndOfShard::Resharded => ShardEvent::Resharded(ended.id),
+            EndOfShard::Asked | EndOfShard::Expired => ShardEvent::Ended(ended.id),
         };
         if let Some(live) = self.0.gateway.lives.remove_session(ended.id) {
             self.tell_shard(&live, event);

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::backend::sessions::shards::{Fleet, Publication, PublishedEvent, ShardRecord, ShardTarget, StartsLeft};
 
+use crate::backend::BackendError;
+use crate::op::Op;
+
 use super::super::Node;
 use super::super::chat::unavailable;
 use super::applications::Application;
@@ -84,6 +87,8 @@ impl Node {
     /// survives what the store survives. With [`NewEvent::id`] a retry publishes nothing again and returns what the first one
     /// did.
     ///
+    /// Once begun it comes to its end, whether or not the future is awaited to its own.
+    ///
     /// The event is stored first. Where a client reads more slowly than is published, this then waits for it, up to
     /// `servers.gateway.publish_wait`: whoever publishes one event after the other is held to the client's pace before its log
     /// loses events.
@@ -129,20 +134,38 @@ impl Node {
             id,
             now_ms: gateway.clock.now_ms(),
         };
-        let published = self.0.sessions.publish(publication).await.map_err(|error| {
+        let published = match self.0.sessions.publish(publication) {
+            Op::Ready(published) => self.tell_published(published, bytes)?,
+            Op::Wait(publishing) => {
+                // What is stored is told, whether or not anybody still waits for it.
+                let node = self.clone();
+                let told = self.0.runtime.spawn(async move { node.tell_published(publishing.await, bytes) });
+                told.await.unwrap_or(Err(PublishError::Unavailable))?
+            }
+        };
+        let until = Instant::now() + gateway.options.publish_wait;
+        for delivery in &published.deliveries {
+            self.wait_for_reader(delivery.session, until).await;
+        }
+        Ok(published)
+    }
+
+    /// The store has an event of so many bytes, or not: whoever carries the sessions that it is for is told.
+    fn tell_published(
+        &self,
+        published: Result<Option<PublishedEvent>, BackendError>,
+        bytes: usize,
+    ) -> Result<PublishedEvent, PublishError> {
+        let published = published.map_err(|error| {
             unavailable(error);
             PublishError::Unavailable
         })?;
         let published = published.ok_or(PublishError::NoSession)?;
-        if !published.is_repeated {
-            gateway.counters.count_appended(Source::Published, published.deliveries.len() as u64);
-        }
+        let appended = if published.is_repeated { 0 } else { published.deliveries.len() };
+        self.0.gateway.counters.count_appended(Source::Published, appended as u64);
         for delivery in &published.deliveries {
-            self.log_has_grown(delivery.session, delivery.seq, bytes);
-        }
-        let until = Instant::now() + gateway.options.publish_wait;
-        for delivery in &published.deliveries {
-            self.wait_for_reader(delivery.session, until).await;
+            let grown = if published.is_repeated { 0 } else { bytes };
+            self.log_has_grown(delivery.session, delivery.seq, grown);
         }
         Ok(published)
     }
@@ -261,11 +284,15 @@ impl Node {
     ///
     /// [`CallError::Unavailable`].
     pub async fn end_shard_session(&self, id: ConnId) -> Result<bool, CallError> {
-        let ended = self.0.sessions.end_shard(id, None).await.map_err(unavailable)?;
-        let was_there = ended.is_some();
-        if let Some(ended) = ended {
-            self.shard_ended(ended).await;
-        }
-        Ok(was_there)
+        let node = self.clone();
+        let ending = async move {
+            let ended = node.0.sessions.end_shard(id, None).await.map_err(unavailable)?;
+            let was_there = ended.is_some();
+            if let Some(ended) = ended {
+                node.shard_ended(ended).await;
+            }
+            Ok(was_there)
+        };
+        self.to_the_end(ending).await
     }
 }

@@ -225,10 +225,7 @@ impl Visit {
 
     async fn publish(&self, application: &Application, body: &[u8]) -> Made {
         let event = publication::read(body, self.front.settings.gateway_site.json).ok_or(Refusal::Invalid)?;
-        let (node, application) = (self.front.node.clone(), application.id().to_owned());
-        // A task of its own: whoever goes away does not leave an event in a log that nobody was told of.
-        let publishing = tokio::spawn(async move { node.publish_event(&application, event).await });
-        let published = publishing.await.map_err(|_| Refusal::Unavailable)??;
+        let published = self.front.node.publish_event(application.id(), event).await?;
         Ok((StatusCode::ACCEPTED, publication::accepted(&published)))
     }
 }
