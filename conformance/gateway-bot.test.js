@@ -78,7 +78,7 @@ describe('the example bot', () => {
   before(async () => {
     folder = temporaryFolder()
     server = await startGateway(settings())
-    bot = new Bot(folder.path, server, { ROOM: 'defaultRoom' })
+    bot = new Bot(folder.path, server)
   })
 
   after(async () => {
@@ -104,9 +104,8 @@ describe('the example bot', () => {
     }
   })())
 
-  it('registers, joins its room and pings', async () => {
+  it('registers and pings', async () => {
     await bot.said('ready')
-    assert.equal(await bot.said('room '), 'join defaultRoom ok')
     assert.match(await bot.said('ping '), /^[\d.]+ ms$/)
   })
 
@@ -203,16 +202,17 @@ describe('the example bot', () => {
   })
 })
 
-it('the example bot answers interactions', async (test) => {
+it('the example bot joins its room and answers interactions', async (test) => {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519')
   const key = publicKey.export({ type: 'spki', format: 'der' }).subarray(-32).toString('hex')
   const folder = temporaryFolder()
   test.after(() => folder.remove())
   const server = await startGateway({ 'gateway.applications': `[{ id = "${ID}", public_key = "${key}", secret = "${SECRET}" }]` })
   test.after(() => server.kill())
-  const bot = new Bot(folder.path, server, { PUBLIC_KEY: key })
+  const bot = new Bot(folder.path, server, { PUBLIC_KEY: key, ROOM: 'defaultRoom' })
   test.after(() => bot.child.kill('SIGKILL'))
   await bot.said('ready')
+  assert.equal(await bot.said('room '), 'join defaultRoom ok')
   const interact = async (body, signer = privateKey) => {
     const [timestamp, text] = ['1795289702', JSON.stringify(body)]
     const headers = {

@@ -269,9 +269,16 @@ describe('a server with narrow limits', () => {
   })
 })
 
+/** A server of one test. */
+async function serve (test, settings) {
+  const server = await startGateway(settings)
+  test.after(() => server.kill())
+  return server
+}
+
 describe('a server', () => {
-  it('closes who does not answer its pings, and keeps the session', async () => {
-    const server = await startGateway({ 'servers.gateway.heartbeat_interval': '200ms' })
+  it('closes who does not answer its pings, and keeps the session', async (test) => {
+    const server = await serve(test, { 'servers.gateway.heartbeat_interval': '200ms' })
     const shard = await Shard.connect(server)
     const { session_id: session } = await shard.register()
     shard.socket._receiver.removeAllListeners('ping')
@@ -282,8 +289,8 @@ describe('a server', () => {
     await server.stop()
   })
 
-  it('ends a session for its operator', async () => {
-    const server = await startGateway(ADMIN)
+  it('ends a session for its operator', async (test) => {
+    const server = await serve(test, ADMIN)
     const shard = await Shard.connect(server)
     const { session_id: session, shards_stats: stats } = await shard.register()
     const [{ shard_hash: hash }] = stats[0][0][0][0][0][0]
@@ -297,8 +304,8 @@ describe('a server', () => {
     await server.stop()
   })
 
-  it('uses up the registrations of a day', async () => {
-    const server = await startGateway({ 'servers.gateway.start_total': 1 })
+  it('uses up the registrations of a day', async (test) => {
+    const server = await serve(test, { 'servers.gateway.start_total': 1 })
     const shard = await Shard.connect(server)
     await shard.register()
     const late = await Shard.connect(server)
@@ -311,8 +318,8 @@ describe('a server', () => {
     await server.stop()
   })
 
-  it('leaves the owner alone where newcomers are to be refused', async () => {
-    const server = await startGateway({ 'servers.gateway.duplicate_shard': 'reject' })
+  it('leaves the owner alone where newcomers are to be refused', async (test) => {
+    const server = await serve(test, { 'servers.gateway.duplicate_shard': 'reject' })
     const owner = await Shard.connect(server)
     await owner.register()
     const late = await Shard.connect(server)
@@ -325,8 +332,8 @@ describe('a server', () => {
     await server.stop()
   })
 
-  it('tells its shards that it stops, and closes them', async () => {
-    const server = await startGateway()
+  it('tells its shards that it stops, and closes them', async (test) => {
+    const server = await serve(test)
     const shard = await Shard.connect(server)
     await shard.register()
     const silent = await Shard.connect(server)
@@ -339,8 +346,8 @@ describe('a server', () => {
     await server.stop()
   })
 
-  it('forgets what wrapped around, and says so', async () => {
-    const server = await startGateway({ 'servers.gateway.replay_max_events': 3 })
+  it('forgets what wrapped around, and says so', async (test) => {
+    const server = await serve(test, { 'servers.gateway.replay_max_events': 3 })
     const first = await Shard.connect(server)
     const { session_id: session } = await first.register()
     await first.cut()
