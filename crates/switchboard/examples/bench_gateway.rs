@@ -57,20 +57,20 @@ struct Publish;
 impl Action for Publish {
     fn spec(&self) -> ActionSpec {
         let spec = ActionSpec::new("benchPublish").describe("Publishes events to a shard");
-        spec.input(Input::required("at_once")).input(Input::required("count")).input(Input::required("ms"))
+        spec.input(Input::required("at_once")).input(Input::optional("count")).input(Input::optional("ms"))
     }
 
     async fn run(&self, request: &mut Request) -> ActionResult {
         let number = |name: &str| request.param(name).and_then(Value::as_u64).unwrap_or_default();
-        let (since, time) = (Instant::now(), Duration::from_millis(number("ms")));
-        let count = if number("count") > 0 { number("count") } else { u64::MAX };
+        let [count, time_ms] = [number("count"), number("ms")].map(|most| if most > 0 { most } else { u64::MAX });
+        let (since, time) = (Instant::now(), Duration::from_millis(time_ms));
         let (next, application) = (Arc::new(AtomicU64::new(0)), Application::new(0).id);
         let publishers: Vec<_> = (0..number("at_once"))
             .map(|_| {
                 let (node, next, application) = (request.node().clone(), Arc::clone(&next), application.clone());
                 tokio::spawn(async move {
                     let (mut latency_ns, mut failed) = (Histogram::new(), 0);
-                    while time.is_zero() || since.elapsed() < time {
+                    while since.elapsed() < time {
                         let n = next.fetch_add(1, Ordering::Relaxed);
                         if n >= count {
                             break;

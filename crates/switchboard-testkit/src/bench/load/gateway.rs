@@ -2,6 +2,8 @@
 //!
 //! An event begins in the server, so that publishes: an action of it, asked for over a connection of another protocol.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::super::histogram::Histogram;
@@ -88,7 +90,7 @@ fn pings(
             swarm.tell(index, PING)?;
             sent += 1;
         }
-        swarm.turn_within(std::time::Duration::from_nanos(pause_ns.min(1_000_000)), |index, now_ns, text, _| {
+        swarm.turn_within(Duration::from_nanos(pause_ns.min(1_000_000)), |index, now_ns, text, _| {
             let due_ns =
                 asked_at_ns[index].take().filter(|_| find(text, PONG).is_some()).ok_or_else(|| refused(text))?;
             window.latency.record(now_ns.saturating_sub(due_ns));
@@ -270,12 +272,12 @@ impl Publisher {
 
     /// So many at a time, and for as long as the plan has it.
     fn begin(&mut self, at_once: u64, plan: Plan) -> Result<(), LoadError> {
-        let (count, ms) = match plan {
-            Plan::Count(count) => (count, 0),
-            Plan::Timed { warm_up, window } => (0, (warm_up + window).as_millis()),
+        let end = match plan {
+            Plan::Count(count) => format!(r#""count":{count}"#),
+            Plan::Timed { warm_up, window } => format!(r#""ms":{}"#, (warm_up + window).as_millis()),
         };
         let client = &mut self.swarm.clients[0];
-        let params = format!(r#""at_once":{at_once},"count":{count},"ms":{ms}"#);
+        let params = format!(r#""at_once":{at_once},{end}"#);
         self.swarm.protocol.push_action(&mut client.output, "benchPublish", &params);
         client.send()
     }
@@ -337,19 +339,16 @@ fn resumption(shard: usize, session: &str, seq: u64) -> String {
 /// The session that an answer begins.
 fn session_of(text: &[u8]) -> Option<&str> {
     find(text, READY)?;
-    let (mark, text) = (br#""session_id":""#, text);
-    let rest = &text[find(text, mark)? + mark.len()..];
+    let rest = &text[find(text, SESSION)? + SESSION.len()..];
     std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == b'"')?]).ok()
 }
 
 /// The number of an event, which must be the one behind `last`.
 fn next_event(text: &[u8], last: u64) -> Result<u64, LoadError> {
-    let digits = text
-        .strip_suffix(b"}")
-        .map(|text| text.len() - text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count());
-    let number = digits.and_then(|at| {
-        let number = std::str::from_utf8(&text[at..text.len() - 1]).ok()?.parse().ok()?;
-        text[..at].ends_with(br#","s":"#).then_some(number)
+    let number = text.strip_suffix(b"}").and_then(|text| {
+        let digits = text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let (rest, number) = text.split_at(text.len() - digits);
+        rest.ends_with(br#","s":"#).then(|| std::str::from_utf8(number).ok()?.parse::<u64>().ok())?
     });
     match number {
         Some(number) if number == last + 1 => Ok(number),
@@ -366,6 +365,7 @@ const RESUME_AT_ONCE: u64 = 64;
 
 const PING: &str = r#"{"type":3}"#;
 const PONG: &[u8] = br#""GATEWAY_PING""#;
+const SESSION: &[u8] = br#""session_id":""#;
 const READY: &[u8] = br#""GATEWAY_READY""#;
 const RESUMED: &[u8] = br#""GATEWAY_RESUMED""#;
 
