@@ -288,7 +288,7 @@ fn fault_row_18_of_two_that_resume_at_once_one_has_the_session_and_the_other_is_
         assert_eq!((&came[0]["event"], &came[0]["data"]["session_id"]), (&json!("GATEWAY_RESUMED"), &json!(session)));
         assert_eq!((&came[1]["s"], came.len()), (&json!(round + 1), 2), "{came:?}");
         winner.ping(Some(round + 1));
-        // Whoever had it before was told as well, unless it was the one that is closed below.
+        // Whoever had it before was told as well.
         if round == 0 {
             assert_eq!(owner.expect("COUNTED")["s"], 1);
             assert_eq!(owner.expect("GATEWAY_ERROR")["data"]["code"], 4020);
