@@ -1,5 +1,6 @@
 //! Rooms of bots on the gateway: the session is the member, whichever connection carries it, and its log has what was said.
 
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -218,11 +219,11 @@ fn a_pattern_looks_at_the_session_whether_it_is_there_or_not() {
     let (staff_hash, other_id) = (staff.hash.clone(), other.id());
     staff.client.hang_up();
     server.wait(node.set_pattern("defaultRoom", Pattern::new().with("staff", true))).unwrap();
-    assert_eq!(members(&server, "defaultRoom"), [staff_hash.clone()]);
+    assert_eq!(members(&server, "defaultRoom"), from_ref(&staff_hash));
     assert!(matches!(server.wait(node.add_member(other_id, "defaultRoom")), Err(CallError::NotAuthorized)));
     for (key, value) in [("type", json!("gateway")), ("user", json!("822")), ("id", json!(staff_hash))] {
         server.wait(node.set_authentication_pattern("defaultRoom", key, value)).unwrap();
-        assert_eq!(members(&server, "defaultRoom"), [staff_hash.clone()], "{key}");
+        assert_eq!(members(&server, "defaultRoom"), from_ref(&staff_hash), "{key}");
     }
     // It comes from nowhere at the moment.
     server.wait(node.set_authentication_pattern("defaultRoom", "remoteIP", "127.0.0.1")).unwrap();
@@ -234,7 +235,8 @@ fn a_pattern_looks_at_the_session_whether_it_is_there_or_not() {
 
 #[test]
 fn server_code_sees_the_session_and_names_it_by_its_hash_or_its_connection() {
-    let changes: Arc<Mutex<Vec<(&str, String, Option<Value>)>>> = Arc::default();
+    type Seen = (&'static str, String, Option<Value>);
+    let changes: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let (joined, left) = (Arc::clone(&changes), Arc::clone(&changes));
     let server = TestServer::build(&[APPLICATIONS], move |builder| {
         builder.setup(move |node| {
@@ -304,7 +306,7 @@ fn rooms_are_entered_again_after_a_restart_and_what_nobody_knows_is_told() {
 
     let server = start(&settings);
     let node = server.node();
-    for (room, expected) in [("lobby", &[hash.clone()][..]), ("staff", &[hash.clone()]), ("other", &[])] {
+    for (room, expected) in [("lobby", from_ref(&hash)), ("staff", from_ref(&hash)), ("other", &[])] {
         assert_eq!(members(&server, room), expected, "{room}");
     }
     server.wait(node.broadcast(switchboard::Speaker::server(), "lobby", "three")).unwrap();

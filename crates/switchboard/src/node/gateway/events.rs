@@ -181,7 +181,7 @@ impl Node {
     }
 
     /// Waits for a client that reads more slowly than its log grows, but not for long, and not again before it has read.
-    async fn wait_for_reader(&self, session: ConnId, until: Instant) {
+    pub(super) async fn wait_for_reader(&self, session: ConnId, until: Instant) {
         let most = self.0.gateway.most_unread();
         let Some(live) = self.0.gateway.lives.of_session(session) else { return };
         if live.is_behind(most)

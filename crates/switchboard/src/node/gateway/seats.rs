@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(heard(&mut seats, &lobby, 1), [session(1)]);
         assert!(!seats.is_member(session(1), &lobby) && !seats.is_member(session(2), &lobby));
         seats.stay(session(1), &lobby);
-        assert_eq!(seats.rooms_of(session(1)), [lobby.clone()]);
+        assert_eq!(seats.rooms_of(session(1)), std::slice::from_ref(&lobby));
         seats.begin_leave(session(1), &lobby);
         assert!(seats.go(session(1), &lobby) && !seats.go(session(1), &lobby), "one takes it out");
         assert_eq!(heard(&mut seats, &lobby, 2), []);

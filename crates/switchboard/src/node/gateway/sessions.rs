@@ -5,6 +5,7 @@ use switchboard_proto::face::Remote;
 use switchboard_proto::gateway::items;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
+use tokio::time::Instant;
 
 use crate::backend::sessions::shards::Append;
 
@@ -89,7 +90,7 @@ impl Node {
         let seq = self.0.sessions.append(append).await.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;
         gateway.counters.count_appended(Source::Message, 1);
         self.log_has_grown(session, seq, bytes);
-        self.let_reader_catch_up(session).await;
+        self.wait_for_reader(session, Instant::now() + gateway.options.publish_wait).await;
         Ok(())
     }
 }

@@ -15,6 +15,9 @@ use crate::node::User;
 /// How long something may take that has to happen.
 const SOON: Duration = Duration::from_secs(10);
 
+/// More than any of these conversations has to note.
+const ROOM: usize = 1024;
+
 /// What the store does with an append.
 #[derive(Clone, Copy, Debug, Default)]
 enum Mood {
@@ -25,10 +28,13 @@ enum Mood {
     Waits,
 }
 
+/// Gives an append its answer.
+type Answering = oneshot::Sender<Result<Option<u64>, BackendError>>;
+
 #[derive(Debug, Default)]
 struct Store {
     mood: StdMutex<Mood>,
-    waiting: StdMutex<Vec<oneshot::Sender<Result<Option<u64>, BackendError>>>>,
+    waiting: StdMutex<Vec<Answering>>,
 }
 
 impl Store {
@@ -43,9 +49,9 @@ fn failed() -> BackendError {
 
 struct FakeLogs {
     store: Arc<Store>,
-    begun: mpsc::UnboundedSender<(ConnId, String, u64)>,
-    grown: mpsc::UnboundedSender<ConnId>,
-    evicted: mpsc::UnboundedSender<ConnId>,
+    begun: mpsc::Sender<(ConnId, String, u64)>,
+    grown: mpsc::Sender<ConnId>,
+    evicted: mpsc::Sender<ConnId>,
 }
 
 impl Logs for FakeLogs {
@@ -60,7 +66,7 @@ impl Logs for FakeLogs {
         if matches!(mood, Mood::Fails) {
             return Op::Ready(Err(failed()));
         }
-        self.begun.send((session, item.as_str().to_owned(), number)).unwrap();
+        self.begun.try_send((session, item.as_str().to_owned(), number)).unwrap();
         if matches!(mood, Mood::Appends) {
             return Op::Ready(Ok(Some(number)));
         }
@@ -75,7 +81,7 @@ impl Logs for FakeLogs {
 
     fn has_grown(&self, session: ConnId, _: u64, _: usize) {
         // Whoever looks at it may be gone.
-        let _ = self.grown.send(session);
+        let _ = self.grown.try_send(session);
     }
 
     fn catch_up(&self, _: ConnId) -> Option<BoxFuture<'_, ()>> {
@@ -83,7 +89,7 @@ impl Logs for FakeLogs {
     }
 
     fn evicted<'a>(&'a self, session: ConnId, _: &'a RoomName) -> BoxFuture<'a, ()> {
-        self.evicted.send(session).unwrap();
+        self.evicted.try_send(session).unwrap();
         Box::pin(async {})
     }
 }
@@ -93,9 +99,9 @@ struct World {
     seats: SharedSeats,
     mailbox: Mailbox,
     store: Arc<Store>,
-    begun: mpsc::UnboundedReceiver<(ConnId, String, u64)>,
-    grown: mpsc::UnboundedReceiver<ConnId>,
-    evicted: mpsc::UnboundedReceiver<ConnId>,
+    begun: mpsc::Receiver<(ConnId, String, u64)>,
+    grown: mpsc::Receiver<ConnId>,
+    evicted: mpsc::Receiver<ConnId>,
     task: tokio::task::JoinHandle<()>,
     number: u64,
 }
@@ -117,7 +123,7 @@ impl World {
         let (inbox, seats, store) = (ScribeInbox::new(1 << 20), SharedSeats::default(), Arc::new(Store::default()));
         let mailbox = inbox.mailbox.clone();
         let ((begins, begun), (grows, grown), (evicts, evicted)) =
-            (mpsc::unbounded_channel(), mpsc::unbounded_channel(), mpsc::unbounded_channel());
+            (mpsc::channel(ROOM), mpsc::channel(ROOM), mpsc::channel(ROOM));
         let logs = FakeLogs { store: Arc::clone(&store), begun: begins, grown: grows, evicted: evicts };
         let task = tokio::spawn(Scribe::run(logs, seats.clone(), inbox));
         let application = Arc::new(Application {
