@@ -31,6 +31,7 @@ mod drain;
 mod faults;
 mod file_backend;
 mod files;
+mod gateway_carry;
 mod gateway_http;
 mod gateway_interactions;
 mod gateway_kills;

@@ -11,8 +11,6 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::backend::sessions::shards::{Fleet, Publication, PublishedEvent, ShardRecord, ShardTarget, StartsLeft};
-
-use crate::backend::BackendError;
 use crate::op::Op;
 
 use super::super::Node;
@@ -134,15 +132,23 @@ impl Node {
             id,
             now_ms: gateway.clock.now_ms(),
         };
-        let published = match self.0.sessions.publish(publication) {
-            Op::Ready(published) => self.tell_published(published, bytes)?,
-            Op::Wait(publishing) => {
-                // What is stored is told, whether or not anybody still waits for it.
-                let node = self.clone();
-                let told = self.0.runtime.spawn(async move { node.tell_published(publishing.await, bytes) });
-                told.await.unwrap_or(Err(PublishError::Unavailable))?
+        let node = self.clone();
+        let publishing = self.0.sessions.publish(publication).map(move |published| {
+            let published = published.map_err(unavailable)?;
+            if let Some(PublishedEvent { deliveries, is_repeated }) = &published {
+                if !is_repeated {
+                    node.0.gateway.counters.count_appended(Source::Published, deliveries.len() as u64);
+                }
+                // Also of what is repeated: the first time may have ended in a failure after it was stored.
+                let bytes = if *is_repeated { 0 } else { bytes };
+                for delivery in deliveries {
+                    node.log_has_grown(delivery.session, delivery.seq, bytes);
+                }
             }
-        };
+            Ok(published)
+        });
+        let published = self.follow(publishing).await.map_err(|_| PublishError::Unavailable)?;
+        let published = published.ok_or(PublishError::NoSession)?;
         let until = Instant::now() + gateway.options.publish_wait;
         for delivery in &published.deliveries {
             self.wait_for_reader(delivery.session, until).await;
@@ -150,24 +156,13 @@ impl Node {
         Ok(published)
     }
 
-    /// The store has an event of so many bytes, or not: whoever carries the sessions that it is for is told.
-    fn tell_published(
-        &self,
-        published: Result<Option<PublishedEvent>, BackendError>,
-        bytes: usize,
-    ) -> Result<PublishedEvent, PublishError> {
-        let published = published.map_err(|error| {
-            unavailable(error);
-            PublishError::Unavailable
-        })?;
-        let published = published.ok_or(PublishError::NoSession)?;
-        let appended = if published.is_repeated { 0 } else { published.deliveries.len() };
-        self.0.gateway.counters.count_appended(Source::Published, appended as u64);
-        for delivery in &published.deliveries {
-            let grown = if published.is_repeated { 0 } else { bytes };
-            self.log_has_grown(delivery.session, delivery.seq, grown);
+    /// Follows a change of logs to its end, even if whoever asked stops waiting: else an event would be in a log, and whoever
+    /// carries the session would not be told before the next one.
+    pub(super) async fn follow<T: Send + 'static>(&self, change: Op<Result<T, CallError>>) -> Result<T, CallError> {
+        match change {
+            Op::Ready(changed) => changed,
+            Op::Wait(changing) => self.to_the_end(changing).await,
         }
-        Ok(published)
     }
 
     /// An event of so many bytes is in a session's log: whoever carries the session is told, unless he knows and has not looked
@@ -285,14 +280,14 @@ impl Node {
     /// [`CallError::Unavailable`].
     pub async fn end_shard_session(&self, id: ConnId) -> Result<bool, CallError> {
         let node = self.clone();
-        let ending = async move {
+        self.to_the_end(async move {
             let ended = node.0.sessions.end_shard(id, None).await.map_err(unavailable)?;
             let was_there = ended.is_some();
             if let Some(ended) = ended {
                 node.shard_ended(ended).await;
             }
             Ok(was_there)
-        };
-        self.to_the_end(ending).await
+        })
+        .await
     }
 }

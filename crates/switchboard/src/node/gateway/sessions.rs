@@ -87,9 +87,14 @@ impl Node {
         }
         let bytes = item.as_str().len();
         let append = Append { id: session, item, room: None, now_ms: gateway.clock.now_ms() };
-        let seq = self.0.sessions.append(append).await.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;
-        gateway.counters.count_appended(Source::Message, 1);
-        self.log_has_grown(session, seq, bytes);
+        let node = self.clone();
+        let appending = self.0.sessions.append(append).map(move |seq| {
+            let seq = seq.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;
+            node.0.gateway.counters.count_appended(Source::Message, 1);
+            node.log_has_grown(session, seq, bytes);
+            Ok(())
+        });
+        self.follow(appending).await?;
         self.wait_for_reader(session, Instant::now() + gateway.options.publish_wait).await;
         Ok(())
     }
