@@ -7,9 +7,10 @@ use serde_json::json;
 use switchboard::RawJson;
 use switchboard::backend::sessions::shards::ShardTarget;
 use switchboard::node::gateway::events::NewEvent;
+use switchboard_testkit::gateway::GatewayClient;
 
 use super::gateway_rooms::{APPLICATIONS, Bot, credentials};
-use super::peer::Folder;
+use super::peer::{Folder, eventually};
 use super::support::TestServer;
 
 fn event(number: u64) -> NewEvent {
@@ -20,6 +21,11 @@ fn event(number: u64) -> NewEvent {
         development: false,
         id: None,
     }
+}
+
+/// Up to where the client of the only session is known to have received events.
+fn received(server: &TestServer) -> u64 {
+    server.wait(server.node().shards_of("822", false)).unwrap()[0].record.received
 }
 
 #[test]
@@ -42,4 +48,27 @@ fn an_event_reaches_its_shard_though_whoever_published_it_went_away() {
         let event = bot.client.expect("COUNTED");
         assert_eq!((&event["data"], &event["s"]), (&json!(number), &json!(number)));
     }
+}
+
+#[test]
+fn whoever_resumes_behind_an_event_is_sent_the_next_ones_again_whatever_his_host_has_received() {
+    let server = TestServer::with(&[APPLICATIONS, "servers.gateway.rate_messages=0"]);
+    let mut first = Bot::register(&server, &credentials());
+    for number in 1..=3 {
+        server.wait(server.node().publish_event("822", event(number))).unwrap();
+        first.client.expect("COUNTED");
+    }
+    // Answers the server's ping, which comes a second behind the events at the latest.
+    eventually("its host has received them", || {
+        first.client.ping(None);
+        received(&server) == 3
+    });
+    let mut second = GatewayClient::connect(server.web_address()).unwrap();
+    second.resume(&credentials(), &first.session_id, Some(1)).unwrap();
+    // The first is still there as far as anybody knows; the second goes before it has read anything.
+    second.hang_up();
+    eventually("it is gone", || server.wait(server.node().shards_of("822", false)).unwrap()[0].record.owner.is_none());
+    let mut third = GatewayClient::connect(server.web_address()).unwrap();
+    third.resume(&credentials(), &first.session_id, None).unwrap();
+    assert_eq!([2, 3].map(|_| third.expect("COUNTED")["s"].clone()), [json!(2), json!(3)]);
 }

@@ -126,7 +126,7 @@ impl Node {
         let gateway = &self.0.gateway;
         let connection = caller.facts.id;
         // What this process counted is newer than what the store was told.
-        let carried = gateway.lives.of_session(record.id).map(|live| live.note());
+        let carried = gateway.lives.of_session(record.id);
         let live = Arc::new(Live::new(Parts {
             session: record.id,
             generation: record.generation,
@@ -134,10 +134,11 @@ impl Node {
             fleet: record.fleet.clone(),
             facts: caller.facts.clone(),
             address: caller.address,
-            counts: carried.as_ref().map_or(record.counts, |note| note.counts),
+            counts: carried.map_or(record.counts, |live| live.counters.counts()),
             after,
             last: record.last,
-            received: carried.map_or(record.received, |note| note.received.max(record.received)),
+            // Not what its host was known to have received before: a client that resumes has dealt with no more than it says.
+            received: record.received,
             log_bytes: record.log_bytes,
         }));
         let counters = Arc::clone(&live.counters);
