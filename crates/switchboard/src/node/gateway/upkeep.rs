@@ -57,16 +57,22 @@ impl Node {
     }
 
     /// Detaches sessions that the store says we carry, and that no connection does: the step in which one began, or was let
-    /// go, failed and was made all the same.
+    /// go, failed and was made all the same. `Err`: it has to be done again, because it failed or there may be more of them.
     async fn detach_strays(&self) -> Result<(), ()> {
         let gateway = &self.0.gateway;
         let records = self.0.sessions.shards(gateway.clock.now_ms()).await.map_err(|error| drop(unavailable(error)))?;
+        let mut may_be_more = false;
         for record in records {
-            let Some(owner) = &record.owner else { continue };
-            let is_ours = owner.node == gateway.node;
+            let Some(owner) = record.owner.as_ref().filter(|owner| owner.node == gateway.node) else { continue };
+            let here = gateway.lives.of_session(record.id).map(|live| live.generation);
             let is_open = self.0.registry.locate(owner.connection).is_some();
-            if !is_ours || is_open || gateway.lives.of_session(record.id).is_some() {
-                continue;
+            match Stray::of(record.generation, here, is_open) {
+                Stray::No => continue,
+                Stray::Perhaps => {
+                    may_be_more = true;
+                    continue;
+                }
+                Stray::Yes => {}
             }
             let note = ShardNote {
                 id: record.id,
@@ -84,6 +90,46 @@ impl Node {
                 }
             }
         }
-        Ok(())
+        if may_be_more { Err(()) } else { Ok(()) }
+    }
+}
+
+/// Whether nobody carries a session that the store says we carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stray {
+    No,
+    /// Its connection is open: the session may be on its way to it, or the connection is about to close.
+    Perhaps,
+    Yes,
+}
+
+impl Stray {
+    /// A session of this `generation`, of which we carry the one that is `here`, if any. Whether the connection `is_open` that the
+    /// store names.
+    fn of(generation: u64, here: Option<u64>, is_open: bool) -> Self {
+        match (here, is_open) {
+            // Whoever carries an older one carries nothing: the step that made a later one failed and was made all the same.
+            (Some(here), _) if here >= generation => Self::No,
+            (_, true) => Self::Perhaps,
+            (_, false) => Self::Yes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_let_go_when_its_connection_is_gone_and_nobody_has_that_generation() {
+        assert_eq!(Stray::of(2, None, false), Stray::Yes);
+        assert_eq!(Stray::of(2, Some(1), false), Stray::Yes, "whoever has an older one carries nothing");
+        // The answer of the store is on its way, or its connection has yet to close: it is looked at again.
+        assert_eq!(Stray::of(2, None, true), Stray::Perhaps);
+        assert_eq!(Stray::of(2, Some(1), true), Stray::Perhaps);
+        for is_open in [true, false] {
+            assert_eq!(Stray::of(2, Some(2), is_open), Stray::No);
+            assert_eq!(Stray::of(2, Some(3), is_open), Stray::No, "it was resumed while this was looked at");
+        }
     }
 }
