@@ -84,7 +84,10 @@ impl Live {
     /// The log has grown up to this event, by so many bytes. Whether the face has to be told.
     pub(super) fn has_grown(&self, last: u64, bytes: usize) -> bool {
         self.last.fetch_max(last, Ordering::AcqRel);
-        self.unread_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        // The face may have read it before this is told.
+        if last > self.read.load(Ordering::Acquire) {
+            self.unread_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
         !self.is_told.swap(true, Ordering::AcqRel)
     }
 
@@ -118,7 +121,8 @@ impl Live {
 
     /// Whether more waits in the log to be read than should.
     pub(super) fn is_behind(&self, most: Backlog) -> bool {
-        self.unread() > most.events || self.unread_bytes.load(Ordering::Relaxed) > most.bytes
+        let unread = self.unread();
+        unread > most.events || (unread > 0 && self.unread_bytes.load(Ordering::Relaxed) > most.bytes)
     }
 
     /// Whether it has been waited for in vain since it last read.
@@ -330,6 +334,18 @@ mod tests {
         assert!(!live.is_behind(many));
         live.has_read_up_to(8, 0);
         assert!(!live.is_behind(Backlog { events: 0, bytes: 0 }), "whoever has read everything is not behind");
+    }
+
+    #[test]
+    fn what_was_read_before_it_was_told_does_not_wait() {
+        let live = live(1, 1, 1);
+        live.has_read_up_to(6, 40);
+        live.has_grown(6, 40);
+        let most = Backlog { events: 100, bytes: 50 };
+        live.has_grown(7, 20);
+        assert!(!live.is_behind(most), "20 bytes wait");
+        live.has_grown(8, 40);
+        assert!(live.is_behind(most), "60 bytes wait");
     }
 
     #[test]
