@@ -17,6 +17,9 @@ use crate::json::RawJson;
 pub enum ShardCall {
     /// Whether these credentials are an application's.
     Check(AppCredentials),
+    /// Whether those of these credentials that are there may be an application's. The others may come later, with what asks for a
+    /// session.
+    CheckPart(AppCredentials),
     /// Begin a session; one that the connection carries already ends.
     Register(Registration),
     /// Go on with a session.

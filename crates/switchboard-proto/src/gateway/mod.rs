@@ -149,7 +149,7 @@ impl Face for GatewayFace {
         match credentials {
             Some(_) if is_contradictory => self.refuse_credentials(cx),
             Some(credentials) => {
-                self.call(ShardCall::Check(credentials), Pending { number: 0, then: Then::Greet }, cx);
+                self.call(ShardCall::CheckPart(credentials), Pending { number: 0, then: Then::Greet }, cx);
             }
             None if wants_hello => self.greet(cx),
             None => {}

@@ -72,3 +72,25 @@ fn whoever_resumes_behind_an_event_is_sent_the_next_ones_again_whatever_his_host
     third.resume(&credentials(), &first.session_id, None).unwrap();
     assert_eq!([2, 3].map(|_| third.expect("COUNTED")["s"].clone()), [json!(2), json!(3)]);
 }
+
+#[test]
+fn a_secret_may_come_with_the_message_though_the_headers_name_the_application() {
+    let server = TestServer::with(&[APPLICATIONS]);
+    let open = |headers: &[(&str, &str)]| {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        GatewayClient::open(server.web_address(), "/gateway", &headers).unwrap()
+    };
+    let mut client = open(&[("Identification", "822"), ("Shard-In", "0")]);
+    client.expect("GATEWAY_HELLO");
+    assert_eq!(client.register(&credentials()).unwrap()["application_bot"]["id"], "822");
+    let mut without = open(&[("Identification", "822"), ("Public-Key", "3f0c")]);
+    without.expect("GATEWAY_HELLO");
+    without.send(&json!({"type": 1, "d": {"shard_in": 0}}));
+    without.expect("GATEWAY_INVALID");
+    assert_eq!(without.closed(), Some(4004));
+    for wrong in [("Secret", "correct"), ("Public-Key", "4a1d")] {
+        let mut client = open(&[("Identification", "822"), wrong]);
+        client.expect("GATEWAY_INVALID");
+        assert_eq!(client.closed(), Some(4004), "{wrong:?}");
+    }
+}

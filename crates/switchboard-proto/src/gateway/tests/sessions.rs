@@ -370,7 +370,7 @@ fn headers_and_messages_are_put_together_and_must_agree() {
 #[test]
 fn wrong_headers_are_refused_at_once_in_header_mode() {
     let mut talk = open_with(header_mode(), |_| {});
-    assert_eq!(talk.calls[0].1, r#"Shard(Check(AppCredentials { id: Some("100"), .. }))"#);
+    assert_eq!(talk.calls[0].1, r#"Shard(CheckPart(AppCredentials { id: Some("100"), .. }))"#);
     talk.outcome(outcome("bad credentials").unwrap());
     assert_eq!(talk.received(), format!("(zlib) {}\n(close 4004)\n", answer::INVALID));
     assert_eq!(talk.fx.close, Some(CloseReason::Refused));

@@ -103,6 +103,16 @@ impl Applications {
     /// The application that these credentials are of: it is named by its id, its key or both, and every part that is there
     /// is right. Where it has a secret, that is there.
     pub(in crate::node) fn of(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
+        let is_there = credentials.secret.is_some();
+        self.named(credentials).filter(|application| is_there || application.secret.is_none())
+    }
+
+    /// Whether they may become those of an application with what is not there yet: every part that is there is right.
+    pub(in crate::node) fn may_be_of(&self, credentials: &AppCredentials) -> bool {
+        self.named(credentials).is_some()
+    }
+
+    fn named(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
         let AppCredentials { id, public_key, secret } = credentials;
         let application = match (id, public_key) {
             (_, Some(public_key)) => self.by_key.get(public_key)?,
@@ -110,12 +120,11 @@ impl Applications {
             (None, None) => return None,
         };
         let is_named = id.as_ref().is_none_or(|id| id == application.id());
-        let is_proven = match (&application.secret, secret) {
+        let is_right = match (&application.secret, secret) {
             (Some(digest), Some(secret)) => digest.is_of(secret),
-            (Some(_), None) => false,
-            (None, _) => true,
+            _ => true,
         };
-        (is_named && is_proven).then_some(application)
+        (is_named && is_right).then_some(application)
     }
 }
 
@@ -161,5 +170,18 @@ mod tests {
         }
         assert_eq!(who("-", "kb", "-").as_deref(), Some("b"));
         assert_eq!(who("b", "kb", "whatever").as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_may_still_come_but_what_is_there_must_be_right() {
+        let all = Applications::new(vec![application("a", "ka", Some("sa")), application("b", "kb", None)]);
+        let may_be = |id: &str, key: &str, secret: &str| {
+            let part = |text: &str| (text != "-").then(|| text.to_owned());
+            all.may_be_of(&AppCredentials { id: part(id), public_key: part(key), secret: part(secret) })
+        };
+        assert!(may_be("a", "-", "-") && may_be("a", "ka", "-") && may_be("a", "-", "sa") && may_be("b", "-", "-"));
+        for wrong in [("c", "-", "-"), ("a", "kb", "-"), ("a", "-", "sb"), ("a", "ka", ""), ("-", "-", "sa")] {
+            assert!(!may_be(wrong.0, wrong.1, wrong.2), "{wrong:?}");
+        }
     }
 }

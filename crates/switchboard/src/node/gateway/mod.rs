@@ -142,10 +142,8 @@ impl Node {
                 done()
             }
             ShardCall::Acknowledge { seq } => self.acknowledge(connection, seq),
-            ShardCall::Check(credentials) => match self.0.gateway.applications.of(&credentials) {
-                Some(_) => Op::Ready(Ok(Answer::Shard(ShardAnswer::Checked))),
-                None => Op::Ready(Err(ShardRefusal::BadCredentials.into())),
-            },
+            ShardCall::Check(credentials) => checked(self.0.gateway.applications.of(&credentials).is_some()),
+            ShardCall::CheckPart(credentials) => checked(self.0.gateway.applications.may_be_of(&credentials)),
             ShardCall::Fleet(credentials) => {
                 let node = self.clone();
                 Op::start(async move { node.own_fleet(connection, credentials).await }, crashed_call)
@@ -240,6 +238,14 @@ impl Node {
             }
         })
     }
+}
+
+fn checked(are_right: bool) -> Op<Outcome> {
+    Op::Ready(if are_right {
+        Ok(Answer::Shard(ShardAnswer::Checked))
+    } else {
+        Err(ShardRefusal::BadCredentials.into())
+    })
 }
 
 fn done() -> Op<Outcome> {
