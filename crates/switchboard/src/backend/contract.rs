@@ -1,6 +1,8 @@
-//! What every session store must do, asked of each of them: of users here, of shards in `shards`.
+//! What every session store must do, asked of each of them: of users here, of shards in `shards`, `logs`, `races` and `model`.
 
+mod logs;
 pub(super) mod model;
+mod races;
 pub(super) mod shards;
 
 use std::path::{Path, PathBuf};
@@ -40,7 +42,10 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// The result of an operation, which must not fail.
 pub(super) fn done<T, E: std::fmt::Debug>(op: Op<Result<T, E>>) -> T {
-    block_on(op.into_future()).unwrap()
+    match op {
+        Op::Ready(result) => result.unwrap(),
+        Op::Wait(future) => block_on(future).unwrap(),
+    }
 }
 
 /// The result of an operation that must not wait.

@@ -129,6 +129,9 @@ impl Lived {
     }
 }
 
+/// Which sessions end, and why.
+type Ending = Vec<(usize, EndOfShard)>;
+
 impl Naive {
     /// The number of a session that began lately; one that never began if there are not so many.
     fn picked(&self, pick: usize) -> usize {
@@ -181,7 +184,7 @@ impl Naive {
     }
 
     /// Who is refused, or which sessions end.
-    fn judge(&self, begin: &BeginShard) -> Result<(Option<u32>, Vec<(usize, EndOfShard)>), ShardRefusal> {
+    fn judge(&self, begin: &BeginShard) -> Result<(Option<u32>, Ending), ShardRefusal> {
         let master = self.at(0);
         let of_master = master.and_then(|master| self.sessions[master].record.total).filter(|_| begin.shard != 0);
         let total = begin.total.map(|total| total as u32).or(of_master);

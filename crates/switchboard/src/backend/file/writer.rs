@@ -189,12 +189,12 @@ impl Writer {
         }
     }
 
-    /// Leaves the latest time of a command instead of a ceiling above it, so that a planned restart costs no time.
+    /// Leaves the latest time of a command instead of a ceiling above it, so that a planned restart costs no time, and the last proof
+    /// of life. A disk that has failed gets its last chance.
     fn end(mut self) {
         let pulse = Pulse { ceiling: lock(&self.shared.clocks).stop(), now: self.disk.now() };
-        if let Some(open) = &mut self.open
-            && let Err(reason) = open.commit(&[], Some(pulse))
-        {
+        self.failures.last_attempt = None;
+        if let Err(reason) = self.reopen().and_then(|open| open.commit(&[], Some(pulse))) {
             tracing::warn!(%reason, "the store could not be closed; what was answered is in it");
         }
     }

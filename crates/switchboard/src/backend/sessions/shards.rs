@@ -29,7 +29,8 @@ pub struct ShardLimits {
     pub resume_window_ms: u64,
     /// How long the id of a publication is remembered, in milliseconds (`servers.gateway.event_id_memory`).
     pub id_memory_ms: u64,
-    /// How many of these ids are remembered; beyond it the oldest are forgotten (`servers.gateway.event_ids_max`).
+    /// How many of these ids are remembered; beyond it the oldest are forgotten (`servers.gateway.event_ids_max`). One whose event went
+    /// to several sessions counts as many.
     pub ids: usize,
 }
 
@@ -54,7 +55,8 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     /// Makes a session for a shard and puts it into its slot. In this order: the shard must be in range and count the fleet as
     /// the fleet does; shard 0 must have a session, or be the one; the application must not have begun too many; nobody may
     /// carry the session in the slot if [`BeginShard::yields`]. Then the session in the slot ends, and
-    /// [`BeginShard::in_place_of`], and, if shard 0 counts the fleet anew, all others of the fleet.
+    /// [`BeginShard::in_place_of`], and, if shard 0 counts the fleet anew, all of the fleet that
+    /// count otherwise.
     fn begin_shard(&self, begin: BeginShard) -> Op<Result<Result<BegunShard, ShardRefusal>, BackendError>>;
 
     /// Gives a session to a connection. `None`: there is no such session, not of this application and shard, or what was
@@ -75,11 +77,12 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     fn acknowledge(&self, id: ConnId, generation: u64, seq: u64) -> Op<Result<Result<(), AckRefusal>, BackendError>>;
 
     /// Appends an event to the logs of the sessions that it is for, all or none. `None`: there is no such session; nothing was
-    /// stored. An id that is remembered for this application brings what it brought then, and stores nothing.
+    /// stored. An id that is remembered for this application brings what it brought then, and stores nothing. Fails when the event
+    /// is larger than a log may be ([`ShardLimits::log_bytes`]).
     fn publish(&self, publication: Publication) -> Op<Result<Option<PublishedEvent>, BackendError>>;
 
     /// Appends to one session's log what concerns it alone, a room message for example. The result is its number; `None`: there
-    /// is no such session.
+    /// is no such session. Fails as [`ShardStore::publish`] does.
     fn append(&self, append: Append) -> Op<Result<Option<u64>, BackendError>>;
 
     /// The events behind `after`, at most so many events and bytes, one at least. Ready at once.
@@ -98,7 +101,7 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>>;
 
     /// Notes that a session is in a room, and that it has heard everything up to this number there. `Ok(false)`: it was known,
-    /// or there is no such session.
+    /// or there is no such session. Fails when it is in as many rooms as are kept (`limits.max_rooms_per_connection`).
     fn add_shard_room(&self, id: ConnId, room: &RoomName, number: u64) -> Op<Result<bool, BackendError>>;
 
     /// Notes that a session is not in a room any more. `Ok(false)`: it was known.
@@ -174,7 +177,7 @@ pub struct BeginShard {
     /// Whether it is refused while another connection carries the shard (`servers.gateway.duplicate_shard`).
     pub yields: bool,
     /// The session, and its generation, that the same connection carried before, whichever shard that is. It ends, and it is not
-    /// another connection.
+    /// another connection. A session that the connection does not carry any more is left alone.
     pub in_place_of: Option<(ConnId, u64)>,
     /// Who will carry it.
     pub owner: Owner,
@@ -194,9 +197,9 @@ pub struct StartLimits {
 /// What an application may still begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartsLeft {
-    /// In the present 24 hours.
+    /// In the present 24 hours; `u32::MAX` less what has begun, if any number may.
     pub remaining: u32,
-    /// In how many milliseconds these are over.
+    /// In how many milliseconds these are over; 0 if they begin with the next session.
     pub reset_after_ms: u64,
 }
 
@@ -282,7 +285,8 @@ pub struct ShardRecord {
     pub fleet: Fleet,
     /// Which shard.
     pub shard: u32,
-    /// Of how many, as it was told or declared when it registered. None: it was told nothing, and nobody had.
+    /// Of how many, as it was told or declared when it registered, or as shard 0 has declared since, if that is what was counted.
+    /// None: nobody has said.
     pub total: Option<u32>,
     /// How many the fleet consists of now.
     pub fleet_total: u32,
