@@ -460,12 +460,16 @@ impl GatewayFace {
         }
     }
 
-    /// The session is over, or somebody else's.
-    /// A session is over. `false`: it is not the one that the connection carries now. Whoever is about to begin that one is told when
-    /// he reads.
+    /// A session is over, or somebody else's. `false`: it is not the one that the connection carries now. Whoever is about to begin
+    /// that one is told when he reads.
     fn end(&mut self, session: ConnId, refusal: &Refusal, cx: &mut Cx<'_>) -> bool {
         if self.session.as_ref().is_none_or(|carried| carried.handle != session) {
             return false;
+        }
+        if self.is_beginning() {
+            // Another one is about to take its place. If none does, he reads on in this one, and is told.
+            self.tail.want_more();
+            return true;
         }
         self.refuse(refusal, None, cx);
         self.session = None;

@@ -89,6 +89,13 @@ pub(super) struct Tail {
     is_paused: bool,
 }
 
+impl Tail {
+    /// The log is read on as soon as it can be.
+    pub(super) fn want_more(&mut self) {
+        self.is_behind = true;
+    }
+}
+
 /// How a session begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begins {

@@ -196,6 +196,28 @@ fn all_that_is_written_in_a_session_is_counted() {
 }
 
 #[test]
+fn whoever_begins_another_session_does_not_leave_with_the_one_before() {
+    let over = ShardEvent::Replaced(shard(0).hash);
+    let mut talk = registered();
+    talk.send(&client_frame(0x81, br#"{"type":1,"d":{"public_key":"k"}}"#));
+    // It is resumed elsewhere in the same moment.
+    assert!(event(&mut talk, over));
+    assert_eq!((talk.received().as_str(), talk.fx.close), ("", None));
+    talk.outcome(outcome("began 1 of 2").unwrap());
+    assert!(talk.received().contains("GATEWAY_READY"));
+    assert_eq!(talk.fx.close, None);
+
+    let mut talk = registered();
+    talk.send(&client_frame(0x81, br#"{"type":1,"d":{"public_key":"k","shard_in":1}}"#));
+    event(&mut talk, over);
+    talk.outcome(outcome("master 1000").unwrap());
+    assert_eq!(reads(&talk), ["Shard(Read { after: 0 })"], "it has no other: he is told that this is gone");
+    talk.outcome(outcome("replaced").unwrap());
+    assert!(talk.received().contains("4020"));
+    assert!(talk.fx.close.is_some());
+}
+
+#[test]
 fn nobody_is_told_of_a_session_that_he_does_not_carry() {
     let over =
         |session: ConnId| [ShardEvent::Replaced(session), ShardEvent::Resharded(session), ShardEvent::Ended(session)];
