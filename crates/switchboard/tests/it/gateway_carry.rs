@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use switchboard::RawJson;
 use switchboard::backend::sessions::shards::ShardTarget;
+use switchboard::command::{CommandOptions, Mode, Outcome, Target};
 use switchboard::node::gateway::events::NewEvent;
+use switchboard::{RawJson, Speaker};
 use switchboard_testkit::gateway::GatewayClient;
 
 use super::gateway_rooms::{APPLICATIONS, Bot, credentials};
@@ -93,4 +95,42 @@ fn a_secret_may_come_with_the_message_though_the_headers_name_the_application() 
         client.expect("GATEWAY_INVALID");
         assert_eq!(client.closed(), Some(4004), "{wrong:?}");
     }
+}
+
+/// A bot in a room that takes commands.
+fn listening(server: &TestServer, shard: u32) -> GatewayClient {
+    let mut bot = GatewayClient::connect(server.web_address()).unwrap();
+    let mut registration = credentials().of_shard(shard).registration();
+    registration["d"]["client"] = json!({"commands": true});
+    bot.send(&registration);
+    bot.expect("GATEWAY_READY");
+    bot.send(&json!({"type": 10, "d": {"op": "join", "room": "defaultRoom"}}));
+    assert_eq!(bot.expect("GATEWAY_ROOM")["data"]["ok"], true);
+    bot
+}
+
+#[test]
+fn bots_that_do_not_read_hold_up_rooms_no_longer_the_more_they_are() {
+    const BOTS: u32 = 60;
+    let server = TestServer::with(&[APPLICATIONS, "servers.gateway.replay_max_events=40"]);
+    let mut bots: Vec<GatewayClient> = (0..BOTS).map(|shard| listening(&server, shard)).collect();
+    let options = CommandOptions { mode: Some(Mode::All), ..CommandOptions::default() };
+    let pausing = server.command(Target::User("822".into()), &json!({"key": "pauseMessageStream"}), options);
+    for bot in &mut bots {
+        let id = bot.expect("GATEWAY_COMMAND")["data"]["_id"].take();
+        bot.send(&json!({"type": 9, "d": {"_id": id, "reply": {"success": true}}}));
+    }
+    assert_eq!(server.wait(pausing).unwrap().report().outcome, Outcome::Replied);
+    let mut listener = server.connect_into(1, &["defaultRoom"]).remove(0);
+    let began = Instant::now();
+    // From the eleventh on all of them lag.
+    for number in 0..40 {
+        server.wait(server.node().broadcast(Speaker::server(), "defaultRoom", number.to_string().as_str())).unwrap();
+        listener.read_json();
+    }
+    let last =
+        || server.wait(server.node().shards_of("822", false)).unwrap().iter().all(|shard| shard.record.last == 40);
+    eventually("all is in their logs", last);
+    // A bot that is waited for in vain costs 20 ms, and each of them did so for every message.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }

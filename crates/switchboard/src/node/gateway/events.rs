@@ -21,8 +21,11 @@ use super::figures::Source;
 /// How long what a room says waits for a client that lags,
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 
-/// and how long then not again, in milliseconds.
+/// how long then not for that client again, in milliseconds,
 const ROOM_PAUSE_MS: u64 = 1000;
+
+/// and how long not for anybody: so rooms spend a tenth of their time on clients that lag, however many do.
+const ROOMS_PAUSE_MS: u64 = 180;
 
 /// Longest id of a publication.
 const MAX_ID_BYTES: usize = 128;
@@ -196,13 +199,17 @@ impl Node {
     /// The same for what a room says, as long as a client that reads needs to be served. Whoever is slower than the room is waited for
     /// once in a while, since everybody else waits with it.
     pub(in crate::node) async fn let_reader_catch_up(&self, session: ConnId) {
-        let most = self.0.gateway.most_unread();
-        let Some(live) = self.0.gateway.lives.of_session(session) else { return };
+        let gateway = &self.0.gateway;
+        let (most, now_ms) = (gateway.most_unread(), self.uptime_ms());
+        let Some(live) = gateway.lives.of_session(session) else { return };
         if live.is_behind(most)
-            && live.holds_up_rooms(self.uptime_ms())
+            && live.rooms_patience.is_left(now_ms)
+            && gateway.rooms_patience.is_left(now_ms)
             && tokio::time::timeout(ROOM_WAIT, live.catches_up(most)).await.is_err()
         {
-            live.let_rooms_go_on_until(self.uptime_ms() + ROOM_PAUSE_MS);
+            let now_ms = self.uptime_ms();
+            live.rooms_patience.lose(now_ms, ROOM_PAUSE_MS);
+            gateway.rooms_patience.lose(now_ms, ROOMS_PAUSE_MS);
         }
     }
 

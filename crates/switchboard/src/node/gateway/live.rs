@@ -45,10 +45,8 @@ pub(in crate::node) struct Live {
     round_trip_us: AtomicU64,
     /// A publication has waited for it in vain: it reads too slowly to be waited for again before it has read on.
     is_slow: AtomicBool,
-    /// A room has waited for it in vain. Until then, in milliseconds of [`Node::uptime_ms`], none does again.
-    ///
-    /// [`Node::uptime_ms`]: super::super::Node::uptime_ms
-    rooms_go_on_until_ms: AtomicU64,
+    /// How long rooms wait for it.
+    pub(super) rooms_patience: Patience,
     /// It has read.
     has_read: Notify,
     noted: Mutex<(ShardCounts, u64)>,
@@ -75,7 +73,7 @@ impl Live {
             received: received.into(),
             round_trip_us: Self::NEVER.into(),
             is_slow: AtomicBool::new(false),
-            rooms_go_on_until_ms: AtomicU64::new(0),
+            rooms_patience: Patience::default(),
             has_read: Notify::new(),
             noted: Mutex::new((counts, received)),
         }
@@ -141,16 +139,6 @@ impl Live {
         }
     }
 
-    /// Whether rooms wait for it at this time.
-    pub(super) fn holds_up_rooms(&self, now_ms: u64) -> bool {
-        now_ms >= self.rooms_go_on_until_ms.load(Ordering::Relaxed)
-    }
-
-    /// Rooms have waited for it in vain.
-    pub(super) fn let_rooms_go_on_until(&self, ms: u64) {
-        self.rooms_go_on_until_ms.store(ms, Ordering::Relaxed);
-    }
-
     /// It was waited for in vain.
     pub(super) fn note_slow(&self) {
         self.is_slow.store(true, Ordering::Relaxed);
@@ -179,6 +167,27 @@ impl Live {
         let now = (note.counts, note.received);
         let mut noted = lock(&self.noted);
         (std::mem::replace(&mut *noted, now) != now).then_some(note)
+    }
+}
+
+/// Whether whoever is slow is waited for: not for a while after it was in vain.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// In milliseconds of [`Node::uptime_ms`].
+    ///
+    /// [`Node::uptime_ms`]: super::super::Node::uptime_ms
+    gone_until_ms: AtomicU64,
+}
+
+impl Patience {
+    /// Whether there is any at this time.
+    pub(super) fn is_left(&self, now_ms: u64) -> bool {
+        now_ms >= self.gone_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// It was in vain: there is none for so long.
+    pub(super) fn lose(&self, now_ms: u64, for_ms: u64) {
+        self.gone_until_ms.store(now_ms.saturating_add(for_ms), Ordering::Relaxed);
     }
 }
 
@@ -334,6 +343,14 @@ mod tests {
         assert!(!live.is_behind(many));
         live.has_read_up_to(8, 0);
         assert!(!live.is_behind(Backlog { events: 0, bytes: 0 }), "whoever has read everything is not behind");
+    }
+
+    #[test]
+    fn whoever_was_waited_for_in_vain_is_not_waited_for_again_for_a_while() {
+        let patience = Patience::default();
+        assert!(patience.is_left(0));
+        patience.lose(100, 50);
+        assert_eq!([100, 149, 150].map(|now_ms| patience.is_left(now_ms)), [false, false, true]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ use applications::{Application, Applications};
 use figures::Counters;
 pub(crate) use interactions::InteractionError;
 use interactions::Waiting;
-use live::{Backlog, Lives};
+use live::{Backlog, Lives, Patience};
 use rooms::ShardRooms;
 pub(crate) use scribe::ScribeInbox;
 pub(crate) use signature::SignedBody;
@@ -92,6 +92,8 @@ pub(super) struct Gateway {
     pub(super) lives: Lives,
     pub(super) rooms: ShardRooms,
     counters: Counters,
+    /// How long rooms wait for any of them.
+    rooms_patience: Patience,
     rates: SendRates,
     waiting: Arc<Waiting>,
     /// The store's time.
@@ -110,6 +112,7 @@ impl Gateway {
             rooms: ShardRooms::new(scribe, workers),
             waiting: Arc::new(Waiting::new(options.interactions_max)),
             counters: Counters::default(),
+            rooms_patience: Patience::default(),
             rates: SendRates::new(options.publish_rate, options.publish_rate),
             clock: Steady::begin(),
             node: node.into(),
