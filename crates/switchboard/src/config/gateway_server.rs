@@ -28,9 +28,9 @@ settings! {
             /// Bytes of one session's events that are kept for a replay, and of the longest event.
             replay_max_bytes: usize = 4 * MIB, Size::range(KIB, 1024 * MIB),
                 reached "as with `servers.gateway.replay_max_events`; a longer event is refused with 413";
-            /// Bytes of all sessions' events together that are kept.
+            /// Bytes of all sessions' events together that are kept; while they grow it may be twice as much.
             replay_total_bytes: usize = 256 * MIB, Size::any(),
-                reached "a session that is sent something loses its own oldest events";
+                reached "a session that is sent something, and has more than its share, loses its oldest events";
             /// How often a client is pinged; 2.5 times as much without any sign of life is too much; 0: never.
             heartbeat_interval: Duration = Duration::from_secs(30), Span::any(),
                 reached "the connection is closed with code 4021, and its session can be resumed";

@@ -103,6 +103,14 @@ fn all_logs_together_are_bounded(subject: fn() -> Subject) {
     publish(&store, 1, &text);
     let floors = || [record(&store, 1).floor, record(&store, 2).floor];
     assert_eq!(floors(), [0, 1], "whoever grows pays");
+    begun(&store, begin(3, 2));
+    let short = "x".repeat(20);
+    publish(&store, 2, &short);
+    publish(&store, 2, &short);
+    assert_eq!(record(&store, 3).floor, 0, "whoever comes later has a share");
+    publish(&store, 0, &short);
+    assert_eq!(floors(), [1, 1], "whoever has more than his gives way");
+    done(store.end_shard(session(3), None));
     done(store.end_shard(session(1), None));
     publish(&store, 1, &text);
     assert_eq!(record(&store, 2).floor, 1, "what is gone counts no more");

@@ -170,13 +170,14 @@ impl Naive {
             .filter(|other| *other != number && !self.sessions[*other].is_over)
             .map(|other| self.sessions[other].bytes())
             .sum();
+        let share = SHARD_LIMITS.total_bytes / self.sessions.iter().filter(|lived| !lived.is_over).count();
         let lived = &mut self.sessions[number];
         lived.events.push(text.to_owned());
         lived.record.last += 1;
         while lived.kept().len() > 1
             && (lived.kept().len() > SHARD_LIMITS.log_events
                 || lived.bytes() > SHARD_LIMITS.log_bytes
-                || lived.bytes() + others > SHARD_LIMITS.total_bytes)
+                || (lived.bytes() + others > SHARD_LIMITS.total_bytes && lived.bytes() > share))
         {
             lived.record.floor += 1;
         }

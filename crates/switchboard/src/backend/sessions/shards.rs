@@ -23,7 +23,8 @@ pub struct ShardLimits {
     pub log_events: usize,
     /// Their bytes (`servers.gateway.replay_max_bytes`).
     pub log_bytes: usize,
-    /// Bytes of all logs together; beyond it a session whose log grows loses its oldest events (`servers.gateway.replay_total_bytes`).
+    /// Bytes of all logs together. Beyond it a session whose log grows, and is longer than its share, loses its oldest events; so
+    /// it is twice as much at most, and an event for each session (`servers.gateway.replay_total_bytes`).
     pub total_bytes: usize,
     /// How long a session without connection is kept, in milliseconds (`servers.gateway.resume_window`).
     pub resume_window_ms: u64,

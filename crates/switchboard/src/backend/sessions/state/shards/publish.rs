@@ -77,6 +77,8 @@ impl Shards {
 
     /// Appends an event to the log of a session that is there, and trims the log.
     fn push(&mut self, id: ConnId, item: &LogItem, note: &mut dyn FnMut(ShardRow<'_>)) -> u64 {
+        // Whoever has more gives way as he grows, or those who came later would keep nothing.
+        let share = self.limits.total_bytes / self.sessions.len().max(1);
         let Some(session) = self.sessions.get_mut(&id) else { return 0 };
         let (log, limits) = (&mut session.log, &self.limits);
         let floor = log.floor();
@@ -85,7 +87,9 @@ impl Shards {
         self.log_bytes += item.as_str().len();
         // The newest stays in any case, so that who reads at once misses nothing.
         while log.len() > 1
-            && (log.len() > limits.log_events || log.bytes() > limits.log_bytes || self.log_bytes > limits.total_bytes)
+            && (log.len() > limits.log_events
+                || log.bytes() > limits.log_bytes
+                || (self.log_bytes > limits.total_bytes && log.bytes() > share))
         {
             self.log_bytes -= log.pop();
         }
