@@ -102,7 +102,13 @@ struct Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.key);
+        // Once it is answered, somebody else may wait for the same.
+        self.answer.close();
+        if let Entry::Occupied(waiting) = self.waiting.lock().entry(self.key.clone())
+            && waiting.get().is_closed()
+        {
+            waiting.remove();
+        }
     }
 }
 
@@ -293,6 +299,19 @@ mod tests {
         drop(first);
         let third = waiting.begin(key("b", "1")).unwrap().unwrap();
         drop((second, third));
+        assert!(waiting.lock().is_empty());
+    }
+
+    #[test]
+    fn whoever_is_answered_and_goes_takes_nothing_from_whoever_waits_for_the_same() {
+        let waiting = Arc::new(Waiting::new(10));
+        let first = waiting.begin(key("a", "1")).unwrap().unwrap();
+        waiting.answer(&key("a", "1"), json("1"));
+        let mut second = waiting.begin(key("a", "1")).unwrap().unwrap();
+        drop(first);
+        waiting.answer(&key("a", "1"), json("2"));
+        assert_eq!(second.answer.try_recv(), Ok(json("2")));
+        drop(second);
         assert!(waiting.lock().is_empty());
     }
 
