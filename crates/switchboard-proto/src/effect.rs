@@ -23,6 +23,8 @@ pub struct Effects {
     pub close: Option<CloseReason>,
     /// What this connection hears of its rooms is another than before: ask `Peer::hears` again.
     pub rehear: bool,
+    /// What is written now cannot be left out: the client could not read what comes behind it.
+    pub indispensable: bool,
     /// There is more to say than should wait: call `on_drained` once the client has taken what waits.
     pub more: bool,
     /// Call `on_deadline` once the monotonic clock shows this many milliseconds.

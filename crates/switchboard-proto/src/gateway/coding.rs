@@ -11,6 +11,7 @@ use crate::frame::ws::deflate::Deflater;
 use crate::frame::ws::{self, MessageKind};
 
 use super::opening;
+use super::settings::{StreamSeat, Streams};
 
 /// What output grows by, at least.
 const STEP_BYTES: usize = 512;
@@ -52,9 +53,16 @@ pub(super) enum Coding {
     /// Each message is a zlib stream in a binary frame.
     Zlib,
     /// All messages are one zlib stream; each ends with `00 00 FF FF`.
-    ZlibStream(Box<Compress>),
+    ZlibStream(Box<Seated<Compress>>),
     /// All messages are one zstd frame, flushed for each.
-    ZstdStream(Box<Zstd>),
+    ZstdStream(Box<Seated<Zstd>>),
+}
+
+/// A compressor of one connection, and its place among those that there may be.
+#[derive(Debug)]
+pub(super) struct Seated<T> {
+    stream: T,
+    _seat: StreamSeat,
 }
 
 /// A compressor that goes on from message to message.
@@ -67,18 +75,25 @@ impl fmt::Debug for Zstd {
 }
 
 impl Coding {
-    /// As a client asked for; `deflate` was agreed on. `None`: there is no memory for it.
-    pub(super) fn new(compress: opening::Compress, deflate: bool) -> Option<Self> {
+    /// As a client asked for; `deflate` was agreed on. `None`: there is no room for one more compressor.
+    pub(super) fn new(compress: opening::Compress, deflate: bool, streams: &Streams) -> Option<Self> {
         Some(match compress {
             opening::Compress::None if deflate => Self::Deflated,
             opening::Compress::None => Self::Text,
             opening::Compress::Zlib => Self::Zlib,
             opening::Compress::ZlibStream => {
                 let stream = Compress::new_with_window_bits(Compression::default(), true, ZLIB_WINDOW_BITS);
-                Self::ZlibStream(Box::new(stream))
+                Self::ZlibStream(Box::new(Seated { _seat: streams.take()?, stream }))
             }
-            opening::Compress::ZstdStream => Self::ZstdStream(Box::new(Zstd::new().ok()?)),
+            opening::Compress::ZstdStream => {
+                Self::ZstdStream(Box::new(Seated { _seat: streams.take()?, stream: Zstd::new().ok()? }))
+            }
         })
+    }
+
+    /// Whether a client can read a message only if it was sent all that came before.
+    pub(super) fn builds_on_all(&self) -> bool {
+        matches!(self, Self::ZlibStream(..) | Self::ZstdStream(..))
     }
 
     /// Whether messages are text.
@@ -107,8 +122,8 @@ impl Coding {
                     stream.reset();
                     deflate(stream, json, packed, FlushCompress::Finish);
                 }
-                Self::ZlibStream(stream) => deflate(stream, json, packed, FlushCompress::Sync),
-                Self::ZstdStream(stream) => stream.push(json, packed),
+                Self::ZlibStream(seated) => deflate(&mut seated.stream, json, packed, FlushCompress::Sync),
+                Self::ZstdStream(seated) => seated.stream.push(json, packed),
             }
             out.truncate(start);
             ws::write_message(out, MessageKind::Binary, packed);

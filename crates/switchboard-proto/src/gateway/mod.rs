@@ -37,7 +37,10 @@ use request::{Request, RoomOp, RoomRequest, Wrong};
 use session::{Begins, Headers, Session, Tail};
 
 pub use opening::{Compress, HeaderNumber, Opening};
-pub use settings::GatewaySettings;
+pub use settings::{GatewaySettings, Streams};
+
+/// There is no room at the moment.
+const TRY_LATER: u16 = 1013;
 
 /// The conversation with one shard.
 #[derive(Debug)]
@@ -140,9 +143,12 @@ impl Face for GatewayFace {
         let default = if header_mode { Compress::Zlib } else { Compress::None };
         let compress = compress.unwrap_or(default);
         let is_stream = matches!(compress, Compress::ZlibStream | Compress::ZstdStream);
-        let coding = if is_stream && !settings.stream_compression { None } else { Coding::new(compress, deflate) };
-        let is_supported = coding.is_some() && !is_unsupported;
-        self.coding = coding.or_else(|| Coding::new(default, deflate)).unwrap_or_default();
+        let is_supported = !(is_unsupported || is_stream && settings.streams.are_off());
+        let wanted = if is_supported { compress } else { default };
+        let Some(coding) = Coding::new(wanted, deflate, &settings.streams) else {
+            return self.close(TRY_LATER, "too many compressed connections, try again later", CloseReason::Limit, cx);
+        };
+        self.coding = coding;
         if !is_supported {
             return self.refuse(&errors::UNSUPPORTED, None, cx);
         }
@@ -267,7 +273,7 @@ impl Face for GatewayFace {
                 self.close(CloseReason::Refused.websocket_code(), words, CloseReason::Refused, cx);
             }
             // Whatever the cause was, the log has it.
-            _ => self.close(1013, "try again later", CloseReason::Refused, cx),
+            _ => self.close(TRY_LATER, "try again later", CloseReason::Refused, cx),
         }
     }
 
@@ -412,6 +418,7 @@ impl GatewayFace {
         });
         if is_addressed {
             self.say(cx, |out| answer::command(out, delivery));
+            cx.fx.indispensable = self.coding.builds_on_all();
         }
         is_addressed
     }

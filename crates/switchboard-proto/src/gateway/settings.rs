@@ -1,5 +1,8 @@
 //! What the protocol takes from the configuration.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::frame::ws::WsLimits;
 use crate::json::JsonLimits;
 
@@ -22,8 +25,8 @@ pub struct GatewaySettings {
     pub rate_messages: u32,
     /// See [`Self::rate_messages`], in milliseconds.
     pub rate_period_ms: u64,
-    /// Whether a client may ask for compression with a window of its own, which costs some 300 KiB for each.
-    pub stream_compression: bool,
+    /// Clients that have a compressor of their own, which holds up to 300 KiB (`servers.gateway.stream_compression`, `max_streams`).
+    pub streams: Streams,
     /// Over how long a planned stop spreads its closes, in milliseconds (`servers.gateway.drain_spread`).
     pub drain_spread_ms: u64,
     /// After how long whoever is left is closed, in milliseconds (`servers.gateway.drain_grace`).
@@ -41,9 +44,45 @@ impl Default for GatewaySettings {
             heartbeat_ms: 30_000,
             rate_messages: 120,
             rate_period_ms: 60_000,
-            stream_compression: true,
+            streams: Streams::new(1000),
             drain_spread_ms: 10_000,
             drain_grace_ms: 15_000,
         }
+    }
+}
+
+/// How many connections may have a compressor of their own. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of them, as long as it lives.
+#[derive(Debug)]
+pub(super) struct StreamSeat(Arc<AtomicUsize>);
+
+impl Streams {
+    /// So many; 0: there are none.
+    pub fn new(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// Whether there are any at all.
+    pub(super) fn are_off(&self) -> bool {
+        self.most == 0
+    }
+
+    /// One more, if there is room for it.
+    pub(super) fn take(&self) -> Option<StreamSeat> {
+        let one_more = |taken: usize| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(StreamSeat(Arc::clone(&self.taken)))
+    }
+}
+
+impl Drop for StreamSeat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

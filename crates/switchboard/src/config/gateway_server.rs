@@ -90,6 +90,8 @@ settings! {
             compression: bool = false, Switch;
             /// Whether a client may ask for a compression window of its own, which costs some 300 KiB of memory for each.
             stream_compression: bool = true, Switch;
+            /// Connections that have such a compressor at the same time, up to 300 KiB each.
+            max_streams: usize = 1000, Whole::any(), reached "further ones are closed with code 1013";
             /// Whether applications without a secret are served to other machines: whoever knows the public key, which is
             /// public, speaks for the application.
             allow_insecure: bool = false, Switch;

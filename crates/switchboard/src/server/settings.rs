@@ -7,7 +7,7 @@ use switchboard_proto::ddp::DdpSettings;
 use switchboard_proto::face::FaceSettings;
 use switchboard_proto::frame::line::Framing;
 use switchboard_proto::frame::ws::WsLimits;
-use switchboard_proto::gateway::GatewaySettings;
+use switchboard_proto::gateway::{GatewaySettings, Streams};
 use switchboard_proto::json::JsonLimits;
 use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
@@ -123,7 +123,7 @@ fn gateway_settings(config: &Config) -> GatewaySettings {
         heartbeat_ms: millis(gateway.heartbeat_interval),
         rate_messages: gateway.rate_messages,
         rate_period_ms: millis(gateway.rate_period),
-        stream_compression: gateway.stream_compression,
+        streams: Streams::new(if gateway.stream_compression { off_is_max(gateway.max_streams) } else { 0 }),
         drain_spread_ms,
         drain_grace_ms,
     }
@@ -370,8 +370,8 @@ mod tests {
         );
         assert_eq!((made.rate_messages, made.rate_period_ms), (default.rate_messages, default.rate_period_ms));
         assert_eq!(
-            (made.stream_compression, made.drain_spread_ms),
-            (default.stream_compression, default.drain_spread_ms)
+            (made.max_control_bytes, made.drain_spread_ms),
+            (default.max_control_bytes, default.drain_spread_ms)
         );
         assert_eq!(shard_limits(&config), ShardLimits::default());
     }

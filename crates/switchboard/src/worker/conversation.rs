@@ -158,9 +158,16 @@ impl Worker {
             // Its end has been told to the node.
             return;
         };
-        let fate = match self.worded(key, &Event::Command(command)) {
+        let worded = self.worded(key, &Event::Command(command));
+        let is_indispensable = std::mem::take(&mut self.fx.indispensable);
+        let fate = match worded {
             Some((bytes, true)) if self.hub.try_push(key, &bytes) => CommandFate::Delivered,
-            Some((_, true)) => CommandFate::Overflow,
+            Some((_, true)) => {
+                if is_indispensable {
+                    self.cut_off(key, CloseReason::SlowConsumer);
+                }
+                CommandFate::Overflow
+            }
             Some((_, false)) | None => CommandFate::Gone,
         };
         self.calls.command_fate(id, connection, fate);

@@ -108,7 +108,7 @@ fn large_messages_are_packed_whole() {
     .take(200_000)
     .collect();
     for compress in [Compress::Zlib, Compress::ZlibStream, Compress::ZstdStream] {
-        let mut coding = Coding::new(compress, false).unwrap();
+        let mut coding = Coding::new(compress, false, &Streams::new(1)).unwrap();
         let mut out = b"before".to_vec();
         for _ in 0..3 {
             coding.message(&mut out, |out| out.extend_from_slice(text.as_bytes()));

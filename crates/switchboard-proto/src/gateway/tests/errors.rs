@@ -216,12 +216,25 @@ fn rows_4010_and_4023_to_4025_registrations_are_refused() {
 }
 
 #[test]
+fn no_more_clients_than_may_have_a_compressor_of_their_own() {
+    let streams = Streams::new(1);
+    let open = || open_with(plain(Compress::ZlibStream), |settings| settings.streams = streams.clone());
+    let first = open();
+    assert_eq!(first.fx.close, None);
+    let mut second = open();
+    let told = "(close 1013 too many compressed connections, try again later)";
+    assert_eq!((second.received().as_str(), second.fx.close), (told, Some(CloseReason::Limit)));
+    drop(first);
+    assert_eq!(open().fx.close, None, "its place is free again");
+}
+
+#[test]
 fn row_4012_another_version_or_compression_closes() {
     let closes = Some(("(close 4012 unsupported)", CloseReason::Refused));
     let mut talk = open_with(Opening { is_unsupported: true, ..Opening::default() }, |_| {});
     is_told(&mut talk, &error(4012, "unsupported", "null", "null"), closes);
     for compress in [Compress::ZlibStream, Compress::ZstdStream] {
-        let mut talk = open_with(plain(compress), |settings| settings.stream_compression = false);
+        let mut talk = open_with(plain(compress), |settings| settings.streams = Streams::new(0));
         is_told(&mut talk, &error(4012, "unsupported", "null", "null"), closes);
     }
     // In header mode it is told in the way of that.
