@@ -107,6 +107,11 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
             }
         }
     }
+    let max_shards = config.servers.gateway.max_shards;
+    if config.gateway.applications.iter().any(|application| application.shards > max_shards) {
+        let text = format!("an application has more shards than servers.gateway.max_shards = {max_shards}; raise that");
+        conflict("gateway.applications", &["servers.gateway.max_shards"], &text);
+    }
     // Without a signature a backend could not tell our requests from anybody else's.
     if !config.hooks.secret.is_set() {
         for (name, is_used) in config.asking() {
