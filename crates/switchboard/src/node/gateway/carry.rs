@@ -74,17 +74,20 @@ impl Node {
         let begun = match self.0.sessions.begin_shard(begin).await {
             Ok(begun) => begun,
             Err(error) => {
-                // It may have been made all the same, and nobody knows what would resume it.
-                gateway.note_failure();
+                gateway.note_unknown(id);
                 return Err(unavailable(error));
             }
         };
         let begun = begun?;
         let record = begun.record.clone();
         let began = self.carry(caller, &application, session, record, 0, client).await;
-        for ended in begun.ended {
-            self.shard_ended(ended).await;
-        }
+        // Whoever was there before is told behind the answer, which does not wait for the rooms that are left.
+        let node = self.clone();
+        self.spawn(Box::pin(async move {
+            for ended in begun.ended {
+                node.shard_ended(ended).await;
+            }
+        }));
         began
     }
 

@@ -271,6 +271,17 @@ impl Lives {
         Some(live)
     }
 
+    /// This connection carries the session no more. `false`: it did not, or a later generation is here.
+    pub(super) fn remove(&self, live: &Live) -> bool {
+        let mut index = self.index();
+        let is_here = index.by_session.get(&live.session).is_some_and(|here| here.generation == live.generation);
+        if is_here {
+            index.by_session.remove(&live.session);
+            index.by_connection.remove(&live.facts.id);
+        }
+        is_here
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
         self.index().by_session.values().cloned().collect()
     }

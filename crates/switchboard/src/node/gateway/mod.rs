@@ -26,8 +26,8 @@ pub mod sessions;
 mod signature;
 mod upkeep;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use switchboard_proto::call::{Answer, CallError, Outcome};
@@ -56,6 +56,9 @@ const READ_EVENTS: usize = 256;
 
 /// Most bytes of events that a face is given at once, but for one event.
 const READ_BYTES: usize = 256 << 10;
+
+/// Sessions that are looked for after the store has failed at beginning them. Further ones are detached, and expire.
+const UNKNOWN_MAX: usize = 4096;
 
 /// What a node takes for the gateway.
 #[derive(Clone, Debug)]
@@ -102,6 +105,8 @@ pub(super) struct Gateway {
     node: Arc<str>,
     /// The store has failed at a session: it may hold one that nobody carries as carried by us.
     has_failed: AtomicBool,
+    /// Sessions that may have begun although the store said that it failed. Nobody knows what would resume them.
+    unknown: Mutex<Vec<ConnId>>,
 }
 
 impl Gateway {
@@ -117,6 +122,7 @@ impl Gateway {
             clock: Steady::begin(),
             node: node.into(),
             has_failed: AtomicBool::new(false),
+            unknown: Mutex::default(),
             options,
         }
     }
@@ -125,6 +131,21 @@ impl Gateway {
     /// the log is theirs.
     fn most_unread(&self) -> Backlog {
         Backlog { events: (self.options.log_events / 4) as u64, bytes: (self.options.log_bytes / 4) as u64 }
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, Vec<ConnId>> {
+        // Nothing under this lock can panic half way.
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store may have begun this session, or not.
+    fn note_unknown(&self, session: ConnId) {
+        let mut unknown = self.unknown();
+        if unknown.len() < UNKNOWN_MAX {
+            unknown.push(session);
+        }
+        drop(unknown);
+        self.note_failure();
     }
 
     fn note_failure(&self) {

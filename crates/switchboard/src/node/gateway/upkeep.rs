@@ -1,12 +1,15 @@
 //! What is done every few seconds: the store is told what is known here, and forgets what has expired.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use switchboard_proto::id::ConnId;
+use switchboard_proto::shard::ShardEvent;
 use tokio::time::MissedTickBehavior;
 
-use crate::backend::sessions::shards::{Fenced, ShardNote};
+use crate::backend::sessions::shards::{EndOfShard, EndedShard, Fenced, ShardNote, ShardRecord};
 
 use super::super::Node;
 use super::super::chat::unavailable;
@@ -43,7 +46,7 @@ impl Node {
                 unavailable(error);
             }
         }
-        if gateway.has_failed.swap(false, Ordering::Relaxed) && self.detach_strays().await.is_err() {
+        if gateway.has_failed.swap(false, Ordering::Relaxed) && self.settle_failures().await.is_err() {
             gateway.note_failure();
         }
         match self.0.sessions.sweep_shards(gateway.clock.now_ms()).await {
@@ -56,11 +59,44 @@ impl Node {
         }
     }
 
+    /// Agrees with the store again, after it has failed and may have done all the same what it was asked for. `Err`: it has to be
+    /// done again.
+    async fn settle_failures(&self) -> Result<(), ()> {
+        let gateway = &self.0.gateway;
+        let unknown = std::mem::take(&mut *gateway.unknown());
+        for (index, session) in unknown.iter().enumerate() {
+            match self.0.sessions.end_shard(*session, None).await {
+                Ok(Some(ended)) => self.shard_ended(ended).await,
+                Ok(None) => {}
+                Err(error) => {
+                    unavailable(error);
+                    gateway.unknown().extend(&unknown[index..]);
+                    return Err(());
+                }
+            }
+        }
+        // Before the records: whoever begins meanwhile is not looked at.
+        let carried = gateway.lives.all();
+        let records = self.0.sessions.shards(gateway.clock.now_ms()).await.map_err(|error| drop(unavailable(error)))?;
+        let generations: HashMap<ConnId, u64> = records.iter().map(|record| (record.id, record.generation)).collect();
+        for live in carried {
+            let kept = generations.get(&live.session).copied();
+            if kept.is_some_and(|kept| kept <= live.generation) || !gateway.lives.remove(&live) {
+                continue;
+            }
+            self.tell_shard(&live, ShardEvent::Replaced(live.session));
+            if kept.is_none() {
+                let (id, why) = (live.session, EndOfShard::Replaced);
+                self.forget_shard_rooms(&EndedShard { id, owner: None, why, rooms: Vec::new() }).await;
+            }
+        }
+        self.detach_strays(records).await
+    }
+
     /// Detaches sessions that the store says we carry, and that no connection does: the step in which one began, or was let
     /// go, failed and was made all the same. `Err`: it has to be done again, because it failed or there may be more of them.
-    async fn detach_strays(&self) -> Result<(), ()> {
+    async fn detach_strays(&self, records: Vec<ShardRecord>) -> Result<(), ()> {
         let gateway = &self.0.gateway;
-        let records = self.0.sessions.shards(gateway.clock.now_ms()).await.map_err(|error| drop(unavailable(error)))?;
         let mut may_be_more = false;
         for record in records {
             let Some(owner) = record.owner.as_ref().filter(|owner| owner.node == gateway.node) else { continue };
