@@ -139,6 +139,11 @@ impl Live {
         }
     }
 
+    /// Nobody carries it on this connection any more: whoever waits for its client goes on.
+    fn let_go(&self) {
+        self.has_read_up_to(u64::MAX, 0);
+    }
+
     /// It was waited for in vain.
     pub(super) fn note_slow(&self) {
         self.is_slow.store(true, Ordering::Relaxed);
@@ -238,10 +243,12 @@ impl Lives {
         }
         if let Some(other) = index.by_session.insert(live.session, Arc::clone(&live)) {
             index.by_connection.remove(&other.facts.id);
+            other.let_go();
             before.push(other);
         }
         if let Some(other) = index.by_connection.insert(live.facts.id, live) {
             index.by_session.remove(&other.session);
+            other.let_go();
             before.push(other);
         }
         before
@@ -260,6 +267,7 @@ impl Lives {
         let mut index = self.index();
         let live = index.by_connection.remove(&connection)?;
         index.by_session.remove(&live.session);
+        live.let_go();
         Some(live)
     }
 
@@ -268,6 +276,7 @@ impl Lives {
         let mut index = self.index();
         let live = index.by_session.remove(&session)?;
         index.by_connection.remove(&live.facts.id);
+        live.let_go();
         Some(live)
     }
 
@@ -294,6 +303,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use switchboard_proto::call::ConnectionType;
     use switchboard_proto::face::Remote;
     use switchboard_proto::user::User;
@@ -374,6 +386,25 @@ mod tests {
         assert!(!live.is_behind(most), "20 bytes wait");
         live.has_grown(8, 40);
         assert!(live.is_behind(most), "60 bytes wait");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_that_is_gone() {
+        let most = Backlog { events: 0, bytes: 0 };
+        for go in [
+            |lives: &Lives, live: &Live| drop(lives.remove_connection(live.facts.id)),
+            |lives: &Lives, live: &Live| drop(lives.remove_session(live.session)),
+            |lives: &Lives, _: &Live| drop(lives.insert(self::live(1, 2, 2))),
+            |lives: &Lives, _: &Live| drop(lives.insert(self::live(2, 1, 1))),
+        ] {
+            let (lives, live) = (Lives::default(), live(1, 1, 1));
+            lives.insert(Arc::clone(&live));
+            live.has_grown(6, 10);
+            let (mut waiting, mut cx) = (pin!(live.catches_up(most)), Context::from_waker(Waker::noop()));
+            assert!(waiting.as_mut().poll(&mut cx).is_pending(), "it has not read");
+            go(&lives, &live);
+            assert!(waiting.as_mut().poll(&mut cx).is_ready());
+        }
     }
 
     #[test]
