@@ -126,6 +126,7 @@ impl Node {
 
     /// What a connection said about itself, and how it does with commands. None: it never said anything, and takes none.
     pub fn client_of(&self, connection: ConnId) -> Option<ClientView> {
+        let connection = self.connection_meant(connection);
         self.0.commands.desk().engine.client(connection)
     }
 }
