@@ -154,7 +154,7 @@ impl Node {
         let published = published.ok_or(PublishError::NoSession)?;
         let until = Instant::now() + gateway.options.publish_wait;
         for delivery in &published.deliveries {
-            self.wait_for_reader(delivery.session, until).await;
+            self.wait_for_reader(delivery.session, delivery.seq, until).await;
         }
         Ok(published)
     }
@@ -179,12 +179,14 @@ impl Node {
     }
 
     /// Waits for a client that reads more slowly than its log grows, but not for long, and not again before it has read.
-    pub(super) async fn wait_for_reader(&self, session: ConnId, until: Instant) {
+    pub(super) async fn wait_for_reader(&self, session: ConnId, seq: u64, until: Instant) {
         let most = self.0.gateway.most_unread();
         let Some(live) = self.0.gateway.lives.of_session(session) else { return };
-        if live.is_behind(most)
+        let read = live.read();
+        if live.is_behind_at(seq, most)
             && !live.is_slow()
-            && tokio::time::timeout_at(until, live.catches_up(most)).await.is_err()
+            && tokio::time::timeout_at(until, live.catches_up(seq, most)).await.is_err()
+            && live.read() == read
         {
             live.note_slow();
         }
@@ -205,7 +207,7 @@ impl Node {
         if live.is_behind(most)
             && live.rooms_patience.is_left(now_ms)
             && gateway.rooms_patience.is_left(now_ms)
-            && tokio::time::timeout(ROOM_WAIT, live.catches_up(most)).await.is_err()
+            && tokio::time::timeout(ROOM_WAIT, live.catches_up(live.last(), most)).await.is_err()
         {
             let now_ms = self.uptime_ms();
             live.rooms_patience.lose(now_ms, ROOM_PAUSE_MS);

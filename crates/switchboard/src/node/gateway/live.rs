@@ -108,19 +108,29 @@ impl Live {
         self.has_read.notify_waiters();
     }
 
-    /// How many events wait in the log to be read.
-    fn unread(&self) -> u64 {
-        self.last.load(Ordering::Acquire).saturating_sub(self.read.load(Ordering::Acquire))
+    /// The newest event that is known to be in the log.
+    pub(super) fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
     }
 
     fn is_up_to_date(&self) -> bool {
-        self.unread() == 0
+        self.read() >= self.last()
     }
 
     /// Whether more waits in the log to be read than should.
     pub(super) fn is_behind(&self, most: Backlog) -> bool {
-        let unread = self.unread();
+        self.is_behind_at(self.last(), most)
+    }
+
+    /// Whether more waits to be read up to this event than should.
+    pub(super) fn is_behind_at(&self, seq: u64, most: Backlog) -> bool {
+        let unread = seq.saturating_sub(self.read());
         unread > most.events || (unread > 0 && self.unread_bytes.load(Ordering::Relaxed) > most.bytes)
+    }
+
+    /// The last event that the face has read.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Ordering::Acquire)
     }
 
     /// Whether it has been waited for in vain since it last read.
@@ -128,11 +138,12 @@ impl Live {
         self.is_slow.load(Ordering::Relaxed)
     }
 
-    /// Waits until no more than that waits to be read.
-    pub(super) async fn catches_up(&self, most: Backlog) {
+    /// Waits until no more than that waits to be read up to this event. What comes behind it does not count, or whoever waits could
+    /// be passed by for ever.
+    pub(super) async fn catches_up(&self, seq: u64, most: Backlog) {
         loop {
             let reading = self.has_read.notified();
-            if !self.is_behind(most) {
+            if !self.is_behind_at(seq, most) {
                 return;
             }
             reading.await;
@@ -389,6 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_is_not_passed_by_for_what_comes_behind_him() {
+        let (live, most) = (live(1, 1, 1), Backlog { events: 1, bytes: 1000 });
+        (6..=8).for_each(|seq| assert_eq!(live.has_grown(seq, 10), seq == 6));
+        let (mut waiting, mut cx) = (pin!(live.catches_up(7, most)), Context::from_waker(Waker::noop()));
+        assert!(waiting.as_mut().poll(&mut cx).is_pending(), "two wait up to the seventh");
+        (9..=10).for_each(|seq| assert!(!live.has_grown(seq, 10)));
+        live.has_read_up_to(6, 10);
+        assert!(waiting.as_mut().poll(&mut cx).is_ready());
+        assert!(live.is_behind(most));
+    }
+
+    #[test]
     fn nobody_waits_for_a_client_that_is_gone() {
         let most = Backlog { events: 0, bytes: 0 };
         for go in [
@@ -400,7 +423,7 @@ mod tests {
             let (lives, live) = (Lives::default(), live(1, 1, 1));
             lives.insert(Arc::clone(&live));
             live.has_grown(6, 10);
-            let (mut waiting, mut cx) = (pin!(live.catches_up(most)), Context::from_waker(Waker::noop()));
+            let (mut waiting, mut cx) = (pin!(live.catches_up(6, most)), Context::from_waker(Waker::noop()));
             assert!(waiting.as_mut().poll(&mut cx).is_pending(), "it has not read");
             go(&lives, &live);
             assert!(waiting.as_mut().poll(&mut cx).is_ready());

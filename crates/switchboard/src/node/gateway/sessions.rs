@@ -92,10 +92,10 @@ impl Node {
             let seq = seq.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;
             node.0.gateway.counters.count_appended(Source::Message, 1);
             node.log_has_grown(session, seq, bytes);
-            Ok(())
+            Ok(seq)
         });
-        self.follow(appending).await?;
-        self.wait_for_reader(session, Instant::now() + gateway.options.publish_wait).await;
+        let seq = self.follow(appending).await?;
+        self.wait_for_reader(session, seq, Instant::now() + gateway.options.publish_wait).await;
         Ok(())
     }
 }
