@@ -180,12 +180,13 @@ const MEETING_PLACES: [&str; 4] = [
 
 /// What a face shows to everybody: its settings, the reader of its handshake, the writer of its answers over HTTP, where no peer
 /// stands in between, and that of what is kept in logs for it. All else in its folder is its own.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     "Compat",
     "DdpSettings",
     "GatewaySettings",
     "Opening",
     "SocketSettings",
+    "Streams",
     "WebAnswers",
     "WebRefusal",
     "WebSocketSettings",
