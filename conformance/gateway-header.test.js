@@ -158,7 +158,6 @@ describe('a client in header mode', () => {
     'a wrong secret': { Secret: 'nope' },
     'a wrong key': { 'Public-Key': 'nope' },
     'any two words as key': { Secret: 'nope', 'Public-Key': 'a b' },
-    'no secret': { Secret: null },
     'an unknown id': { Identification: '9' },
     'the key of another application': { 'Public-Key': OPEN_KEY }
   })) {
@@ -200,6 +199,18 @@ describe('a client in header mode', () => {
     assert.deepEqual(await shard.hear(), hello(true))
     assert.equal((await shard.ask({ type: 1, d: {} })).event, 'GATEWAY_READY')
     await shard.cut()
+  })
+
+  it('may say the secret with the registration, and not leave it out', async () => {
+    const shard = await OldShard.connect(server, 0, 1, { Secret: null })
+    assert.deepEqual(await shard.hear(), hello(true))
+    const registration = { type: 1, d: { public_key: KEY, secret: SECRET } }
+    assert.equal((await shard.ask(registration)).event, 'GATEWAY_READY')
+    await shard.cut()
+    const silent = await OldShard.connect(server, 0, 1, { Secret: null })
+    await silent.hear()
+    assert.deepEqual(await silent.ask({ type: 1, d: { public_key: KEY } }), INVALID)
+    await silent.closes(4004)
   })
 
   it('needs no secret where the application has none', async () => {

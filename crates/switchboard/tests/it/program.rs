@@ -455,6 +455,7 @@ fn fault_row_58_every_limit_is_on_by_default_save_those_with_a_reason() {
         [
             "workers",             // one for each core
             "welcome_delay",       // a wait, not a limit
+            "publish_rate",        // the own applications of the operator publish
             "max_connections",     // what the file descriptors allow
             "max_rooms",           // only the server makes rooms
             "accepts_per_address", // behind a balancer all share one address

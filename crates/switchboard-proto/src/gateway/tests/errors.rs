@@ -222,7 +222,7 @@ fn no_more_clients_than_may_have_a_compressor_of_their_own() {
     let first = open();
     assert_eq!(first.fx.close, None);
     let mut second = open();
-    let told = "(close 1013 too many compressed connections, try again later)";
+    let told = "(close 1013 too many compressed connections, try again later)\n";
     assert_eq!((second.received().as_str(), second.fx.close), (told, Some(CloseReason::Limit)));
     drop(first);
     assert_eq!(open().fx.close, None, "its place is free again");

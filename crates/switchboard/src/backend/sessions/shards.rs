@@ -51,7 +51,7 @@ impl Default for ShardLimits {
 /// Keeps sessions of shards.
 ///
 /// Guarantees: as of [`super::SessionStore`]; and every method is one step, of which all is done or nothing. `now_ms` is the
-/// store's time in milliseconds since 1970: it does not jump while the process runs, see [`crate::clock::Steady`].
+/// store's time in milliseconds since 1970: it does not jump while the process runs, whatever becomes of the clock.
 pub trait ShardStore: fmt::Debug + Send + Sync {
     /// Makes a session for a shard and puts it into its slot. In this order: the shard must be in range and count the fleet as
     /// the fleet does; shard 0 must have a session, or be the one; the application must not have begun too many; nobody may
