@@ -13,37 +13,17 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use switchboard::action::{Action, ActionResult, ActionSpec, Failure, Input, Reply, Request};
 use switchboard::backend::sessions::shards::ShardTarget;
-use switchboard::cli::{self, Command};
 use switchboard::node::gateway::events::NewEvent;
-use switchboard::server::{ServerBuilder, raise_file_limit};
-use switchboard::{Server, telemetry};
+use switchboard::server::ServerBuilder;
 use switchboard_testkit::bench::histogram::Histogram;
 use switchboard_testkit::bench::scenario::Application;
 
+#[allow(clippy::duplicate_mod, reason = "tests take in more than one of these servers")]
+#[path = "bench_support/serve.rs"]
+mod serve;
+
 fn main() -> ExitCode {
-    let cwd = std::env::current_dir().unwrap_or_default();
-    let serve = match cli::run(std::env::args_os(), std::env::vars_os(), cwd) {
-        Command::Exit(output) => return output.emit(),
-        Command::Ctl(ctl) => return ctl.run().emit(),
-        Command::HashPassword => return cli::hash_password().emit(),
-        Command::Serve(serve) => serve,
-    };
-    let _log = telemetry::init(&serve.loaded.config.log);
-    raise_file_limit();
-    let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
-        runtime.block_on(async {
-            match with_actions(Server::builder(serve.loaded.config)).start().await {
-                Ok(mut server) => {
-                    println!("{}", server.ready_line());
-                    server.failed().await
-                }
-                Err(error) => error.to_string(),
-            }
-        })
-    });
-    // It serves until it is killed, so whatever brings it here is a failure.
-    eprintln!("bench_gateway: {}", served.unwrap_or_else(|error| error.to_string()));
-    ExitCode::FAILURE
+    serve::serve("bench_gateway", with_actions)
 }
 
 /// Adds the action of the bench.
