@@ -6,13 +6,17 @@ use std::ops::RangeInclusive;
 use flate2::read::ZlibDecoder;
 use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
+use switchboard::RawJson;
 use switchboard::backend::sessions::shards::ShardTarget;
+use switchboard::command::{ClientCommand, Outcome, Target};
 use switchboard_testkit::gateway::{Credentials, GatewayClient};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
+use super::bots::fail_fast;
 use super::gateway_support::{
-    APP, credentials, event, expect_error, expect_events, open, raw_frame, register, serving, text,
+    APP, credentials, event, expect_error, expect_events, hash_of, open, raw_frame, register, serving, stats, text,
 };
+use super::peer::eventually;
 use super::support::TestServer;
 
 const TEXT: u8 = 0x81;
@@ -135,6 +139,42 @@ fn a_client_of_header_mode_may_ask_for_plain_text() {
     register(&mut client, &credentials());
     server.publish([1]);
     assert_eq!(Unpacking::Text.hear(&client)["s"], 1);
+}
+
+#[test]
+fn a_command_that_does_not_fit_ends_a_stream_that_could_not_be_read_on() {
+    let server = serving(&["limits.max_outbox_bytes=1KiB"]);
+    // What no compressor makes short.
+    let mut number: u64 = 1;
+    let mut data = String::new();
+    for _ in 0..4096 {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        data.push(char::from(b'0' + (number >> 33) as u8 % 64));
+    }
+    let command = json!({"key": "getLogs", "data": data});
+    for (path, code) in [("/gateway?compress=zlib-stream", Some(4026)), ("/gateway?compress=zlib", None)] {
+        let (mut client, mut first) = (open(server.web_address(), path), Unpacking::ZlibStream(Decompress::new(true)));
+        let mut request = credentials().registration();
+        request["d"]["client"] = json!({"commands": true});
+        client.send(&request);
+        let ready = match code {
+            Some(_) => first.hear(&client),
+            None => Unpacking::Zlib.hear(&client),
+        };
+        let hash = hash_of(&stats(&ready["data"])[0]);
+        eventually("it takes commands", || server.node().client_of(hash).is_some_and(|client| !client.is_settling));
+        let command = ClientCommand::from_json(RawJson::from_value(&command)).unwrap();
+        let sending = server.node().begin_client_command(Target::Connection(hash), command, fail_fast());
+        let pending = server.wait(sending).unwrap();
+        server.outcome(pending, Outcome::Overflow);
+        match code {
+            Some(_) => assert_eq!(client.closed(), code),
+            None => {
+                client.send(&json!({"type": 3}));
+                assert_eq!(Unpacking::Zlib.hear(&client)["event"], "GATEWAY_PING", "it can be read on");
+            }
+        }
+    }
 }
 
 #[test]

@@ -430,6 +430,20 @@ fn command(to: &str) -> Event {
 }
 
 #[test]
+fn a_command_cannot_be_left_out_where_what_follows_builds_on_it() {
+    for (compress, is_indispensable) in
+        [(Compress::None, false), (Compress::Zlib, false), (Compress::ZlibStream, true), (Compress::ZstdStream, true)]
+    {
+        let mut talk = open_with(plain(compress), |_| {});
+        talk.send(&client_frame(0x81, br#"{"type":1,"d":{"public_key":"k"}}"#));
+        talk.outcome(answer_of(Began { takes_commands: true, ..began(0, 1) }));
+        assert!(!talk.fx.indispensable);
+        talk.with(|peer, cx| peer.on_event(&command("100"), cx));
+        assert_eq!(talk.fx.indispensable, is_indispensable, "{compress:?}");
+    }
+}
+
+#[test]
 fn commands_reach_the_application_that_takes_them() {
     let mut talk = open();
     assert!(!talk.with(|peer, cx| peer.on_event(&command("100"), cx)));
