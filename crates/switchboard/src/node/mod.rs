@@ -539,16 +539,21 @@ impl Node {
         }
     }
 
-    /// Tells every worker to end, from a place that cannot wait. A worker that has no space is told as soon as it has.
+    /// Tells every worker to end, from a place that cannot wait.
     pub(crate) fn stop_now(&self) {
         for worker in self.0.workers.iter().chain([self.scribe()]) {
-            let stop = Mail::Ask(Ask::Stop);
-            match worker.try_reserve(stop.weight()) {
-                Some(permit) => permit.push(stop),
-                None => {
-                    let worker = worker.clone();
-                    self.spawn(Box::pin(async move { worker.push(Mail::Ask(Ask::Stop)).await }));
-                }
+            self.tell_soon(worker, Ask::Stop);
+        }
+    }
+
+    /// Tells a worker something from a place that cannot wait: now, or as soon as it has space.
+    fn tell_soon(&self, worker: &Mailbox, ask: Ask) {
+        let mail = Mail::Ask(ask);
+        match worker.try_reserve(mail.weight()) {
+            Some(permit) => permit.push(mail),
+            None => {
+                let worker = worker.clone();
+                self.spawn(Box::pin(async move { worker.push(mail).await }));
             }
         }
     }

@@ -16,7 +16,7 @@ use switchboard_proto::shard::{
 use crate::backend::sessions::shards::{
     BeginShard, EndOfShard, EndedShard, Fleet, Owner, ResumeShard, SessionHash, ShardRecord,
 };
-use crate::hub::mail::{Address, Ask, Mail};
+use crate::hub::mail::{Address, Ask};
 use crate::op::Op;
 use crate::random;
 use crate::worker::calls::Caller;
@@ -255,20 +255,8 @@ impl Node {
 
     /// Tells the connection that carries a session, or carried it until now. It is told at most once of each thing that waits.
     pub(super) fn tell_shard(&self, live: &Live, event: ShardEvent) {
-        self.tell_worker(live.address, Ask::Shard(live.address.key, event));
-    }
-
-    /// Pushes a request to a worker, from a place that cannot wait; one that has no space is told as soon as it has.
-    fn tell_worker(&self, address: Address, ask: Ask) {
-        let mailbox = &self.0.workers[usize::from(address.worker)];
-        let mail = Mail::Ask(ask);
-        match mailbox.try_reserve(mail.weight()) {
-            Some(permit) => permit.push(mail),
-            None => {
-                let mailbox = mailbox.clone();
-                self.spawn(Box::pin(async move { mailbox.push(mail).await }));
-            }
-        }
+        let Address { worker, key } = live.address;
+        self.tell_soon(&self.0.workers[usize::from(worker)], Ask::Shard(key, event));
     }
 
     fn owner(&self, connection: ConnId) -> Owner {
