@@ -132,21 +132,25 @@ impl Applications {
 mod tests {
     use super::*;
 
-    fn application(id: &str, key: &str, secret: Option<&str>) -> Application {
-        Application {
-            user: User::new(id).unwrap(),
-            public_key: key.into(),
-            secret: secret.map(SecretDigest::of),
-            shards: 0,
-            allow_development: true,
-            tags: Vec::new(),
-            state: Vec::new(),
+    impl Application {
+        /// One with nothing but this.
+        pub(in crate::node) fn named(id: &str, key: &str, secret: Option<&str>) -> Self {
+            Self {
+                user: User::new(id).unwrap(),
+                public_key: key.into(),
+                secret: secret.map(SecretDigest::of),
+                shards: 0,
+                allow_development: true,
+                tags: Vec::new(),
+                state: Vec::new(),
+            }
         }
     }
 
     #[test]
     fn every_part_that_is_there_must_be_right_and_a_secret_must_be_there() {
-        let all = Applications::new(vec![application("a", "ka", Some("sa")), application("b", "kb", None)]);
+        let all =
+            Applications::new(vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)]);
         let who = |id: &str, key: &str, secret: &str| {
             let part = |text: &str| (text != "-").then(|| text.to_owned());
             let credentials = AppCredentials { id: part(id), public_key: part(key), secret: part(secret) };
@@ -174,7 +178,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_may_still_come_but_what_is_there_must_be_right() {
-        let all = Applications::new(vec![application("a", "ka", Some("sa")), application("b", "kb", None)]);
+        let all =
+            Applications::new(vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)]);
         let may_be = |id: &str, key: &str, secret: &str| {
             let part = |text: &str| (text != "-").then(|| text.to_owned());
             all.may_be_of(&AppCredentials { id: part(id), public_key: part(key), secret: part(secret) })

@@ -319,21 +319,12 @@ mod tests {
 
     use switchboard_proto::call::ConnectionType;
     use switchboard_proto::face::Remote;
-    use switchboard_proto::user::User;
 
     use super::*;
     use crate::hub::mail::ConnKey;
 
     fn live(session: u128, generation: u64, connection: u128) -> Arc<Live> {
-        let application = Application {
-            user: User::new("app").unwrap(),
-            public_key: "key".into(),
-            secret: None,
-            shards: 0,
-            allow_development: true,
-            tags: Vec::new(),
-            state: Vec::new(),
-        };
+        let application = Application::named("app", "key", None);
         Arc::new(Live::new(Parts {
             session: ConnId::session_from_random(session),
             generation,

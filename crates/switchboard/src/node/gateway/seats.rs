@@ -354,7 +354,6 @@ impl Untold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::User;
 
     const MAX_ROOMS: usize = 2;
 
@@ -367,15 +366,7 @@ mod tests {
     }
 
     fn application() -> Arc<Application> {
-        Arc::new(Application {
-            user: User::new("app").unwrap(),
-            public_key: "key".into(),
-            secret: None,
-            shards: 0,
-            allow_development: true,
-            tags: Vec::new(),
-            state: Vec::new(),
-        })
+        Arc::new(Application::named("app", "key", None))
     }
 
     fn with_member(name: &str, after: u64) -> (Seats, RoomName) {

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::applications::Application;
 use super::super::seats::Settled;
 use super::*;
-use crate::node::User;
 
 /// How long something may take that has to happen.
 const SOON: Duration = Duration::from_secs(10);
@@ -126,15 +125,7 @@ impl World {
             (mpsc::channel(ROOM), mpsc::channel(ROOM), mpsc::channel(ROOM));
         let logs = FakeLogs { store: Arc::clone(&store), begun: begins, grown: grows, evicted: evicts };
         let task = tokio::spawn(Scribe::run(logs, seats.clone(), inbox));
-        let application = Arc::new(Application {
-            user: User::new("app").unwrap(),
-            public_key: "key".into(),
-            secret: None,
-            shards: 0,
-            allow_development: true,
-            tags: Vec::new(),
-            state: Vec::new(),
-        });
+        let application = Arc::new(Application::named("app", "key", None));
         for member in 1..=members {
             let mut seats = seats.lock();
             seats.begin_join(session(member), &application, &lobby(), 1).unwrap();
