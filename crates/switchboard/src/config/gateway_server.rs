@@ -63,8 +63,8 @@ settings! {
             start_total: u32 = 100_000, Whole::any(), reached "further ones are refused with code 4025";
             /// Registrations of one application in any five seconds.
             start_concurrency: u32 = 1000, Whole::any(), reached "further ones are answered with error 4024";
-            /// Events that one application may publish over HTTP in a second.
-            publish_rate: u32 = 0, Whole::any(), reached "further ones are refused with 429";
+            /// Events that one application may publish in a second.
+            publish_rate: u32 = 0, Whole::any(), reached "further ones are refused, over HTTP with 429";
             /// Time that a publication waits for a client that reads more slowly than is published; 0: none.
             publish_wait: Duration = Duration::from_secs(1), Span::off_or(SHORTEST, Duration::from_secs(60)),
                 reached "the event is stored all the same, and the log may lose its oldest ones";

@@ -219,8 +219,8 @@ impl Node {
             return meanwhile();
         };
         let node = self.clone();
-        // A task of its own: whoever goes away does not leave an event in a log that nobody was told of. It keeps its place among
-        // those that wait, so that there are no more of them.
+        // A task of its own: whoever goes away leaves it its place among those that wait until its shard has been asked, so that
+        // there are no more of them.
         let asking = self.runtime().spawn(async move {
             match node.publish_interaction(&application, kind, &id, guild, &body).await {
                 Ok(()) => {}
