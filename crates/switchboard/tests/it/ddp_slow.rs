@@ -136,14 +136,14 @@ fn a_stuck_session_sees_the_gap_in_the_numbers(policy: &str) {
     }
     assert_eq!(stuck.frame()["msg"], "updated");
     if policy == "drop-oldest" {
-        assert!(heard == last && missing > 0, "{heard} of {last}, {missing} missing");
-    } else {
-        assert!(heard < last, "{heard} of {last}");
+        assert_eq!(heard, last);
     }
-    // Caught up, it misses nothing more, and shows the number behind the gap.
+    // Caught up, it misses nothing more, and shows the number behind the gap. Of the newest, too, some may have fitted
+    // behind a gap: the kernel takes a little more of a stuck session whenever it likes.
     server.wait(server.node().broadcast(Speaker::server(), "defaultRoom", "the end")).unwrap();
-    let (heard, _) = hear(&mut stuck, heard, last + 1);
+    let (heard, still_missing) = hear(&mut stuck, heard, last + 1);
     assert_eq!(heard, last + 1);
+    assert!(missing + still_missing > 0, "all of {last} were heard");
     stuck.expect_silence();
     assert_eq!(server.node().figures().closed[CloseReason::SlowConsumer.index()], 0);
 }
