@@ -415,6 +415,7 @@ fn open_sessions(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
     Ok(match config.backend.kind {
         BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms, shard_limits(config))),
         BackendKind::File => Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms, shard_limits(config))?),
+        BackendKind::Redis => unimplemented!(),
     })
 }
 

@@ -9,6 +9,7 @@ mod contract;
 pub mod file;
 mod log;
 pub mod memory;
+pub mod redis;
 pub mod sessions;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! What operators can set, and how it is read.
 //!
 //! - `settings`: every key, its type, default and documentation; the one place where a key is added (`ddp_server`,
-//!   `gateway_server` and `client_commands` are parts of it)
+//!   `gateway_server`, `redis_backend` and `client_commands` are parts of it)
 //! - `section`: the macro behind that list, and what a key can do
 //! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `applications`, `network`,
 //!   `page_origins`, `node_name` and `secret` are special ones; `fields` is tables inside them
@@ -30,6 +30,7 @@ mod network;
 mod node_name;
 mod page_origins;
 mod problem;
+mod redis_backend;
 mod render;
 mod rooms;
 mod secret;
@@ -49,11 +50,12 @@ pub use hooks::{HttpUrl, OnFailure, RemoteAction};
 pub use load::{DEFAULT_FILE, LoadOptions, Loaded, Origins};
 pub use network::{BadNetwork, Network};
 pub use problem::{ConfigError, Origin, Problem};
+pub use redis_backend::{Redis, RedisServers};
 pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
 pub use secret::Secret;
 pub use settings::{
-    ActionHook, Actions, Admin, Backend, BackendKind, Compat, Config, ConnectHook, Files, Hooks, JoinHook, LeaveHook,
+    ActionHook, Actions, Admin, Backend, BackendKind, Compat, Config, ConnectHook, Degraded, Files, Hooks, JoinHook, LeaveHook,
     Limits, Log, LogFormat, Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebServer, WebSocketServer,
 };
 pub use users::{Password, User};

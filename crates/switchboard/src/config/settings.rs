@@ -15,6 +15,7 @@ use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
 use super::network::{Network, Networks};
 use super::node_name::{NodeName, unique_name};
 use super::page_origins::PageOrigins;
+use super::redis_backend::Redis;
 use super::rooms::{StartingRoom, StartingRooms};
 use super::secret::{Secret, SecretText};
 use super::section::settings;
@@ -315,11 +316,18 @@ settings! {
     /// What is kept beyond a connection, and where. See docs/guide/operating.md.
     pub struct Backend {
         keys {
-            /// Where tokens, the rooms of users and the clocks of their commands are kept: memory forgets them when the process
-            /// ends; file keeps them in `node.data_dir`, also when it is killed.
+            /// Where tokens, the rooms of users, the clocks of their commands and gateway sessions are kept: memory forgets them when
+            /// the process ends; file keeps them in `node.data_dir`, also when it is killed; redis shares them, and rooms, with all nodes
+            /// of a cluster.
             kind: BackendKind = BackendKind::Memory, OneOf;
+            /// With redis, while it cannot be reached: refuse what is said in rooms, or deliver it locally, to the members on the
+            /// same node, without a number.
+            degraded: Degraded = Degraded::Refuse, OneOf;
         }
-        sections {}
+        sections {
+            /// Several nodes that share rooms, members, commands and gateway sessions through Redis.
+            redis: Redis,
+        }
     }
 }
 
@@ -573,10 +581,25 @@ pub enum BackendKind {
     Memory,
     /// In one file of `node.data_dir`.
     File,
+    /// In Redis, shared by all nodes of a cluster.
+    Redis,
 }
 
 impl Word for BackendKind {
-    const WORDS: &'static [(Self, &'static str)] = &[(Self::Memory, "memory"), (Self::File, "file")];
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Memory, "memory"), (Self::File, "file"), (Self::Redis, "redis")];
+}
+
+/// What becomes of what is said in rooms while the store cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Degraded {
+    /// It is refused at once.
+    Refuse,
+    /// Members on the same node hear it, without a number; afterwards they are told of a gap.
+    Local,
+}
+
+impl Word for Degraded {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Refuse, "refuse"), (Self::Local, "local")];
 }
 
 /// The generation of clients that a listener speaks to.

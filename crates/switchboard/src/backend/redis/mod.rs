@@ -1,0 +1,10 @@
+//! The backend of several nodes: Redis.
+//!
+//! - [`link`]: the connection; [`trouble`]: what can be wrong with it; `script`: steps that run inside of Redis; [`keys`]: names there.
+//! - [`store`]: all that together, and whether this node may write.
+
+pub(crate) mod keys;
+pub(crate) mod link;
+pub(crate) mod script;
+pub(crate) mod store;
+pub mod trouble;

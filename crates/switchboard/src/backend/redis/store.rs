@@ -1,0 +1,212 @@
+//! What all parts of the backend share: the link, the names, and how this node stands.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use crate::backend::BackendError;
+
+use super::keys::Keys;
+use super::link::Link;
+use super::script::Script;
+use super::trouble::Trouble;
+
+/// The store, as long as this node is part of the cluster. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pub(super) link: Link,
+    pub(super) keys: Arc<Keys>,
+    pub(super) standing: Arc<Standing>,
+}
+
+/// How this node stands in the cluster.
+///
+/// It may change the store only as long as the others cannot take it for dead: from the moment before the latest sign of life that
+/// reached the store, for as long as the lease. A process that was stopped for longer finds that it may not, before it has asked anybody.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    began: Instant,
+    /// Until when, in milliseconds since `began`; 0: not.
+    valid_until_ms: AtomicU64,
+    /// Which life of the store it is: another one when it may have lost what it had confirmed. It rises.
+    generation: AtomicU64,
+    slot: AtomicU16,
+    incarnation: AtomicU64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            valid_until_ms: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            slot: AtomicU16::new(0),
+            incarnation: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Standing {
+    /// The time, for [`Standing::extend`].
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A sign of life that was sent at `sent_ms` has reached the store.
+    pub(super) fn extend(&self, sent_ms: u64, lease: Duration) {
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.valid_until_ms.store(sent_ms.saturating_add(lease_ms).max(1), Ordering::Release);
+    }
+
+    /// It is not part of the cluster any more, or nobody knows.
+    pub(super) fn end(&self) {
+        self.valid_until_ms.store(0, Ordering::Release);
+    }
+
+    /// Whether it may change the store.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.now_ms() < self.valid_until_ms.load(Ordering::Acquire)
+    }
+
+    /// It is this node, in this life of the store.
+    pub(super) fn set(&self, generation: u64, slot: u16, incarnation: u64) {
+        self.generation.store(generation, Ordering::Release);
+        self.slot.store(slot, Ordering::Release);
+        self.incarnation.store(incarnation, Ordering::Release);
+    }
+
+    /// Which life of the store it is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The node's number, which is in the ids of its connections.
+    pub(crate) fn slot(&self) -> u16 {
+        self.slot.load(Ordering::Acquire)
+    }
+
+    /// Which life of the node it is.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+}
+
+impl Store {
+    /// A store over this link.
+    pub(crate) fn new(link: Link, keys: Keys) -> Self {
+        Self { link, keys: Arc::new(keys), standing: Arc::default() }
+    }
+
+    /// Runs a script that changes something. Not while this node may be dead for the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::run`], and [`Trouble::Fenced`].
+    pub(super) fn change(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: impl FnOnce(&mut Cmd),
+    ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
+        let refused = (!self.standing.is_valid())
+            .then(|| self.link.trouble(Trouble::Fenced, "this node is not part of the cluster at the moment"));
+        let running = refused.is_none().then(|| self.link.run(script, keys, arguments));
+        async move {
+            match running {
+                Some(running) => running.await,
+                None => Err(refused.unwrap_or_else(|| BackendError("fenced".to_owned()))),
+            }
+        }
+    }
+
+    /// Asks something that changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::run`].
+    pub(super) async fn read(&self, command: Cmd) -> Result<Value, BackendError> {
+        self.link.query(command).await
+    }
+
+    /// An answer that nobody understands.
+    pub(super) fn odd(&self, what: &str, answer: &Value) -> BackendError {
+        let short: String = format!("{answer:?}").chars().take(200).collect();
+        self.link.trouble(Trouble::Reply, format_args!("{what}: {short}"))
+    }
+}
+
+/// Numbers, texts and lists of answers.
+pub(super) trait Answered {
+    /// A whole number that is not negative.
+    fn number(&self) -> Option<u64>;
+    /// A text.
+    fn text(&self) -> Option<&str>;
+    /// Bytes.
+    fn bytes(&self) -> Option<&[u8]>;
+    /// A list, which a set is too; of a map keys and values in turn are not.
+    fn list(&self) -> Option<&[Value]>;
+}
+
+impl Answered for Value {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Int(number) => u64::try_from(*number).ok(),
+            Self::Double(number) if *number >= 0.0 && number.fract() == 0.0 => Some(*number as u64),
+            other => other.text()?.parse().ok(),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::SimpleString(text) => Some(text),
+            Self::Okay => Some("OK"),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::BulkString(bytes) => Some(bytes),
+            other => other.text().map(str::as_bytes),
+        }
+    }
+
+    fn list(&self) -> Option<&[Value]> {
+        match self {
+            Self::Array(values) | Self::Set(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_row_34_whoever_was_stopped_for_longer_than_its_lease_may_not_write() {
+        let standing = Standing::default();
+        assert!(!standing.is_valid(), "before the first sign of life");
+        standing.extend(standing.now_ms(), Duration::from_secs(60));
+        assert!(standing.is_valid());
+        // The sign of life was sent a minute ago.
+        standing.extend(standing.now_ms().saturating_sub(60_000), Duration::ZERO);
+        assert!(!standing.is_valid());
+        standing.extend(standing.now_ms(), Duration::from_secs(60));
+        standing.end();
+        assert!(!standing.is_valid());
+    }
+
+    #[test]
+    fn answers_are_what_they_look_like() {
+        assert_eq!(Value::Int(-1).number(), None);
+        assert_eq!(Value::BulkString(b"12".to_vec()).number(), Some(12));
+        assert_eq!(Value::Double(3.0).number(), Some(3));
+        assert_eq!(Value::BulkString(vec![0xff]).text(), None);
+        assert_eq!(Value::Nil.list(), None);
+    }
+}
