@@ -46,6 +46,20 @@ impl ConnId {
         Self(bytes)
     }
 
+    /// The same id with the number of the node that gives it: its last two bytes. The others stay random, 106 bits of a
+    /// connection's id.
+    #[must_use]
+    pub const fn on_node(self, slot: u16) -> Self {
+        let mut bytes = self.0;
+        [bytes[14], bytes[15]] = slot.to_be_bytes();
+        Self(bytes)
+    }
+
+    /// The number of the node that gave it, in a cluster.
+    pub const fn node(&self) -> u16 {
+        u16::from_be_bytes([self.0[14], self.0[15]])
+    }
+
     /// Whether it is a gateway session's.
     pub const fn is_session(&self) -> bool {
         self.0[6] & 0xf0 == Self::SESSION_VERSION
@@ -272,6 +286,16 @@ pub struct Token(pub NonZeroU64);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_tells_its_node_and_stays_what_it_is() {
+        for id in [ConnId::from_random(u128::MAX), ConnId::session_from_random(u128::MAX)] {
+            let here = id.on_node(0x1234);
+            assert_eq!((here.node(), here.is_session()), (0x1234, id.is_session()));
+            assert_eq!(ConnId::parse(&here.to_string()), Some(here));
+            assert_eq!(here.to_bytes()[..14], id.to_bytes()[..14]);
+        }
+    }
 
     #[test]
     fn a_connection_id_is_a_uuid_of_version_4_and_reads_back() {

@@ -139,6 +139,25 @@ impl<T> Drop for OnThread<T> {
     }
 }
 
+/// Waits for all of some futures at once.
+pub(crate) async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut is_ready = true;
+        for (future, result) in &mut waiting {
+            if result.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(value) => *result = Some(value),
+                    Poll::Pending => is_ready = false,
+                }
+            }
+        }
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, result)| result).collect()
+}
+
 /// What a panic said.
 #[derive(Debug)]
 pub struct Panic(pub String);
@@ -186,6 +205,21 @@ mod tests {
         let mut finish = Op::start(later, text).into_future();
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready("later".to_owned()));
+    }
+
+    #[test]
+    fn all_are_waited_for_at_once_and_come_in_their_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (one, first) = tokio::sync::oneshot::channel();
+            let waiting = async move { first.await.unwrap() };
+            let waking = async move {
+                one.send(1).unwrap();
+                2
+            };
+            let both: Vec<BoxFuture<'_, u32>> = vec![Box::pin(waiting), Box::pin(waking)];
+            assert_eq!(all(both).await, [1, 2]);
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A whole server: workers, node and listeners, from start to planned stop.
 
+mod backends;
 mod listeners;
 mod settings;
 mod warnings;
@@ -16,12 +17,11 @@ use tokio::sync::mpsc;
 
 use crate::action::{Action, ActionExists, Actions, Middleware, builtin, remote};
 use crate::admin;
+use crate::backend::BackendError;
 use crate::backend::Pattern;
-use crate::backend::file::{FileSessions, OpenError};
-use crate::backend::memory::{MemoryBroker, MemoryDirectory};
-use crate::backend::sessions::SessionStore;
-use crate::backend::sessions::memory::MemorySessions;
-use crate::config::{BackendKind, Config, ConfigError, HttpUrl};
+use crate::backend::file::OpenError;
+use crate::config::{Config, ConfigError, HttpUrl};
+use crate::hub::ids::Ids;
 use crate::hub::mail::Ask;
 use crate::hub::mailbox::inbox;
 use crate::net::certificates::CertificateError;
@@ -33,10 +33,9 @@ use crate::users::Users;
 use crate::webhook::{AuthoritiesError, Webhooks};
 use crate::worker::{self, AcceptRate, Loads, WAKE, Worker};
 
+use backends::{Backends, Opened};
 use listeners::{Listeners, Shared};
-use settings::{
-    command_settings, face_settings, gateway_options, log_limits, off_is_max, shard_limits, worker_settings,
-};
+use settings::{command_settings, face_settings, gateway_options, worker_settings};
 
 /// Why a server did not start.
 #[derive(Debug, Error)]
@@ -62,6 +61,9 @@ pub enum StartError {
     /// The authorities that vouch for `https` backends cannot be used.
     #[error(transparent)]
     Hooks(#[from] AuthoritiesError),
+    /// What `backend.kind = "redis"` shares could not be reached, or may not be used.
+    #[error("backend.redis: {0}")]
+    Redis(BackendError),
     /// A starting room could not be made.
     #[error("rooms.starting: {name:?}: {reason}")]
     Room {
@@ -136,16 +138,18 @@ impl ServerBuilder {
             return Err(problem.into());
         }
         self.config.validate()?;
-        let sessions = open_sessions(&self.config)?;
+        let ids = Ids::default();
+        let opened = Opened::open(&self.config, ids.clone()).await?;
+        let sessions = Arc::clone(&opened.sessions);
         warnings::of(&self.config, sessions.survives_restart()).iter().for_each(|warning| tracing::warn!("{warning}"));
-        let started = self.start_on(Arc::clone(&sessions)).await;
+        let started = self.start_on(opened, ids).await;
         if started.is_err() {
             sessions.close().await;
         }
         started
     }
 
-    async fn start_on(self, sessions: Arc<dyn SessionStore>) -> Result<Server, StartError> {
+    async fn start_on(self, opened: Opened, ids: Ids) -> Result<Server, StartError> {
         let Self { config, mut actions, setup, .. } = self;
         actions.limit_long_running(config.actions.long_running_max);
         let runtime = tokio::runtime::Handle::current();
@@ -170,6 +174,7 @@ impl ServerBuilder {
         let scribe = ScribeInbox::new(config.limits.inbox_bytes);
         // To the broker the scribe is the last of the workers.
         let hearing = mailboxes.iter().cloned().chain([scribe.mailbox.clone()]).collect();
+        let Backends { broker, directory, sessions, cluster } = opened.begin(&config, hearing).await?;
 
         let webhooks = webhooks(&config)?;
         if let Some(webhooks) = &webhooks {
@@ -180,9 +185,11 @@ impl ServerBuilder {
             &config,
             Parts {
                 actions,
-                broker: Box::new(MemoryBroker::new(hearing, log_limits(&config))),
-                directory: Box::new(MemoryDirectory::default()),
+                broker,
+                directory,
                 sessions,
+                cluster,
+                ids: ids.clone(),
                 workers: mailboxes.clone(),
                 webhooks,
                 users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,
@@ -199,7 +206,7 @@ impl ServerBuilder {
         let shared = Shared {
             node: node.clone(),
             workers: mailboxes.clone(),
-            loads: Arc::new(Loads::new(count)),
+            loads: Arc::new(Loads::new(count, ids)),
             accept_rate: Arc::new(AcceptRate::new(config.limits.accepts_per_address)),
             settings: worker_settings(&config),
             started: Instant::now(),
@@ -381,6 +388,9 @@ impl Server {
         if tokio::time::timeout_at(deadline, self.node.end_scribe()).await.is_err() {
             tracing::warn!("not everything that rooms said reached the logs of gateway sessions in time");
         }
+        if tokio::time::timeout_at(deadline, self.node.leave_cluster()).await.is_err() {
+            tracing::warn!("the other nodes were not told in time that this one stops");
+        }
         if tokio::time::timeout_at(deadline, self.node.sessions().close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was answered is in it");
         }
@@ -409,15 +419,6 @@ fn webhooks(config: &Config) -> Result<Option<Arc<Webhooks>>, AuthoritiesError> 
 
 /// Time that the store has to close, if `node.drain_timeout` has been used up by others: one write.
 const CLOSE_STORE: Duration = Duration::from_millis(500);
-
-fn open_sessions(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
-    let max_user_rooms = off_is_max(config.limits.max_rooms_per_connection);
-    Ok(match config.backend.kind {
-        BackendKind::Memory => Arc::new(MemorySessions::new(max_user_rooms, shard_limits(config))),
-        BackendKind::File => Arc::new(FileSessions::open(&config.node.data_dir, max_user_rooms, shard_limits(config))?),
-        BackendKind::Redis => unimplemented!(),
-    })
-}
 
 async fn make_rooms(node: &Node, config: &Config) -> Result<(), StartError> {
     for room in &config.rooms.starting {

@@ -4,6 +4,7 @@
 //! Each is a small `dyn` trait with its guarantees. [`memory`] serves one node; [`mod@file`] keeps sessions when the process ends.
 //! The same contract holds for every backend: what must hold for sessions is in `contract`, and is run against each.
 
+pub mod cluster;
 #[cfg(test)]
 mod contract;
 pub mod file;

@@ -55,7 +55,8 @@ pub use render::{KeyInfo, example, keys, reference, show};
 pub use rooms::{AuthValue, StartingRoom};
 pub use secret::Secret;
 pub use settings::{
-    ActionHook, Actions, Admin, Backend, BackendKind, Compat, Config, ConnectHook, Degraded, Files, Hooks, JoinHook, LeaveHook,
-    Limits, Log, LogFormat, Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebServer, WebSocketServer,
+    ActionHook, Actions, Admin, Backend, BackendKind, Compat, Config, ConnectHook, Degraded, Files, Hooks, JoinHook,
+    LeaveHook, Limits, Log, LogFormat, Node, Rooms, SayHook, Servers, SlowConsumer, SocketServer, Tls, WebServer,
+    WebSocketServer,
 };
 pub use users::{Password, User};

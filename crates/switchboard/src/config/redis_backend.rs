@@ -28,6 +28,8 @@ settings! {
             pubsub_url: RedisServers = RedisServers::none(), ServerList::Optional;
             /// What all names begin with that are used in Redis. All nodes of a cluster have the same, and nobody else has it.
             prefix: String = "switchboard".into(), Text::such_that(PREFIX, is_prefix);
+            /// Name of the cluster. A node does not start where another cluster uses the same prefix.
+            cluster: String = "switchboard".into(), Text::such_that(PREFIX, is_prefix);
             /// Time that Redis may take to answer.
             timeout: Duration = Duration::from_secs(2), Span::range(SHORTEST, MINUTE),
                 reached "whoever asked is told that the server is unavailable";
@@ -71,7 +73,8 @@ impl RedisServers {
 
     /// Reads URLs that are separated by commas.
     pub fn parse(text: &str) -> Option<Self> {
-        let urls: Vec<String> = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        let urls: Vec<String> =
+            text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
         urls.iter().all(|url| is_redis_url(url)).then_some(Self(urls))
     }
 
@@ -159,7 +162,7 @@ impl Kind<RedisServers> for ServerList {
     }
 }
 
-const PREFIX: &str = "prefix of 1 to 64 letters, digits and the characters _ - . : /";
+const PREFIX: &str = "name of 1 to 64 letters, digits and the characters _ - . : /";
 
 fn is_prefix(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);

@@ -586,7 +586,8 @@ pub enum BackendKind {
 }
 
 impl Word for BackendKind {
-    const WORDS: &'static [(Self, &'static str)] = &[(Self::Memory, "memory"), (Self::File, "file"), (Self::Redis, "redis")];
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Memory, "memory"), (Self::File, "file"), (Self::Redis, "redis")];
 }
 
 /// What becomes of what is said in rooms while the store cannot be reached.

@@ -7,6 +7,7 @@
 //!
 //! What is shared between workers stands beside it: [`mailbox`] is how anything reaches a worker.
 
+pub(crate) mod ids;
 mod joiner;
 pub mod mail;
 pub mod mailbox;

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::hub::mail::Adopted;
-use crate::worker::{AcceptRate, Loads, new_id};
+use crate::worker::{AcceptRate, Loads};
 
 use super::certificates::Certificates;
 use super::hand_over::{HandOver, Stream};
@@ -290,7 +290,7 @@ impl Acceptor {
             Becomes::Peer(kind) => match stream.take_apart() {
                 Ok((socket, tls)) => {
                     let (kind, received) = (kind.clone(), Vec::new());
-                    let (id, fingerprint, admission) = (new_id(), None, None);
+                    let (id, fingerprint, admission) = (entrance.loads().new_id(), None, None);
                     let adopted = Adopted { socket, tls, received, kind, id, fingerprint, remote, admission };
                     entrance.hand_over.give(adopted).await;
                 }

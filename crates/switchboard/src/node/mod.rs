@@ -6,6 +6,7 @@
 
 pub(crate) mod calls;
 mod chat;
+mod cluster;
 pub mod commands;
 pub mod connection;
 mod files;
@@ -34,7 +35,7 @@ use switchboard_proto::event::Event;
 use switchboard_proto::face::{ConnFacts, Remote};
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
-use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 pub use chat::Reauthentication;
 pub use pages::{Page, RoomDetails, RoomSummary};
@@ -44,10 +45,12 @@ pub use switchboard_proto::user::User;
 
 use crate::action::Actions;
 use crate::action::cache::Cache;
+use crate::backend::cluster::{Cluster, ClusterEvent};
 use crate::backend::sessions::SessionStore;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
 use crate::config::{Compat, Config};
+use crate::hub::ids::Ids;
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
@@ -55,6 +58,7 @@ use crate::users::Users;
 use crate::webhook::Webhooks;
 
 use chat::unavailable;
+use cluster::Peers;
 pub(crate) use commands::CommandSettings;
 use commands::Commands;
 use connection::{ConnectionHandle, ConnectionInfo};
@@ -80,6 +84,9 @@ struct Inner {
     broker: Box<dyn Broker>,
     directory: Box<dyn Directory>,
     sessions: Arc<dyn SessionStore>,
+    /// The other nodes; none without a backend that several share.
+    cluster: Option<Peers>,
+    ids: Ids,
     registry: Registry,
     hooks: Hooks,
     /// Without hooks over HTTP there is none.
@@ -168,12 +175,21 @@ impl fmt::Debug for Node {
     }
 }
 
+/// The cluster that a node is part of.
+pub(crate) struct ClusterParts {
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) events: mpsc::Receiver<ClusterEvent>,
+}
+
 /// What a node is made of.
 pub(crate) struct Parts {
     pub(crate) actions: Actions,
     pub(crate) broker: Box<dyn Broker>,
     pub(crate) directory: Box<dyn Directory>,
     pub(crate) sessions: Arc<dyn SessionStore>,
+    /// The other nodes, if there may be any, and what they say.
+    pub(crate) cluster: Option<ClusterParts>,
+    pub(crate) ids: Ids,
     pub(crate) workers: Vec<Mailbox>,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) users: Users,
@@ -191,6 +207,8 @@ impl Node {
             broker,
             directory,
             sessions,
+            cluster,
+            ids,
             workers,
             webhooks,
             users,
@@ -199,6 +217,7 @@ impl Node {
             scribe,
             runtime,
         } = parts;
+        let (cluster, events) = cluster.map(|parts| (parts.cluster, parts.events)).unzip();
         let node = Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
@@ -207,6 +226,8 @@ impl Node {
             broker,
             directory,
             sessions,
+            cluster: cluster.map(|cluster| Peers::new(cluster, config)),
+            ids,
             registry: Registry::new(),
             hooks: Hooks::default(),
             gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),
@@ -240,6 +261,9 @@ impl Node {
         node.keep_tokens_clean();
         node.keep_shards();
         node.start_scribe(scribe);
+        if let Some(events) = events {
+            node.follow_cluster(events);
+        }
         node
     }
 

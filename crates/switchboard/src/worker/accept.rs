@@ -95,11 +95,6 @@ impl Listener {
     }
 }
 
-/// The id of a connection that nobody knew of before.
-pub(crate) fn new_id() -> ConnId {
-    ConnId::from_random(uuid::Uuid::new_v4().as_u128())
-}
-
 impl Worker {
     /// Most connections accepted in one turn, so that a flood does not starve those that are there.
     const ACCEPTS_PER_TURN: usize = 64;
@@ -159,7 +154,7 @@ impl Worker {
         let own = self.load().load(Ordering::Relaxed);
         let (worker, least) = self.loads.least();
         if own <= least + Self::IMBALANCE {
-            let facts = self.new_facts(new_id(), remote, &kind, None);
+            let facts = self.new_facts(self.loads.new_id(), remote, &kind, None);
             return self.open(transport, Vec::new(), facts, kind, None);
         }
         let socket = match transport {
@@ -173,7 +168,7 @@ impl Worker {
             tls: None,
             received: Vec::new(),
             kind,
-            id: new_id(),
+            id: self.loads.new_id(),
             fingerprint: None,
             remote,
             admission: None,

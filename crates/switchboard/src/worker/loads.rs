@@ -1,18 +1,28 @@
-//! How many connections there are, and with whom.
+//! How many connections there are, and with whom, and the ids of new ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use switchboard_proto::id::ConnId;
+
+use crate::hub::ids::Ids;
 
 /// Counts of connections: one for each worker, and one for those that no worker has yet because they still speak HTTP.
 #[derive(Debug)]
 pub(crate) struct Loads {
+    ids: Ids,
     workers: Box<[AtomicUsize]>,
     http: AtomicUsize,
 }
 
 impl Loads {
     /// Nobody is there yet.
-    pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(), http: AtomicUsize::new(0) }
+    pub(crate) fn new(workers: usize, ids: Ids) -> Self {
+        Self { ids, workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(), http: AtomicUsize::new(0) }
+    }
+
+    /// The id of a connection that nobody knew of before.
+    pub(crate) fn new_id(&self) -> ConnId {
+        self.ids.fresh()
     }
 
     /// A worker's count.

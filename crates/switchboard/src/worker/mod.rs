@@ -40,7 +40,7 @@ use crate::hub::mailbox::{Inbox, Mailbox};
 use crate::hub::outbox::Progress;
 use crate::hub::{Hub, HubLimits};
 
-pub(crate) use accept::{Listener, new_id};
+pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
 pub(crate) use loads::Loads;

@@ -17,6 +17,7 @@ use switchboard_proto::peer::PeerKind;
 use switchboard_proto::wire::Encoded;
 
 use super::*;
+use crate::hub::ids::Ids;
 use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, Socket};
 use crate::hub::mailbox::inbox;
 use crate::hub::{Connection, Entrance, SlowConsumer};
@@ -148,7 +149,7 @@ impl Setting {
             inbox,
             mailboxes: vec![mailbox.clone()],
             loads: {
-                let loads = Loads::new(1);
+                let loads = Loads::new(1, Ids::default());
                 loads.of(0).store(1, Ordering::Relaxed);
                 Arc::new(loads)
             },
@@ -176,7 +177,7 @@ impl Setting {
             tls: None,
             received: Vec::new(),
             kind,
-            id: new_id(),
+            id: Ids::default().fresh(),
             fingerprint: None,
             remote: Remote::Unix,
             admission: None,

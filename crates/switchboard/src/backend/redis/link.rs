@@ -160,6 +160,8 @@ impl Link {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(pause_ms / 2..=pause_ms))).await;
             match self.connect().await {
                 Ok(()) => {
+                    // That the old one is broken may have been said more than once.
+                    drop(tokio::time::timeout(Duration::ZERO, self.0.broken.notified()).await);
                     tracing::info!(servers = %self.0.settings.servers, "the connection to Redis is there again");
                     return;
                 }
@@ -173,7 +175,8 @@ impl Link {
     async fn connect(&self) -> Result<(), BackendError> {
         let mut problems = Vec::new();
         for (index, url) in self.0.settings.servers.reveal().iter().enumerate() {
-            let attempt = async { self.connect_to(url).await.map_err(|error| (Trouble::of(&error), error.to_string())) };
+            let attempt =
+                async { self.connect_to(url).await.map_err(|error| (Trouble::of(&error), error.to_string())) };
             let result = tokio::time::timeout(self.0.settings.timeout * 2, attempt).await;
             match result.unwrap_or_else(|_| Err((Trouble::Timeout, "no answer in time".to_owned()))) {
                 Ok(Some((connection, server))) => {
@@ -267,6 +270,11 @@ impl Link {
         self.0.state.subscribe()
     }
 
+    /// Time that Redis may take to answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.settings.timeout
+    }
+
     /// Has the connection made anew: something about it is wrong.
     pub(crate) fn break_off(&self) {
         self.0.broken.notify_one();
@@ -325,6 +333,12 @@ impl Link {
     /// As [`Link::run`].
     pub(crate) async fn query(&self, command: Cmd) -> Result<Value, BackendError> {
         self.ask(&command).await.map_err(|failure| self.note(failure))
+    }
+
+    /// Asks, without having to be awaited from here on: what is asked this way leaves in the order of the calls, as far as there is space.
+    pub(crate) fn start(&self, command: &Cmd) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
+        let (link, command) = (self.clone(), command.clone());
+        async move { link.query(command).await }
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
@@ -443,8 +457,7 @@ fn facts_of(info: &str) -> ServerFacts {
 }
 
 async fn cluster_facts(connection: &mut ClusterConnection) -> RedisResult<ServerFacts> {
-    let routing =
-        RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
+    let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
     let answers = connection.route_command(redis::cmd("INFO"), routing).await?;
     let mut all = ServerFacts { version: (u32::MAX, 0), is_cluster: true, runs: BTreeSet::new() };
     let Value::Map(answers) = answers else { return Ok(all) };

@@ -2,9 +2,13 @@
 //!
 //! - [`link`]: the connection; [`trouble`]: what can be wrong with it; `script`: steps that run inside of Redis; [`keys`]: names there.
 //! - [`store`]: all that together, and whether this node may write.
+//! - `nodes`: who lives; `ears`: what is published.
 
+pub(crate) mod cluster;
+mod ears;
 pub(crate) mod keys;
 pub(crate) mod link;
+mod nodes;
 pub(crate) mod script;
 pub(crate) mod store;
 pub mod trouble;

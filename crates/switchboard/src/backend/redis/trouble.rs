@@ -91,7 +91,13 @@ impl Trouble {
                 | ServerErrorKind::CrossSlot,
             )
             | ErrorKind::ClusterConnectionNotFound => Self::Cluster,
-            ErrorKind::Io => if error.is_timeout() { Self::Timeout } else { Self::Connection },
+            ErrorKind::Io => {
+                if error.is_timeout() {
+                    Self::Timeout
+                } else {
+                    Self::Connection
+                }
+            }
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply,
             ErrorKind::Server(_) | ErrorKind::Extension => Self::of_code(error.code().unwrap_or_default()),
             _ => Self::Refusal,

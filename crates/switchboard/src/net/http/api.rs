@@ -14,7 +14,6 @@ use switchboard_proto::json;
 use switchboard_proto::params::Params;
 
 use crate::clock;
-use crate::worker::new_id;
 
 use super::answer::{Answer, JSON, POWERED_BY, last, respond, text};
 use super::body::{self, BodyError};
@@ -37,7 +36,7 @@ impl Visit {
         }
         let session = Session::of(request.headers());
         let facts = ConnFacts {
-            id: new_id(),
+            id: self.front.hand_over.loads.new_id(),
             kind: ConnectionType::Web,
             remote: self.remote,
             connected_at: clock::unix_ms(),

@@ -17,7 +17,6 @@ use switchboard_proto::peer::PeerKind;
 use crate::clock;
 use crate::hub::mail::{Admission, Adopted, Socket};
 use crate::op::Op;
-use crate::worker::new_id;
 
 use super::answer::{Answer, JSON, TEXT, empty, insert, last, respond, text};
 use super::session;
@@ -117,7 +116,7 @@ impl Visit {
             }
         };
         let facts = ConnFacts {
-            id: new_id(),
+            id: self.front.hand_over.loads.new_id(),
             kind: kind.connection_type(),
             remote: self.remote,
             connected_at: clock::unix_ms(),

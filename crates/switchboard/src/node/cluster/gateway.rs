@@ -1,0 +1,27 @@
+//! What nodes say to each other about gateway.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use switchboard_proto::call::CallError;
+
+use super::super::Node;
+
+/// A question.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::node) enum Question {}
+
+/// A note.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::node) enum Note {}
+
+impl Node {
+    pub(super) async fn answer_about_gateway(&self, question: Question) -> Result<Box<RawValue>, CallError> {
+        match question {}
+    }
+
+    pub(super) fn heed_gateway(&self, _from: u16, note: Note) {
+        match note {}
+    }
+}
