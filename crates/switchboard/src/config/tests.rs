@@ -176,7 +176,7 @@ starting = 3
         [
             "switchboard.toml:2: servers.socket.prot: unknown key; did you mean servers.socket.port?",
             "switchboard.toml:3: servers.socket.port: expected a whole number from 0 to 65535, found \"abc\"",
-            "switchboard.toml:5: servers.cluster: unknown key; `switchboard config reference` lists all",
+            "switchboard.toml:5: servers.cluster: unknown key; did you mean backend.redis.cluster?",
             "switchboard.toml:8: limits.max_line_bytes: unknown key; did you mean servers.socket.max_line_bytes?",
             "switchboard.toml:9: limits.slow_consumer: expected \"close\", \"drop-oldest\" or \"drop-newest\", found \
              \"wait\"",
@@ -204,7 +204,7 @@ fn a_broken_line_is_told_once_and_hides_nothing_else() {
 
 #[test]
 fn keys_of_features_that_do_not_exist_are_unknown() {
-    for key in ["backend.redis.url", "servers.gateway.path"] {
+    for key in ["backend.nats.url", "servers.gateway.path"] {
         let error = setting_refused(&format!("{key}=1"));
         assert!(error.starts_with(&format!("--set: {key}: unknown key")), "{error}");
     }

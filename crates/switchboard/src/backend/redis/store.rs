@@ -58,7 +58,7 @@ impl Standing {
     /// A sign of life that was sent at `sent_ms` has reached the store.
     pub(super) fn extend(&self, sent_ms: u64, lease: Duration) {
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.valid_until_ms.store(sent_ms.saturating_add(lease_ms).max(1), Ordering::Release);
+        self.valid_until_ms.store(sent_ms.saturating_add(lease_ms), Ordering::Release);
     }
 
     /// It is not part of the cluster any more, or nobody knows.
@@ -68,7 +68,11 @@ impl Standing {
 
     /// Whether it may change the store.
     pub(crate) fn is_valid(&self) -> bool {
-        self.now_ms() < self.valid_until_ms.load(Ordering::Acquire)
+        self.is_valid_at(self.now_ms())
+    }
+
+    fn is_valid_at(&self, now_ms: u64) -> bool {
+        now_ms < self.valid_until_ms.load(Ordering::Acquire)
     }
 
     /// It is this node, in this life of the store.
@@ -191,14 +195,12 @@ mod tests {
     fn fault_row_34_whoever_was_stopped_for_longer_than_its_lease_may_not_write() {
         let standing = Standing::default();
         assert!(!standing.is_valid(), "before the first sign of life");
-        standing.extend(standing.now_ms(), Duration::from_secs(60));
-        assert!(standing.is_valid());
-        // The sign of life was sent a minute ago.
-        standing.extend(standing.now_ms().saturating_sub(60_000), Duration::ZERO);
-        assert!(!standing.is_valid());
-        standing.extend(standing.now_ms(), Duration::from_secs(60));
+        standing.extend(1_000, Duration::from_secs(5));
+        assert_eq!([1_000, 5_999, 6_000].map(|now_ms| standing.is_valid_at(now_ms)), [true, true, false]);
+        standing.extend(7_000, Duration::from_secs(5));
+        assert!(standing.is_valid_at(11_999));
         standing.end();
-        assert!(!standing.is_valid());
+        assert!(!standing.is_valid_at(0));
     }
 
     #[test]

@@ -34,6 +34,8 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "[\"10.0.0.0/8\"]",
         "\"http://other/\"",
         "\"allow\"",
+        "\"local\"",
+        "\"redis://other:1\"",
         "\"a secret that nobody guesses\"",
         "[\"https://other.example\"]",
     ];
