@@ -39,12 +39,12 @@ fn events_are_numbered_from_one_without_gaps(subject: fn() -> Subject) {
     begun(&subject.store, begin(2, 1));
     assert_eq!(publish(&subject.store, 0, "one"), Some(1));
     let all = done(subject.store.publish(publication(ShardTarget::All, "all"))).unwrap();
-    let delivery = |number, shard, seq| ShardDelivery { session: session(number), shard, seq };
+    let delivery = |number, shard, seq| ShardDelivery { session: session(number), shard, seq, home: 0 };
     assert_eq!(all.deliveries, [delivery(1, 0, 2), delivery(2, 1, 1)]);
     done(subject.store.detach_shard(note(1, 1), NOW)).unwrap();
     assert_eq!(publish(&subject.store, 0, "while away"), Some(3));
     subject.restart();
-    let append = Append { id: session(1), item: LogItem::new("own"), room: None, now_ms: NOW };
+    let append = Append { id: session(1), item: LogItem::new("own"), room: None, is_gap: false, now_ms: NOW };
     assert_eq!(done(subject.store.append(append)), Some(4));
     let generation = resumed(&subject.store, resume(1, 0, None)).unwrap().record.generation;
     let expected = [(1, "one"), (2, "all"), (3, "while away"), (4, "own")].map(|(seq, text)| (seq, text.to_owned()));
@@ -122,7 +122,7 @@ fn an_event_that_no_log_can_hold_fails(subject: fn() -> Subject) {
     begun(&store, begin(1, 0));
     let text = "x".repeat(101);
     assert!(block_on(store.publish(publication(ShardTarget::All, &text)).into_future()).is_err());
-    let append = Append { id: session(1), item: LogItem::new(text), room: None, now_ms: NOW };
+    let append = Append { id: session(1), item: LogItem::new(text), room: None, is_gap: false, now_ms: NOW };
     assert!(block_on(store.append(append).into_future()).is_err());
     assert_eq!(publish(&store, 0, "e"), Some(1));
 }

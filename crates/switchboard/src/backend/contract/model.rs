@@ -37,7 +37,7 @@ enum Deed {
     End { pick: usize, is_late: bool },
     Acknowledge { pick: usize, is_late: bool, seq: u64 },
     Publish { to: ShardTarget, bytes: usize, id: Option<u8> },
-    Append { pick: usize, room: u8, number: u64 },
+    Append { pick: usize, room: u8, ahead: u64, is_gap: bool },
     Join { pick: usize, room: u8 },
     Leave { pick: usize, room: u8 },
     Sweep,
@@ -68,7 +68,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => (pick(), late(), seq()).prop_map(|(pick, is_late, seq)| Deed::Acknowledge { pick, is_late, seq }),
         12 => (target, 1..60_usize, prop::option::weighted(0.3, 0..5_u8))
             .prop_map(|(to, bytes, id)| Deed::Publish { to, bytes, id }),
-        2 => (pick(), 0..3_u8, seq()).prop_map(|(pick, room, number)| Deed::Append { pick, room, number }),
+        2 => (pick(), 0..3_u8, 0..3_u64, late())
+            .prop_map(|(pick, room, ahead, is_gap)| Deed::Append { pick, room, ahead, is_gap }),
         2 => (pick(), 0..3_u8).prop_map(|(pick, room)| Deed::Join { pick, room }),
         1 => (pick(), 0..3_u8).prop_map(|(pick, room)| Deed::Leave { pick, room }),
         1 => Just(Deed::Sweep),
@@ -275,6 +276,7 @@ impl Naive {
             received: 0,
             log_bytes: 0,
             counts: Default::default(),
+            home: 0,
         };
         Lived { is_over: true, record, events: Vec::new(), rooms: BTreeMap::new() }
     }
@@ -309,7 +311,7 @@ impl Naive {
             .into_iter()
             .map(|number| {
                 let (session, shard) = (self.sessions[number].record.id, self.sessions[number].record.shard);
-                ShardDelivery { session, shard, seq: self.append(number, &text) }
+                ShardDelivery { session, shard, seq: self.append(number, &text), home: 0 }
             })
             .collect();
         let expected = PublishedEvent { deliveries, is_repeated: false };
@@ -396,12 +398,16 @@ impl Naive {
                 done(store.note_shards(Vec::new()));
             }
             Deed::Publish { to, bytes, id } => self.publish(to, bytes, id, &*store),
-            Deed::Append { pick, room: name, number: heard } => {
+            Deed::Append { pick, room: name, ahead, is_gap } => {
                 let number = self.picked(pick);
+                let known =
+                    self.sessions.get(number).and_then(|lived| lived.rooms.values().find(|(known, _)| *known == name));
+                let heard = known.map_or(0, |(_, heard)| *heard) + ahead;
                 let room = Some((room(&name.to_string()), heard));
-                let append = Append { id: session(number as u64), item: LogItem::new("m"), room, now_ms };
+                let append = Append { id: session(number as u64), item: LogItem::new("m"), room, is_gap, now_ms };
                 let joined = self.sessions.get_mut(number).filter(|lived| lived.is_there(now_ms));
                 let joined = joined.and_then(|lived| lived.rooms.values_mut().find(|(known, _)| *known == name));
+                let joined = joined.filter(|_| is_gap || ahead > 0);
                 let expected = joined.map(|joined| joined.1 = heard).map(|()| self.append(number, "m"));
                 assert_eq!(done(store.append(append)), expected);
             }

@@ -97,7 +97,7 @@ pub(super) fn read(store: &Store, number: u64, generation: u64, after: u64) -> R
 }
 
 fn ended(number: u64, owner: Option<Owner>, why: EndOfShard) -> EndedShard {
-    EndedShard { id: session(number), owner, why, rooms: Vec::new() }
+    EndedShard { id: session(number), owner, why, rooms: Vec::new(), home: 0 }
 }
 
 contract! {
@@ -139,6 +139,7 @@ fn a_session_begins_carried_and_empty(subject: fn() -> Subject) {
         received: 0,
         log_bytes: 0,
         counts: ShardCounts::default(),
+        home: begun.record.home,
     };
     assert_eq!((&begun.record, &begun.ended[..]), (&expected, &[][..]));
     assert_eq!(ready(store.fleet(&fleet(), NOW)), std::slice::from_ref(&expected));
@@ -367,7 +368,7 @@ fn a_session_expires_when_nobody_comes_for_it(subject: fn() -> Subject) {
     assert_eq!(ready(store.shards(expired)).len(), 1);
     let late = Publication { now_ms: expired, ..publication(ShardTarget::Shard(1), "e") };
     assert_eq!(done(store.publish(late)), None);
-    let append = Append { id: session(2), item: LogItem::new("e"), room: None, now_ms: expired };
+    let append = Append { id: session(2), item: LogItem::new("e"), room: None, is_gap: false, now_ms: expired };
     assert_eq!(done(store.append(append)), None);
     assert_eq!(done(store.sweep_shards(expired)), [ended(2, None, EndOfShard::Expired)]);
     assert_eq!(done(store.sweep_shards(u64::MAX)), [], "what is carried does not expire");
@@ -399,10 +400,20 @@ fn rooms_of_a_session_are_kept_with_their_numbers(subject: fn() -> Subject) {
     assert!(block_on(subject.store.add_shard_room(session(1), &d, 0).into_future()).is_err(), "{MAX_USER_ROOMS}");
     let heard = |room: &_, number| {
         let room: &switchboard_proto::id::RoomName = room;
-        Append { id: session(1), item: LogItem::new("m"), room: Some((room.clone(), number)), now_ms: NOW }
+        Append {
+            id: session(1),
+            item: LogItem::new("m"),
+            room: Some((room.clone(), number)),
+            is_gap: false,
+            now_ms: NOW,
+        }
     };
     assert_eq!(done(subject.store.append(heard(&a, 8))), Some(1));
     assert_eq!(done(subject.store.append(heard(&d, 8))), None, "it is not in that room");
+    assert_eq!(done(subject.store.append(heard(&a, 8))), None, "it has heard that");
+    assert_eq!(done(subject.store.append(heard(&a, 6))), None, "and what was before");
+    let gap = Append { is_gap: true, ..heard(&a, 8) };
+    assert_eq!(done(subject.store.append(gap)), Some(2), "what is missing is told all the same");
     subject.restart();
     assert_eq!(ready(subject.store.shard_rooms(session(1))), [(b.clone(), 5), (a.clone(), 8), (c.clone(), 0)]);
     assert!(done(subject.store.remove_shard_room(session(1), &b)));
@@ -411,7 +422,7 @@ fn rooms_of_a_session_are_kept_with_their_numbers(subject: fn() -> Subject) {
     done(subject.store.forget_room(&a));
     subject.restart();
     assert_eq!(ready(subject.store.shard_rooms(session(1))), [(c.clone(), 0), (b.clone(), 1)]);
-    assert_eq!(record(&subject.store, 1).last, 1);
+    assert_eq!(record(&subject.store, 1).last, 2);
     assert_eq!(done(subject.store.end_shard(session(1), None)).unwrap().rooms, [c, b]);
     assert_eq!(ready(subject.store.shard_rooms(session(1))), []);
 }

@@ -95,7 +95,7 @@ pub(super) fn read_session(id: ConnId, row: &[u8], shift: i64) -> Option<Session
 /// Sessions, shards and numbers.
 pub(super) fn write_deliveries(deliveries: &[ShardDelivery]) -> Vec<u8> {
     let mut row = Vec::with_capacity(deliveries.len() * 28);
-    for ShardDelivery { session, shard, seq } in deliveries {
+    for ShardDelivery { session, shard, seq, home: _ } in deliveries {
         row.extend(session.to_bytes());
         row.extend(shard.to_le_bytes());
         row.extend(seq.to_le_bytes());
@@ -112,6 +112,8 @@ pub(super) fn read_deliveries(row: &[u8]) -> Option<Vec<ShardDelivery>> {
             session: ConnId::from_bytes(row.array()?),
             shard: u32::from_le_bytes(row.array()?),
             seq: row.number()?,
+            // A file is of one node.
+            home: 0,
         });
     }
     Some(deliveries)

@@ -74,7 +74,7 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     fn note_shards(&self, notes: Vec<ShardNote>) -> Op<Result<(), BackendError>>;
 
     /// Forgets the events up to `seq`, since the client has dealt with them. What is not higher than what was acknowledged before
-    /// changes nothing. It is ready at once; when it is kept is up to the store, and a lost one costs nothing but memory.
+    /// changes nothing. When it is kept is up to the store, and a lost one costs nothing but memory.
     fn acknowledge(&self, id: ConnId, generation: u64, seq: u64) -> Op<Result<Result<(), AckRefusal>, BackendError>>;
 
     /// Appends an event to the logs of the sessions that it is for, all or none. `None`: there is no such session; nothing was
@@ -83,10 +83,11 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     fn publish(&self, publication: Publication) -> Op<Result<Option<PublishedEvent>, BackendError>>;
 
     /// Appends to one session's log what concerns it alone, a room message for example. The result is its number; `None`: there
-    /// is no such session. Fails as [`ShardStore::publish`] does.
+    /// is no such session, or it has heard that message of that room. Of one session these are made in the order of the calls,
+    /// whatever else fails. Fails as [`ShardStore::publish`] does.
     fn append(&self, append: Append) -> Op<Result<Option<u64>, BackendError>>;
 
-    /// The events behind `after`, at most so many events and bytes, one at least. Ready at once.
+    /// The events behind `after`, at most so many events and bytes, one at least.
     fn read_log(&self, read: ReadLog) -> Op<Result<Result<LogPart, ReadRefusal>, BackendError>>;
 
     /// The sessions of a fleet, by their shards.
@@ -113,6 +114,10 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
 
     /// Forgets the sessions that expired, with their logs, and ids of publications that are old, and says which sessions.
     fn sweep_shards(&self, now_ms: u64) -> Op<Result<Vec<EndedShard>, BackendError>>;
+
+    /// Takes over the sessions whose home is a node that is dead: nobody carries them, since `now_ms`, and their home is `to`.
+    /// The result are these sessions. Asked again it goes on where it failed. A store that only one node uses has none.
+    fn adopt_shards(&self, from: u16, to: u16, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
 }
 
 /// Shards that belong together.
@@ -233,6 +238,8 @@ pub struct EndedShard {
     pub why: EndOfShard,
     /// Its rooms.
     pub rooms: Vec<RoomName>,
+    /// See [`ShardRecord::home`].
+    pub home: u16,
 }
 
 /// Why a session is over.
@@ -311,6 +318,9 @@ pub struct ShardRecord {
     pub log_bytes: usize,
     /// What the shard has done, as far as was noted.
     pub counts: ShardCounts,
+    /// The number of the node that carries it, or carried it last: what rooms say is written into its log there. 0 where there is
+    /// only one node.
+    pub home: u16,
 }
 
 /// What whoever carries a session knows of it.
@@ -409,6 +419,8 @@ pub struct ShardDelivery {
     pub shard: u32,
     /// Under which number.
     pub seq: u64,
+    /// See [`ShardRecord::home`].
+    pub home: u16,
 }
 
 /// Something for one session.
@@ -419,8 +431,10 @@ pub struct Append {
     /// What.
     pub item: LogItem,
     /// If it is a message of a room: which, and its number there. Nothing is appended, and `None` is the result, when the session is
-    /// not in the room.
+    /// not in the room, or has heard it up to there: while a session moves, two nodes may write the same.
     pub room: Option<(RoomName, u64)>,
+    /// It tells that messages of the room are missing. The session may have heard later ones.
+    pub is_gap: bool,
     /// The time.
     pub now_ms: u64,
 }

@@ -357,10 +357,11 @@ impl Logs for NodeLogs {
         item: LogItem,
         room: RoomName,
         number: u64,
+        is_gap: bool,
     ) -> Op<Result<Option<u64>, BackendError>> {
         let Some(inner) = self.0.upgrade() else { return Op::Ready(Ok(None)) };
         let now_ms = inner.gateway.clock.now_ms();
-        inner.sessions.append(Append { id: session, item, room: Some((room, number)), now_ms })
+        inner.sessions.append(Append { id: session, item, room: Some((room, number)), is_gap, now_ms })
     }
 
     fn member_meant(&self, id: ConnId) -> ConnId {

@@ -62,13 +62,14 @@ impl SharedSeats {
 /// What the scribe needs of the node.
 pub(super) trait Logs: Send + Sync + 'static {
     /// Appends something of a room to the log of a session, and notes that the session has heard the room up to this number. What
-    /// is begun first is made first.
+    /// is begun first is made first. A message that it has heard is not appended again; that messages are missing is.
     fn append(
         &self,
         session: ConnId,
         item: LogItem,
         room: RoomName,
         number: u64,
+        is_gap: bool,
     ) -> Op<Result<Option<u64>, BackendError>>;
 
     /// The session that a connection carries, else the same.
@@ -199,7 +200,7 @@ impl<L: Logs> Scribe<L> {
     async fn append(&self, entry: Entry) {
         // Never closed.
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-        match self.logs.append(entry.session, entry.item.clone(), entry.room.clone(), entry.number) {
+        match self.logs.append(entry.session, entry.item.clone(), entry.room.clone(), entry.number, entry.is_gap) {
             Op::Ready(result) => self.appended(&entry, result),
             Op::Wait(future) => {
                 let scribe = self.clone();
@@ -216,7 +217,7 @@ impl<L: Logs> Scribe<L> {
         let session = entry.session;
         match result {
             Ok(Some(last)) => self.logs.has_grown(session, last, entry.item.as_str().len()),
-            // It is over, or has left.
+            // It is over, has left, or heard it from another node.
             Ok(None) => {}
             Err(error) => {
                 let is_first = self.seats.lock().miss(session, &entry.room, entry.gap);

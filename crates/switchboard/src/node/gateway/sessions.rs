@@ -86,7 +86,7 @@ impl Node {
             return Err(CallError::MessageTooLarge);
         }
         let bytes = item.as_str().len();
-        let append = Append { id: session, item, room: None, now_ms: gateway.clock.now_ms() };
+        let append = Append { id: session, item, room: None, is_gap: false, now_ms: gateway.clock.now_ms() };
         let node = self.clone();
         let appending = self.0.sessions.append(append).map(move |seq| {
             let seq = seq.map_err(unavailable)?.ok_or(CallError::NoSuchConnection)?;

@@ -87,7 +87,7 @@ impl Node {
             self.tell_shard(&live, ShardEvent::Replaced(live.session));
             if kept.is_none() {
                 let (id, why) = (live.session, EndOfShard::Replaced);
-                self.forget_shard_rooms(&EndedShard { id, owner: None, why, rooms: Vec::new() }).await;
+                self.forget_shard_rooms(&EndedShard { id, owner: None, why, rooms: Vec::new(), home: 0 }).await;
             }
         }
         self.detach_strays(records).await

@@ -169,7 +169,7 @@ fn fault_row_39_behind_a_disk_that_hangs_few_bytes_pile_up() {
     let mut waiting = Vec::new();
     let refused = loop {
         let item = LogItem::new(text.as_str());
-        match store.append(Append { id: session(1), item, room: None, now_ms: NOW }) {
+        match store.append(Append { id: session(1), item, room: None, is_gap: false, now_ms: NOW }) {
             Op::Ready(result) => break result,
             op @ Op::Wait(_) => waiting.push(op),
         }
@@ -180,7 +180,7 @@ fn fault_row_39_behind_a_disk_that_hangs_few_bytes_pile_up() {
     let numbers: Vec<_> = waiting.into_iter().map(|op| done(op).unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     assert_eq!(numbers.len(), MAX_WAITING_BYTES >> 20);
-    done(store.append(Append { id: session(1), item: LogItem::new(text), room: None, now_ms: NOW }));
+    done(store.append(Append { id: session(1), item: LogItem::new(text), room: None, is_gap: false, now_ms: NOW }));
     wait_until("nothing waits", || store.shared.waiting_bytes.load(Ordering::Relaxed) == 0);
     let next = open(image(&folder).path());
     assert_eq!(ready(next.shard(session(1), unix_ms())).map(|record| record.last), Some(65));

@@ -372,7 +372,7 @@ impl Shards {
         }
         note(ShardRow::NoSession(&session));
         let rooms = session.rooms.into_iter().map(|joined| joined.room).collect();
-        Some(EndedShard { id, owner: session.held.into_owner(), why, rooms })
+        Some(EndedShard { id, owner: session.held.into_owner(), why, rooms, home: 0 })
     }
 
     fn add_room(

@@ -60,6 +60,7 @@ impl Logs for FakeLogs {
         item: LogItem,
         _: RoomName,
         number: u64,
+        _: bool,
     ) -> Op<Result<Option<u64>, BackendError>> {
         let mood = *self.store.mood.lock().unwrap();
         if matches!(mood, Mood::Fails) {

@@ -29,7 +29,10 @@ impl Shards {
         }
         let deliveries: Vec<_> = sessions
             .into_iter()
-            .map(|(session, shard)| ShardDelivery { session, shard, seq: self.push(session, &publication.item, note) })
+            .map(|(session, shard)| {
+                let seq = self.push(session, &publication.item, note);
+                ShardDelivery { session, shard, seq, home: 0 }
+            })
             .collect();
         if let Some(key) = key {
             self.published.add(*key, &deliveries, self.limits.ids, now_ms, note);
@@ -47,6 +50,10 @@ impl Shards {
         let Some(session) = self.sessions.get_mut(&append.id).filter(|_| is_there) else { return Ok(None) };
         if let Some((room, number)) = &append.room {
             let Some(joined) = session.rooms.iter_mut().find(|joined| joined.room == *room) else { return Ok(None) };
+            if *number <= joined.number && !append.is_gap {
+                return Ok(None);
+            }
+            // Behind a gap numbers may begin anew, when the room is another one under the same name.
             joined.number = *number;
             note(ShardRow::Room { session: append.id, joined });
         }

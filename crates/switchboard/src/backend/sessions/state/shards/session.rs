@@ -106,6 +106,7 @@ impl Session {
             received: self.received,
             log_bytes: self.log.bytes(),
             counts: self.counts,
+            home: 0,
         }
     }
 }
