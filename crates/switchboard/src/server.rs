@@ -189,7 +189,6 @@ impl ServerBuilder {
                 directory,
                 sessions,
                 cluster,
-                ids: ids.clone(),
                 workers: mailboxes.clone(),
                 webhooks,
                 users: Users::new(&config.users, &config.servers.ddp).map_err(StartError::Users)?,

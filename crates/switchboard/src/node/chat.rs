@@ -193,6 +193,11 @@ impl Node {
     ///
     /// [`CallError::NoSuchConnection`].
     pub async fn reauthenticate(&self, id: ConnId) -> Result<Reauthentication, CallError> {
+        if id.is_session()
+            && let Some(looked) = self.reauthenticate_elsewhere(id).await?
+        {
+            return Ok(looked);
+        }
         let node = self.clone();
         self.to_the_end(async move {
             let ConnectionInfo { handle, rooms, .. } = node.member(id).await?;
@@ -236,8 +241,7 @@ impl Node {
             return if was_member { Err(CallError::AlreadyMember(room)) } else { Ok(()) };
         }
         if let Some(session) = self.session_meant(id)? {
-            let application = self.application_of_session(session).await?;
-            return self.join_as_shard(session, application, room).await;
+            return self.join_shard_anywhere(session, room).await;
         }
         self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
     }
@@ -256,8 +260,7 @@ impl Node {
             return self.to_the_end(async move { node.leave_as_user(facts, room).await }).await.map(drop);
         }
         if let Some(session) = self.session_meant(id)? {
-            self.application_of_session(session).await?;
-            return self.leave_as_shard(session, room).await;
+            return self.leave_shard_anywhere(session, room).await;
         }
         self.remove_from(self.locate(id)?, room).await
     }

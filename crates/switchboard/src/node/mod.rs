@@ -50,7 +50,6 @@ use crate::backend::sessions::SessionStore;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
 use crate::config::{Compat, Config};
-use crate::hub::ids::Ids;
 use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
@@ -86,7 +85,6 @@ struct Inner {
     sessions: Arc<dyn SessionStore>,
     /// The other nodes; none without a backend that several share.
     cluster: Option<Peers>,
-    ids: Ids,
     registry: Registry,
     hooks: Hooks,
     /// Without hooks over HTTP there is none.
@@ -189,7 +187,6 @@ pub(crate) struct Parts {
     pub(crate) sessions: Arc<dyn SessionStore>,
     /// The other nodes, if there may be any, and what they say.
     pub(crate) cluster: Option<ClusterParts>,
-    pub(crate) ids: Ids,
     pub(crate) workers: Vec<Mailbox>,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) users: Users,
@@ -208,7 +205,6 @@ impl Node {
             directory,
             sessions,
             cluster,
-            ids,
             workers,
             webhooks,
             users,
@@ -227,7 +223,6 @@ impl Node {
             directory,
             sessions,
             cluster: cluster.map(|cluster| Peers::new(cluster, config)),
-            ids,
             registry: Registry::new(),
             hooks: Hooks::default(),
             gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),

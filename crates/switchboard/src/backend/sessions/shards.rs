@@ -115,6 +115,11 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     /// Forgets the sessions that expired, with their logs, and ids of publications that are old, and says which sessions.
     fn sweep_shards(&self, now_ms: u64) -> Op<Result<Vec<EndedShard>, BackendError>>;
 
+    /// Whether the home of a session is told by the store itself that its log has grown, where that is another node.
+    fn tells_growth(&self) -> bool {
+        false
+    }
+
     /// Takes over the sessions whose home is a node that is dead: nobody carries them, since `now_ms`, and their home is `to`.
     /// The result are these sessions. Asked again it goes on where it failed. A store that only one node uses has none.
     fn adopt_shards(&self, from: u16, to: u16, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;

@@ -165,6 +165,7 @@ impl Node {
         if let Some(data) = client {
             self.set_client_data(&caller, data)?;
         }
+        self.tell_carried(&record, application);
         let fleet = self.fleet(&record.fleet).await?;
         Ok(Answer::Shard(ShardAnswer::Began(Box::new(Began {
             id: record.id,
@@ -240,8 +241,15 @@ impl Node {
         Ok(Answer::Shard(ShardAnswer::Done))
     }
 
-    /// A session is over: whoever carries it here is told, and its rooms are left.
+    /// A session is over: whoever carries it is told, and its rooms are left.
     pub(super) async fn shard_ended(&self, ended: EndedShard) {
+        if !self.tell_ended(&ended) {
+            self.shard_ended_here(ended).await;
+        }
+    }
+
+    /// The same at its home.
+    pub(in crate::node) async fn shard_ended_here(&self, ended: EndedShard) {
         let event = match ended.why {
             EndOfShard::Replaced => ShardEvent::Replaced(ended.id),
             EndOfShard::Resharded => ShardEvent::Resharded(ended.id),
@@ -254,7 +262,7 @@ impl Node {
     }
 
     /// Tells the connection that carries a session, or carried it until now. It is told at most once of each thing that waits.
-    pub(super) fn tell_shard(&self, live: &Live, event: ShardEvent) {
+    pub(in crate::node) fn tell_shard(&self, live: &Live, event: ShardEvent) {
         let Address { worker, key } = live.address;
         self.tell_soon(&self.0.workers[usize::from(worker)], Ask::Shard(key, event));
     }

@@ -146,6 +146,7 @@ impl Node {
                 let bytes = if *is_repeated { 0 } else { bytes };
                 for delivery in deliveries {
                     node.log_has_grown(delivery.session, delivery.seq, bytes);
+                    node.tell_grown(delivery, bytes);
                 }
             }
             Ok(published)

@@ -58,7 +58,12 @@ impl Node {
             return self.connection(id).await;
         }
         self.application_of_session(member).await?;
-        let rooms = self.0.gateway.rooms.of(member);
+        let mut rooms = self.0.gateway.rooms.of(member);
+        if rooms.is_empty() && self.peers().is_some() {
+            // Its home is elsewhere, perhaps; the store knows.
+            let kept = self.0.sessions.shard_rooms(member).await.map_err(unavailable)?;
+            rooms = kept.into_iter().map(|(room, _)| room).collect();
+        }
         Ok(ConnectionInfo { handle: self.session_handle(member), rooms, outbox_bytes: 0, session: Some(member) })
     }
 

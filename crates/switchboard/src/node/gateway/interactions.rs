@@ -84,12 +84,11 @@ impl Waiting {
         }
     }
 
-    /// Takes an answer to whoever waits for it. One that nobody waits for, or not any more, is worth nothing.
-    fn answer(&self, key: &Key, answer: RawJson) {
-        if let Some(waiting) = self.lock().remove(key) {
-            // Whoever has just gone away does not read it.
-            let _ = waiting.send(answer);
-        }
+    /// Takes an answer to whoever waits for it. `false`: nobody does. One that nobody waits for, or not any more, is worth nothing.
+    fn answer(&self, key: &Key, answer: RawJson) -> bool {
+        let waiting = self.lock().remove(key);
+        // Whoever has just gone away does not read it.
+        waiting.map(|waiting| drop(waiting.send(answer))).is_some()
     }
 }
 
@@ -255,11 +254,16 @@ impl Node {
         self.publish_item(application, false, ShardTarget::Shard(shard), item, Some(id)).await.map(drop)
     }
 
-    /// A shard of this application answers an interaction.
+    /// A shard of this application answers an interaction, which may wait at another node.
     pub(super) fn answer_interaction(&self, application: &Application, id: &str, data: RawJson) {
-        if id.len() <= MAX_ID_BYTES {
-            self.0.gateway.waiting.answer(&(application.user.shared_id(), id.into()), data);
+        if id.len() <= MAX_ID_BYTES && !self.answer_interaction_here(application, id, data.clone()) {
+            self.tell_answered(application, id, data);
         }
+    }
+
+    /// An interaction that waits here is answered. `false`: it does not wait here.
+    pub(in crate::node) fn answer_interaction_here(&self, application: &Application, id: &str, data: RawJson) -> bool {
+        self.0.gateway.waiting.answer(&(application.user.shared_id(), id.into()), data)
     }
 }
 

@@ -292,7 +292,7 @@ impl Lives {
     }
 
     /// This connection carries the session no more. `false`: it did not, or a later generation is here.
-    pub(super) fn remove(&self, live: &Live) -> bool {
+    pub(in crate::node) fn remove(&self, live: &Live) -> bool {
         let mut index = self.index();
         let is_here = index.by_session.get(&live.session).is_some_and(|here| here.generation == live.generation);
         if is_here {
@@ -302,7 +302,7 @@ impl Lives {
         is_here
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Live>> {
+    pub(in crate::node) fn all(&self) -> Vec<Arc<Live>> {
         self.index().by_session.values().cloned().collect()
     }
 }

@@ -6,8 +6,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use switchboard_proto::call::{Answer, CallError, Outcome};
-use switchboard_proto::event::{MessageExtra, Sender};
+use switchboard_proto::call::{Answer, CallError, HistoryRange, Outcome};
+use switchboard_proto::event::{MessageExtra, RoomMessage, Sender};
+use switchboard_proto::gateway::items;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::shard::{LogItem, ShardAnswer};
@@ -28,6 +29,14 @@ use super::applications::Application;
 use super::figures::Source;
 use super::scribe::{Logs, Scribe, ScribeInbox, SharedSeats};
 use super::seats::{Gap, Seats, Settled};
+
+/// Where a session that came back to a room is.
+enum Returned {
+    /// Here.
+    Here,
+    /// Another node writes for it meanwhile.
+    Elsewhere,
+}
 
 /// The rooms of sessions on this node.
 #[derive(Debug)]
@@ -104,7 +113,7 @@ impl Node {
         };
         let mut joined = self.keep_shard_room(session, room, entrance.after).await;
         if joined.is_ok() {
-            joined = self.settle_shard_join(session, room, entrance.after, None);
+            joined = self.settle_shard_join(session, room, entrance.after);
         }
         match joined {
             Ok(()) => self.run_shard_callbacks(Change::Join, session, room),
@@ -124,26 +133,24 @@ impl Node {
         if is_known { Ok(()) } else { Err(CallError::NoSuchConnection) }
     }
 
-    fn settle_shard_join(
-        &self,
-        session: ConnId,
-        room: &RoomName,
-        after: u64,
-        gap: Option<Gap>,
-    ) -> Result<(), CallError> {
+    fn settle_shard_join(&self, session: ConnId, room: &RoomName, mut after: u64) -> Result<(), CallError> {
         loop {
-            let settled = self.0.gateway.rooms.seats().settle_join(session, room, after, gap);
+            let settled = self.0.gateway.rooms.seats().settle_join(session, room, after, None);
             match settled {
                 Settled::Member => return Ok(()),
+                // It was no member when that was said.
+                Settled::Behind(said) => after = said,
                 Settled::Evicted => return Err(CallError::NoSuchRoom),
-                Settled::Ask(checks) => {
-                    let facts = self.session_facts(session);
-                    if !checks.iter().all(|check| check(&facts)) {
-                        return Err(CallError::NotAuthorized);
-                    }
-                }
+                // It is carried elsewhere meanwhile, and can ask there.
+                Settled::LetGo => return Err(CallError::Unavailable),
+                Settled::Ask(checks) => self.check_joining(session, &checks)?,
             }
         }
+    }
+
+    fn check_joining(&self, session: ConnId, checks: &[MemberCheck]) -> Result<(), CallError> {
+        let facts = self.session_facts(session);
+        if checks.iter().all(|check| check(&facts)) { Ok(()) } else { Err(CallError::NotAuthorized) }
     }
 
     /// Undoes a join that did not come to its end.
@@ -271,7 +278,8 @@ impl Node {
     /// [`CallError::Unavailable`].
     pub(crate) async fn enter_shard_rooms(&self) -> Result<(), CallError> {
         let gateway = &self.0.gateway;
-        if gateway.applications.is_empty() {
+        // Other nodes have kept those of a store that is shared: see `take_home`.
+        if gateway.applications.is_empty() || self.peers().is_some() {
             return Ok(());
         }
         let sessions = &self.0.sessions;
@@ -304,13 +312,14 @@ impl Node {
             Err(error) => Err(error),
         };
         match returned {
-            Ok(entrance) => {
-                let gap = Gap { first: heard + 1, last: None };
-                match self.settle_shard_join(session, room, entrance.after, Some(gap)) {
-                    Ok(()) => rooms.awake.notify_one(),
-                    Err(_) => self.stand_up(session, room).await,
+            Ok(entrance) => match self.catch_up_on_room(session, room, heard, entrance.after).await {
+                Ok(Returned::Here) => rooms.awake.notify_one(),
+                Ok(Returned::Elsewhere) => {
+                    self.unhear_room(room).await;
+                    rooms.seats().remove(session, room);
                 }
-            }
+                Err(_) => self.stand_up(session, room).await,
+            },
             Err(CallError::NotAuthorized) => {
                 if let Err(error) = self.0.sessions.remove_shard_room(session, room).await {
                     unavailable(error);
@@ -320,6 +329,120 @@ impl Node {
             // The room is gone again, or the backend failed.
             Err(_) => rooms.seats().stay_absent(session, room),
         }
+    }
+
+    /// A session that is back in a room is told what was said there since it heard it last: of a room that other nodes have kept, from
+    /// the room's log; else that something may be missing.
+    async fn catch_up_on_room(
+        &self,
+        session: ConnId,
+        room: &RoomName,
+        mut heard: u64,
+        mut after: u64,
+    ) -> Result<Returned, CallError> {
+        let mut gap = self.peers().is_none().then_some(Gap { first: heard + 1, last: None });
+        loop {
+            if self.peers().is_some() && after != heard {
+                let missed = self.append_missed(session, room, heard, after).await;
+                gap = missed.or(gap).map(|missed| gap.map_or(missed, |before| before.merge(missed)));
+                heard = after;
+            }
+            let settled = self.0.gateway.rooms.seats().settle_join(session, room, after, gap);
+            match settled {
+                Settled::Member => return Ok(Returned::Here),
+                Settled::Behind(said) => after = said,
+                Settled::LetGo => return Ok(Returned::Elsewhere),
+                Settled::Evicted => return Err(CallError::NoSuchRoom),
+                Settled::Ask(checks) => self.check_joining(session, &checks)?,
+            }
+        }
+    }
+
+    /// Appends what was said behind `heard`, up to a number, and says what the room's log does not have any more.
+    async fn append_missed(&self, session: ConnId, room: &RoomName, heard: u64, up_to: u64) -> Option<Gap> {
+        if up_to < heard {
+            // It is another room of that name.
+            return Some(Gap { first: heard + 1, last: None });
+        }
+        let all = Gap { first: heard + 1, last: Some(up_to) };
+        let limit = usize::try_from(up_to - heard).unwrap_or(usize::MAX);
+        let range = HistoryRange { room: room.clone(), before_ms: None, limit, unread_since_ms: None };
+        let Ok(Some(found)) = self.0.broker.history(range).await.map_err(unavailable) else { return Some(all) };
+        let wanted = |message: &&RoomMessage| message.number > heard && message.number <= up_to;
+        let mut missed: Vec<&RoomMessage> = found.messages.iter().filter(wanted).collect();
+        missed.sort_unstable_by_key(|message| message.number);
+        let first = missed.first().map_or(up_to + 1, |message| message.number);
+        for message in missed {
+            if message.sender == Sender::Connection(session) {
+                continue;
+            }
+            let append = Append {
+                id: session,
+                item: items::room_message(message),
+                room: Some((room.clone(), message.number)),
+                is_gap: false,
+                now_ms: self.0.gateway.clock.now_ms(),
+            };
+            let bytes = append.item.as_str().len();
+            match self.0.sessions.append(append).await {
+                Ok(Some(seq)) => {
+                    self.0.gateway.counters.count_appended(Source::Room, 1);
+                    self.log_has_grown(session, seq, bytes);
+                }
+                // Another node has written it.
+                Ok(None) => {}
+                Err(error) => {
+                    unavailable(error);
+                    return Some(all);
+                }
+            }
+        }
+        (first > heard + 1).then_some(Gap { first: heard + 1, last: Some(first - 1) })
+    }
+
+    /// One session less hears a room here.
+    async fn unhear_room(&self, room: &RoomName) {
+        if let Err(error) = self.0.broker.unsubscribe(room, self.0.gateway.rooms.index).await {
+            unavailable(error);
+        }
+    }
+
+    /// This node writes for a session from now on what its rooms say: it is carried here, or its node is dead.
+    pub(in crate::node) async fn take_home(&self, session: ConnId, application: &Arc<Application>) {
+        let Ok(rooms) = self.0.sessions.shard_rooms(session).await.map_err(unavailable) else {
+            return self.0.gateway.note_failure();
+        };
+        for (room, heard) in rooms {
+            let is_new = {
+                let mut seats = self.0.gateway.rooms.seats();
+                seats.remember(session, application, &room, heard);
+                seats.begin_return_of(session, &room)
+            };
+            if is_new {
+                self.return_one(session, &room, heard).await;
+            }
+        }
+    }
+
+    /// Another node writes for a session from now on.
+    pub(in crate::node) async fn let_go_of_rooms(&self, session: ConnId) {
+        let rooms = self.0.gateway.rooms.seats().let_go(session);
+        for room in rooms {
+            self.unhear_room(&room).await;
+        }
+    }
+
+    /// Others write for all sessions from now on.
+    pub(in crate::node) async fn let_go_of_all_rooms(&self) {
+        let sessions = self.0.gateway.rooms.seats().sessions();
+        for session in sessions {
+            self.let_go_of_rooms(session).await;
+        }
+    }
+
+    /// Sessions that are in rooms here, or were.
+    pub(in crate::node) fn seated_sessions(&self) -> Vec<ConnId> {
+        self.0.gateway.rooms.seats().sessions()
     }
 
     /// Begins to write into logs what rooms say.

@@ -43,10 +43,7 @@ enum Standing {
     /// The store says that it is in this room, and there is no such room yet.
     Absent,
     /// What happens to the room meanwhile concerns it too.
-    Joining {
-        is_evicted: bool,
-        checks: Vec<MemberCheck>,
-    },
+    Joining(Joining),
     Member,
     /// It still hears the room.
     Leaving,
@@ -54,11 +51,30 @@ enum Standing {
     Going,
 }
 
+/// A join that has not come to its end.
+#[derive(Default)]
+struct Joining {
+    /// Nothing can come of it any more.
+    fate: Option<Fate>,
+    checks: Vec<MemberCheck>,
+    /// The latest number that was said meanwhile.
+    said: u64,
+}
+
+/// Why a join comes to nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The room was destroyed, or the session is over.
+    Evicted,
+    /// Another node writes for the session from now on.
+    LetGo,
+}
+
 impl std::fmt::Debug for Standing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Absent => "Absent",
-            Self::Joining { .. } => "Joining",
+            Self::Joining(_) => "Joining",
             Self::Member => "Member",
             Self::Leaving => "Leaving",
             Self::Going => "Going",
@@ -80,7 +96,7 @@ impl Gap {
     }
 
     /// One gap in place of two. What lies between them counts as missing.
-    fn merge(self, other: Self) -> Self {
+    pub(super) fn merge(self, other: Self) -> Self {
         let last = self.last.zip(other.last).map(|(one, other)| one.max(other));
         Self { first: self.first.min(other.first), last }
     }
@@ -101,8 +117,12 @@ pub(super) enum Settled {
     Member,
     /// These are asked first, outside of every lock.
     Ask(Vec<MemberCheck>),
+    /// More was said meanwhile, up to this number.
+    Behind(u64),
     /// The room was destroyed, or the session is over.
     Evicted,
+    /// Another node writes for the session from now on.
+    LetGo,
 }
 
 impl Seats {
@@ -126,7 +146,7 @@ impl Seats {
         if self.rooms_count(session) >= max_rooms {
             return Err(CallError::TooManyRoomsOfConnection);
         }
-        self.insert(session, application, room, Standing::Joining { is_evicted: false, checks: Vec::new() }, 0);
+        self.insert(session, application, room, Standing::Joining(Joining::default()), 0);
         Ok(())
     }
 
@@ -156,16 +176,22 @@ impl Seats {
         let Some(seats) = self.rooms.get_mut(room) else { return Vec::new() };
         let absent = seats.iter_mut().filter(|(_, seat)| matches!(seat.standing, Standing::Absent));
         let returning = absent.map(|(session, seat)| {
-            seat.standing = Standing::Joining { is_evicted: false, checks: Vec::new() };
+            seat.standing = Standing::Joining(Joining::default());
             (*session, seat.heard)
         });
         returning.collect()
     }
 
+    /// A session is about to return to a room. `false`: it is there, or about to.
+    pub(super) fn begin_return_of(&mut self, session: ConnId, room: &RoomName) -> bool {
+        let absent = self.seat(session, room).filter(|seat| matches!(seat.standing, Standing::Absent));
+        absent.map(|seat| seat.standing = Standing::Joining(Joining::default())).is_some()
+    }
+
     /// It could not return. It does when the room is made again, unless it is over.
     pub(super) fn stay_absent(&mut self, session: ConnId, room: &RoomName) {
         let Some(seat) = self.seat(session, room) else { return };
-        if matches!(seat.standing, Standing::Joining { is_evicted: true, .. }) {
+        if matches!(&seat.standing, Standing::Joining(joining) if joining.fate.is_some()) {
             return self.remove(session, room);
         }
         seat.standing = Standing::Absent;
@@ -175,7 +201,11 @@ impl Seats {
     pub(super) fn settle_join(&mut self, session: ConnId, room: &RoomName, after: u64, gap: Option<Gap>) -> Settled {
         let Some(seat) = self.seat(session, room) else { return Settled::Evicted };
         match &mut seat.standing {
-            Standing::Joining { is_evicted: false, checks } if checks.is_empty() => {
+            Standing::Joining(Joining { fate: Some(Fate::LetGo), .. }) => Settled::LetGo,
+            Standing::Joining(Joining { fate: None, checks, said }) if checks.is_empty() && *said > after => {
+                Settled::Behind(*said)
+            }
+            Standing::Joining(Joining { fate: None, checks, .. }) if checks.is_empty() => {
                 seat.standing = Standing::Member;
                 seat.heard = after;
                 if let Some(gap) = gap {
@@ -184,7 +214,7 @@ impl Seats {
                 }
                 Settled::Member
             }
-            Standing::Joining { is_evicted: false, checks } => Settled::Ask(mem::take(checks)),
+            Standing::Joining(Joining { fate: None, checks, .. }) => Settled::Ask(mem::take(checks)),
             _ => Settled::Evicted,
         }
     }
@@ -231,7 +261,7 @@ impl Seats {
         for room in self.sessions.get(&session).map(|sitter| sitter.rooms.clone()).unwrap_or_default() {
             match self.seat(session, &room).map(|seat| &mut seat.standing) {
                 Some(Standing::Absent) => self.remove(session, &room),
-                Some(Standing::Joining { is_evicted, .. }) => *is_evicted = true,
+                Some(Standing::Joining(joining)) => joining.fate = Some(Fate::Evicted),
                 Some(standing @ Standing::Member) => {
                     *standing = Standing::Leaving;
                     leaving.push(room);
@@ -242,12 +272,36 @@ impl Seats {
         leaving
     }
 
+    /// Another node writes for a session from now on: it is forgotten here, and stays in its rooms. The result are those that it was in
+    /// here, or was leaving.
+    pub(super) fn let_go(&mut self, session: ConnId) -> Vec<RoomName> {
+        let mut heard = Vec::new();
+        for room in self.sessions.get(&session).map(|sitter| sitter.rooms.clone()).unwrap_or_default() {
+            match self.seat(session, &room).map(|seat| &mut seat.standing) {
+                Some(Standing::Joining(joining)) => joining.fate = Some(Fate::LetGo),
+                Some(Standing::Member | Standing::Leaving) => {
+                    self.remove(session, &room);
+                    heard.push(room);
+                }
+                Some(Standing::Absent) => self.remove(session, &room),
+                // Whoever takes it out comes to the end by himself.
+                Some(Standing::Going) | None => {}
+            }
+        }
+        heard
+    }
+
+    /// All sessions that are in rooms, or were.
+    pub(super) fn sessions(&self) -> Vec<ConnId> {
+        self.sessions.keys().copied().collect()
+    }
+
     /// A room is being destroyed: nobody hears it any more, and no join succeeds. The result are those who are to be taken out.
     pub(super) fn evict(&mut self, room: &RoomName) -> Vec<ConnId> {
         let mut evicted = Vec::new();
         for (session, seat) in self.rooms.get_mut(room).into_iter().flatten() {
             match &mut seat.standing {
-                Standing::Joining { is_evicted, .. } => *is_evicted = true,
+                Standing::Joining(joining) => joining.fate = Some(Fate::Evicted),
                 standing @ (Standing::Member | Standing::Leaving) => {
                     *standing = Standing::Going;
                     evicted.push(*session);
@@ -263,7 +317,7 @@ impl Seats {
         let mut members = Vec::new();
         for (session, seat) in self.rooms.get_mut(room).into_iter().flatten() {
             match &mut seat.standing {
-                Standing::Joining { checks, .. } => checks.push(Arc::clone(check)),
+                Standing::Joining(joining) => joining.checks.push(Arc::clone(check)),
                 Standing::Member => members.push(*session),
                 Standing::Absent | Standing::Leaving | Standing::Going => {}
             }
@@ -281,6 +335,9 @@ impl Seats {
         let Some(seats) = self.rooms.get_mut(room) else { return Vec::new() };
         let mut hearers = Vec::with_capacity(seats.len());
         for (&session, seat) in seats {
+            if let Standing::Joining(joining) = &mut seat.standing {
+                joining.said = joining.said.max(number);
+            }
             let hears = matches!(seat.standing, Standing::Member | Standing::Leaving);
             if !hears || number <= seat.heard {
                 continue;
@@ -437,6 +494,30 @@ mod tests {
         assert_eq!(seats.recheck(&lobby, &check), [session(1)]);
         assert!(matches!(seats.settle_join(session(2), &lobby, 0, None), Settled::Ask(checks) if checks.len() == 1));
         assert!(matches!(seats.settle_join(session(2), &lobby, 0, None), Settled::Member));
+    }
+
+    #[test]
+    fn whoever_returns_is_told_of_what_was_said_meanwhile() {
+        let (mut seats, lobby) = (Seats::default(), room("lobby"));
+        seats.remember(session(1), &application(), &lobby, 7);
+        assert_eq!(seats.begin_return(&lobby), [(session(1), 7)]);
+        assert_eq!(heard(&mut seats, &lobby, 10), []);
+        assert!(matches!(seats.settle_join(session(1), &lobby, 9, None), Settled::Behind(10)));
+        assert_eq!(heard(&mut seats, &lobby, 11), []);
+        assert!(matches!(seats.settle_join(session(1), &lobby, 10, None), Settled::Behind(11)));
+        assert!(matches!(seats.settle_join(session(1), &lobby, 11, None), Settled::Member));
+        assert_eq!(heard(&mut seats, &lobby, 12), [session(1)]);
+    }
+
+    #[test]
+    fn whoever_is_let_go_is_in_its_rooms_elsewhere() {
+        let (mut seats, lobby) = with_member("lobby", 0);
+        seats.begin_join(session(1), &application(), &room("other"), MAX_ROOMS).unwrap();
+        assert_eq!(seats.let_go(session(1)), [lobby.clone()]);
+        assert!(matches!(seats.settle_join(session(1), &room("other"), 0, None), Settled::LetGo));
+        assert_eq!(heard(&mut seats, &lobby, 1), []);
+        seats.remove(session(1), &room("other"));
+        assert_eq!(seats.sessions(), []);
     }
 
     #[test]
