@@ -1,6 +1,7 @@
 //! What Switchboard's tests and benches share; never published.
 //!
 //! - [`client`]: a blocking client of the line protocol.
+//! - [`cluster`]: several nodes and the Redis that they share, faults between them, and what must hold nevertheless.
 //! - [`ddp`]: a blocking client of DDP.
 //! - [`gateway`]: a blocking client of the gateway, and a bot that resumes.
 //! - [`http`]: a blocking HTTP client.
@@ -12,6 +13,7 @@
 pub mod bench;
 pub mod certs;
 pub mod client;
+pub mod cluster;
 pub mod ddp;
 pub mod gateway;
 pub mod http;

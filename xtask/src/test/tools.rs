@@ -29,13 +29,15 @@ pub(super) fn provide(steps: &[Step]) -> Result<(), String> {
 }
 
 /// Commands, or files by their paths; the Debian packages that bring them; and the step that needs them.
-const NEEDED: [(&str, &str, Step); 7] = [
+const NEEDED: [(&str, &str, Step); 8] = [
     ("chromium", "chromium", Step::Conformance),
     ("curl", "curl", Step::Test),
     ("node", "nodejs", Step::Conformance),
     ("npm", "npm", Step::Conformance),
     ("openssl", "openssl", Step::Conformance),
     ("python3", "python3", Step::Test),
+    // Brings redis-cli and redis-benchmark too. A server that the package starts by itself, on port 6379, is not used.
+    ("redis-server", "redis-server", Step::Test),
     ("/usr/lib/python3/dist-packages/websockets", "python3-websockets", Step::Conformance),
 ];
 
@@ -114,9 +116,9 @@ mod tests {
         assert_eq!(missing_packages(&Step::ALL, |what| what == "node"), ["nodejs"]);
         assert_eq!(
             missing_packages(&Step::ALL, |_| true),
-            ["chromium", "curl", "nodejs", "npm", "openssl", "python3", "python3-websockets"]
+            ["chromium", "curl", "nodejs", "npm", "openssl", "python3", "redis-server", "python3-websockets"]
         );
-        assert_eq!(missing_packages(&[Step::Test], |_| true), ["curl", "python3"]);
+        assert_eq!(missing_packages(&[Step::Test], |_| true), ["curl", "python3", "redis-server"]);
         assert!(is_there("sh") && !is_there("no-such-command"));
         assert!(is_there("/proc/self") && !is_there("/proc/no-such-file"));
     }
