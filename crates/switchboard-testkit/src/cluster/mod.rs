@@ -2,11 +2,13 @@
 //!
 //! - [`RedisServer`], [`RedisCluster`]: a real `redis-server`, or six of them.
 //! - [`FaultProxy`]: delay, cuts, silence and narrowness between them.
+//! - [`Recorder`], [`History`]: what clients wrote down, and what must hold of it.
 //! - [`RespClient`]: asks Redis.
 //!
 //! Everything blocks, in threads of the standard library. Whatever waits has a deadline, [`DEADLINE`] if it names no other, and
 //! panics with what it saw. What was started ends when it is dropped, and with the test's process, however that ends.
 
+mod history;
 mod ports;
 mod process;
 mod proxy;
@@ -14,6 +16,7 @@ mod redis;
 mod redis_cluster;
 mod resp;
 
+pub use history::{Entry, Event, History, Name, Recorder, Violation};
 pub use proxy::{Direction, FaultProxy};
 pub use redis::{Data, RedisOptions, RedisServer};
 pub use redis_cluster::RedisCluster;
