@@ -33,7 +33,7 @@ mod growth;
 mod ledger;
 mod payload;
 mod protocol;
-mod reader;
+pub(crate) mod reader;
 mod requests;
 mod stream;
 mod swarm;
@@ -209,12 +209,12 @@ fn open_only(
 
 /// Nanoseconds since the start of a run: half the size of an [`Instant`], and it can be subtracted without a proof.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(crate) struct Clock {
     start: Instant,
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start: Instant::now() }
     }
 

@@ -28,6 +28,10 @@ impl Process {
         Ok(Self { child: spawn(command)? })
     }
 
+    pub(super) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -127,6 +131,14 @@ impl Folder {
     pub(super) fn log(&self, what: &str) -> PathBuf {
         let path = self.join(&format!("{what}.log"));
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).push((what.to_owned(), path.clone()));
+        path
+    }
+
+    pub(super) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.join(name);
+        if let Err(error) = fs::write(&path, content) {
+            panic!("writing {}: {error}", path.display());
+        }
         path
     }
 }

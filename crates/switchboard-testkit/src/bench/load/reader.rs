@@ -10,7 +10,7 @@ use super::{Clock, LoadError};
 
 /// The one buffer that all connections read into, and how often it was filled.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     buffer: Box<[u8]>,
     clock: Clock,
     /// Reads that brought something.
@@ -20,12 +20,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self { buffer: vec![0; READ_BYTES].into_boxed_slice(), clock, reads: 0, replies: Vec::new() }
     }
 
     /// Reads all there is and hands over every text that is for the load, with the time of its read.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         mut stream: impl Read,
         inbound: &mut Inbound,
@@ -67,7 +67,7 @@ impl Reader {
 
 /// Where a connection's reading stands.
 #[derive(Debug)]
-pub(super) struct Inbound {
+pub(crate) struct Inbound {
     protocol: Protocol,
     framing: Framing,
     /// What followed the last whole text, for the next time.
@@ -83,7 +83,7 @@ enum Framing {
 }
 
 impl Inbound {
-    pub(super) fn new(protocol: Protocol) -> Self {
+    pub(crate) fn new(protocol: Protocol) -> Self {
         let framing = match protocol {
             Protocol::Line => Framing::Lines,
             Protocol::Ddp | Protocol::Gateway | Protocol::SocketIo | Protocol::WebSocket => Framing::Head,
