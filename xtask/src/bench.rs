@@ -16,6 +16,7 @@ use switchboard_testkit::bench::probe;
 use switchboard_testkit::bench::process::Server;
 use switchboard_testkit::bench::scenario::Scenario;
 use switchboard_testkit::bench::sys;
+use switchboard_testkit::cluster::RedisServer;
 
 use crate::npm;
 use crate::repository::repository;
@@ -125,9 +126,17 @@ fn measure_once(
     cores: Cores,
 ) -> Result<Measurement, Box<dyn std::error::Error>> {
     let protocol = kind.protocol(scenario).ok_or("this server is not asked in this scenario")?;
-    let server = Server::start(kind.command(scenario, tls)?, cores.server, servers::listener(protocol))?;
+    let relay = (scenario.is_relayed && *kind == Kind::Switchboard).then(RedisServer::start);
+    let through = |command| servers::through(command, relay.as_ref().map(RedisServer::url));
+    let server = Server::start(through(kind.command(scenario, tls)?), cores.server, servers::listener(protocol))?;
+    // What is not measured stays beside the generator.
+    let other = match &relay {
+        Some(_) => Some(Server::start(through(kind.command(scenario, tls)?), None, servers::listener(protocol))?),
+        None => None,
+    };
     let trust = kind.is_secure(scenario).then(|| tls.trust.clone());
-    let endpoint = Endpoint { address: server.address(), protocol, trust };
+    let speakers_at = other.as_ref().map(Server::address);
+    let endpoint = Endpoint { address: server.address(), protocol, trust, speakers_at };
     Ok(load::run(&scenario.load, &endpoint, &server.probe(), options.plan)?)
 }
 

@@ -25,12 +25,12 @@ fn start_floor(mode: Mode) -> io::Result<SocketAddr> {
 }
 
 fn measure(mode: Mode, load: Load, plan: Plan) -> Result<Measurement, LoadError> {
-    let endpoint = Endpoint { address: start_floor(mode)?, protocol: Protocol::Line, trust: None };
+    let endpoint = Endpoint { address: start_floor(mode)?, protocol: Protocol::Line, trust: None, speakers_at: None };
     load::run(&load, &endpoint, &Probe::new(std::process::id()), plan)
 }
 
 fn measure_web(protocol: Protocol, load: Load, plan: Plan) -> Result<Measurement, LoadError> {
-    let endpoint = Endpoint { address: web_server::start(protocol, None)?, protocol, trust: None };
+    let endpoint = Endpoint { address: web_server::start(protocol, None)?, protocol, trust: None, speakers_at: None };
     load::run(&load, &endpoint, &Probe::new(std::process::id()), plan)
 }
 
@@ -119,7 +119,7 @@ fn connections_come_in_over_tls_and_join() {
         .unwrap();
     let protocol = Protocol::WebSocket;
     let address = web_server::start(protocol, Some(Arc::new(config))).unwrap();
-    let endpoint = Endpoint { address, protocol, trust: Some(Trust::new(&authority).unwrap()) };
+    let endpoint = Endpoint { address, protocol, trust: Some(Trust::new(&authority).unwrap()), speakers_at: None };
     let load = Load::Idle { connections: 20 };
     let measured = load::run(&load, &endpoint, &Probe::new(std::process::id()), Plan::Count(0)).unwrap();
     assert_eq!(measured.units, 20);

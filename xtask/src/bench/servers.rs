@@ -145,6 +145,14 @@ fn floor(mode: &str) -> io::Result<Command> {
     Ok(command)
 }
 
+/// The same command, for a node of a cluster whose Redis is there.
+pub(super) fn through(mut command: Command, redis: Option<String>) -> Command {
+    if let Some(url) = redis {
+        command.args(["--set", "backend.kind=redis", "--set"]).arg(format!("backend.redis.url={url}"));
+    }
+    command
+}
+
 /// One worker, as the floor has one thread, one listener, and no limit that a scenario would meet.
 fn switchboard(scenario: &Scenario, tls: &Tls) -> io::Result<Command> {
     let config = scratch()?.join("switchboard.toml");

@@ -48,6 +48,8 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// Whom to trust, if it speaks that within TLS.
     pub trust: Option<Trust>,
+    /// Another node of the same cluster, with which those are who speak in rooms.
+    pub speakers_at: Option<SocketAddr>,
 }
 
 /// How long a load goes on. Loads that only open connections end by themselves.
@@ -170,7 +172,7 @@ pub fn run(load: &Load, endpoint: &Endpoint, probe: &Probe, plan: Plan) -> Resul
         Load::CommandStorm(storm) => commands::storm(clock, endpoint, probe, storm, &rooms),
         Load::Connect { connections, at_once } => open_only(clock, endpoint, probe, (connections, at_once), &rooms),
         Load::FanOut(shape) => {
-            let mut swarm = Swarm::open(clock, endpoint, (shape.connections(), AT_ONCE), &rooms)?;
+            let mut swarm = Swarm::open_to_speak(clock, endpoint, shape, &rooms)?;
             fan_out::run(shape, &mut swarm, &rooms, probe, plan)
         }
         Load::Growth { rounds, said, shape } => growth::run((rounds, said), shape, endpoint, &rooms, probe),

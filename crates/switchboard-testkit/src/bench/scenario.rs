@@ -11,6 +11,8 @@ pub struct Scenario {
     pub transport: Transport,
     /// The load itself.
     pub load: Load,
+    /// Whether there are two nodes with Redis between them: those who speak are with one, the others with the one that is measured.
+    pub is_relayed: bool,
     /// The floor whose figure the server's is divided by.
     pub yardstick: Yardstick,
     /// The figures asked for, if any are.
@@ -226,7 +228,7 @@ pub const MAX_SPEAKERS: usize = 4;
 /// Rooms in which bursts are wanted have four speakers, so that bursts come from several connections as they would from
 /// people, and a server must leave its own messages out of what each of them hears. Where nothing is outstanding
 /// together there is one speaker, as more of them would change nothing.
-pub const ALL: [Scenario; 29] = [
+pub const ALL: [Scenario; 34] = [
     A,
     A1,
     B,
@@ -291,13 +293,32 @@ pub const ALL: [Scenario; 29] = [
         target: Some(Target { quantity: Quantity::PerSecond, must: 20_000.0, aim: None }),
         ..GW_EVENTS
     },
+    PACE,
+    Scenario {
+        name: "redis-pace",
+        what: "room of 10, 1000 publishes a second at another node",
+        is_relayed: true,
+        ..PACE
+    },
+    Scenario { name: "redis-a", what: "room of 1000, 64 outstanding at another node", is_relayed: true, ..A },
+    Scenario { name: "redis-a1", what: "room of 1000, one publish at a time at another node", is_relayed: true, ..A1 },
+    Scenario { name: "redis-c", what: "1000 rooms of 10, 256 outstanding at another node", is_relayed: true, ..C },
 ];
+
+const PACE: Scenario = Scenario {
+    name: "pace",
+    what: "room of 10, 1000 publishes a second",
+    load: fan_out(1, 10, 1, Pace::PerSecond(1000)),
+    target: None,
+    ..A1
+};
 
 const A: Scenario = Scenario {
     name: "a",
     what: "room of 1000, 64 publishes outstanding",
     transport: Transport::Line,
     load: fan_out(1, 1000, 4, Pace::Outstanding(64)),
+    is_relayed: false,
     yardstick: Yardstick::FloorBatch,
     target: ratio(3.0, 1.5),
     p99_target: None,
@@ -378,6 +399,7 @@ const CMD_1: Scenario = Scenario {
     what: "commands to one client, one at a time, between echoes",
     transport: Transport::WebSocket,
     load: Load::CommandRoundTrip,
+    is_relayed: false,
     yardstick: Yardstick::Echo,
     target: Some(Target { quantity: Quantity::Ratio, must: 1.5, aim: None }),
     p99_target: None,
@@ -405,6 +427,7 @@ const GW_PING: Scenario = Scenario {
     what: "1000 shards, 2000 pings a second",
     transport: Transport::Gateway,
     load: Load::Gateway(GatewayLoad::Pings { shards: 1000, per_second: 2000 }),
+    is_relayed: false,
     yardstick: Yardstick::FloorEach,
     target: Some(Target { quantity: Quantity::Millis, must: 1.0, aim: None }),
     p99_target: None,

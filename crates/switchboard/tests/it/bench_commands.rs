@@ -23,7 +23,7 @@ fn measure(load: Load, plan: Plan) -> Vec<Result<Measurement, LoadError>> {
                 Protocol::Line => server.address(),
                 _ => server.web_address(),
             };
-            let endpoint = Endpoint { address, protocol, trust: None };
+            let endpoint = Endpoint { address, protocol, trust: None, speakers_at: None };
             load::run(&load, &endpoint, &Probe::new(std::process::id()), plan)
         })
         .collect()
@@ -65,7 +65,7 @@ fn bots_log_in_and_wait() {
         .map(|bot| format!("{{id=\"{}\",username=\"{}\",password=\"{}\"}}", bot.id, bot.name, bot.password))
         .collect();
     let server = TestServer::with(&[&format!("users=[{}]", users.join(","))]);
-    let endpoint = Endpoint { address: server.web_address(), protocol: Protocol::Ddp, trust: None };
+    let endpoint = Endpoint { address: server.web_address(), protocol: Protocol::Ddp, trust: None, speakers_at: None };
     let of = |load| load::run(&load, &endpoint, &Probe::new(std::process::id()), Plan::Count(0));
     assert_eq!(of(Load::Idle { connections: 20 }).unwrap().units, 20);
     assert!(matches!(of(Load::Connect { connections: 1, at_once: 1 }), Err(LoadError::Io(_))), "bots only wait");

@@ -1,7 +1,7 @@
 //! The connections, how they come in and how they leave.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -11,7 +11,8 @@ use super::super::histogram::Histogram;
 use super::protocol::{Errand, Protocol, Stage};
 use super::reader::{Inbound, Reader};
 use super::stream::Stream;
-use super::{Clock, Endpoint, LoadError, PATIENCE};
+use super::super::scenario::FanOut;
+use super::{AT_ONCE, Clock, Endpoint, LoadError, PATIENCE};
 
 /// All connections of a run.
 #[derive(Debug)]
@@ -55,11 +56,34 @@ impl Swarm {
         Self::open_for(clock, endpoint, (count, at_once), errand)
     }
 
+    /// Opens the connections of a load of room messages. Those that speak are with the node that has them.
+    pub(super) fn open_to_speak(
+        clock: Clock,
+        endpoint: &Endpoint,
+        shape: FanOut,
+        rooms: &[String],
+    ) -> Result<Self, LoadError> {
+        let speaks = |index: usize| index % shape.members < shape.speakers;
+        let address = |index: usize| endpoint.speakers_at.filter(|_| speaks(index)).unwrap_or(endpoint.address);
+        let errand = |index: usize| Errand { room: Some(rooms[index / shape.members].as_str()), target: None };
+        Self::open_at(clock, endpoint, (shape.connections(), AT_ONCE), address, errand)
+    }
+
     /// Opens connections, each with the errand that its number has.
     pub(super) fn open_for<'a>(
         clock: Clock,
         endpoint: &Endpoint,
         (count, at_once): (usize, usize),
+        errand: impl Fn(usize) -> Errand<'a>,
+    ) -> Result<Self, LoadError> {
+        Self::open_at(clock, endpoint, (count, at_once), |_| endpoint.address, errand)
+    }
+
+    fn open_at<'a>(
+        clock: Clock,
+        endpoint: &Endpoint,
+        (count, at_once): (usize, usize),
+        address: impl Fn(usize) -> SocketAddr,
         errand: impl Fn(usize) -> Errand<'a>,
     ) -> Result<Self, LoadError> {
         let mut swarm = Self {
@@ -77,7 +101,7 @@ impl Swarm {
         while ready < count {
             while swarm.clients.len() < count.min(ready + at_once) {
                 arrivals.push((clock.now_ns(), Stage::first(endpoint.protocol)));
-                swarm.connect(endpoint)?;
+                swarm.connect(endpoint, address(swarm.clients.len()))?;
             }
             swarm.wait(Some(PATIENCE))?;
             let ready_before = ready;
@@ -170,8 +194,8 @@ impl Swarm {
         Ok(())
     }
 
-    fn connect(&mut self, endpoint: &Endpoint) -> Result<(), LoadError> {
-        let mut socket = TcpStream::connect(endpoint.address)?;
+    fn connect(&mut self, endpoint: &Endpoint, address: SocketAddr) -> Result<(), LoadError> {
+        let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         // A client that speaks first learns by being writable that the connection stands. Later that means nothing, as
         // what is sent fits into any socket, and costs nothing: it is announced together with what can be read.
