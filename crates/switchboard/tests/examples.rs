@@ -4,7 +4,10 @@
 
 use std::net::SocketAddr;
 
+use switchboard::config::RedisServers;
 use switchboard::{Config, Server};
+use switchboard_testkit::client::LineClient;
+use switchboard_testkit::cluster::RedisServer;
 
 use dialogue::{Windows, blocks, is_as_written};
 
@@ -23,6 +26,9 @@ mod custom_action;
 #[allow(dead_code, reason = "the test starts what `main` would")]
 #[path = "../examples/embed.rs"]
 mod embed;
+#[allow(dead_code, reason = "the test starts what `main` would")]
+#[path = "../examples/two_nodes.rs"]
+mod two_nodes;
 
 fn config() -> Config {
     let mut config = Config::default();
@@ -40,6 +46,31 @@ fn address(server: &Server) -> SocketAddr {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().unwrap()
+}
+
+#[test]
+fn two_nodes_have_one_room_and_each_moves_connections_of_the_other() {
+    let redis = RedisServer::start();
+    let runtime = runtime();
+    let start = |name: &str| {
+        let servers = RedisServers::parse(&redis.url()).unwrap();
+        runtime.block_on(two_nodes::start(two_nodes::config(name, 0, servers))).unwrap()
+    };
+    let (a, b) = (start("a"), start("b"));
+    let [mut one, mut other] = [&a, &b].map(|server| {
+        let mut client = LineClient::tcp(address(server)).unwrap();
+        client.read_json();
+        assert_eq!(client.ask("roomAdd lobby")["status"], "OK");
+        client
+    });
+    assert_eq!(other.ask("say lobby good evening")["status"], "OK");
+    assert_eq!(one.read_json()["message"], "good evening");
+    for client in [&mut one, &mut other] {
+        assert_eq!(client.ask("roomView lobby")["data"]["membersCount"], 2);
+    }
+    assert_eq!(runtime.block_on(two_nodes::move_all(a.node(), b.node())).unwrap(), 1);
+    assert_eq!(one.ask("roomView balcony")["data"]["membersCount"], 1);
+    runtime.block_on(async { tokio::join!(a.stop(), b.stop()) });
 }
 
 #[test]
