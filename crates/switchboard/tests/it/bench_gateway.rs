@@ -25,7 +25,8 @@ fn measure(load: GatewayLoad, plan: Plan, settings: &[&str]) -> Measurement {
         &[settings, &[&applications, "servers.gateway.rate_messages=0"]].concat(),
         example::with_actions,
     );
-    let endpoint = Endpoint { address: server.web_address(), protocol: Protocol::Gateway, trust: None, speakers_at: None };
+    let endpoint =
+        Endpoint { address: server.web_address(), protocol: Protocol::Gateway, trust: None, speakers_at: None };
     load::run(&load, &endpoint, &Probe::new(std::process::id()), plan).unwrap()
 }
 

@@ -8,10 +8,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::super::histogram::Histogram;
+use super::super::scenario::FanOut;
 use super::protocol::{Errand, Protocol, Stage};
 use super::reader::{Inbound, Reader};
 use super::stream::Stream;
-use super::super::scenario::FanOut;
 use super::{AT_ONCE, Clock, Endpoint, LoadError, PATIENCE};
 
 /// All connections of a run.

@@ -275,6 +275,11 @@ impl Link {
         self.0.settings.timeout
     }
 
+    /// The number of the present connection.
+    pub(super) fn serial(&self) -> Option<u64> {
+        self.present().map(|present| present.serial)
+    }
+
     /// Has the connection made anew: something about it is wrong.
     pub(crate) fn break_off(&self) {
         self.0.broken.notify_one();
@@ -301,13 +306,24 @@ impl Link {
         keys: &[&str],
         arguments: impl FnOnce(&mut Cmd),
     ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
+        self.run_over(None, script, keys, arguments)
+    }
+
+    /// The same over the connection of this number, and no other: it may lead to another server, or to one that has forgotten something.
+    pub(super) fn run_over(
+        &self,
+        serial: Option<u64>,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: impl FnOnce(&mut Cmd),
+    ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
         let mut by_hash = redis::cmd("EVALSHA");
         by_hash.arg(script.hash()).arg(keys.len()).arg(keys);
         let before = by_hash.args_iter().count();
         arguments(&mut by_hash);
         let link = self.clone();
         async move {
-            match link.ask(&by_hash).await {
+            match link.ask(serial, &by_hash).await {
                 Err(Failure::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
                     // It has forgotten the script, or never had it. With its text it keeps it.
                     let mut by_text = redis::cmd("EVAL");
@@ -318,7 +334,7 @@ impl Link {
                         }
                     }
                     debug_assert!(by_text.args_iter().count() >= before);
-                    link.ask(&by_text).await
+                    link.ask(serial, &by_text).await
                 }
                 answer => answer,
             }
@@ -332,7 +348,7 @@ impl Link {
     ///
     /// As [`Link::run`].
     pub(crate) async fn query(&self, command: Cmd) -> Result<Value, BackendError> {
-        self.ask(&command).await.map_err(|failure| self.note(failure))
+        self.ask(None, &command).await.map_err(|failure| self.note(failure))
     }
 
     /// Asks, without having to be awaited from here on: what is asked this way leaves in the order of the calls, as far as there is space.
@@ -341,9 +357,12 @@ impl Link {
         async move { link.query(command).await }
     }
 
-    async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
+    async fn ask(&self, over: Option<u64>, command: &Cmd) -> Result<Value, Failure> {
         let Ok(_place) = self.0.in_flight.try_acquire() else { return Err(Failure::Overload) };
-        let Present { mut connection, .. } = self.present().ok_or(Failure::Down)?;
+        let Present { mut connection, serial, .. } = self.present().ok_or(Failure::Down)?;
+        if over.is_some_and(|wanted| wanted != serial) {
+            return Err(Failure::Down);
+        }
         match tokio::time::timeout(self.0.settings.timeout, connection.ask(command)).await {
             Ok(answer) => answer.map_err(Failure::Redis),
             Err(_) => Err(Failure::Timeout),

@@ -6,6 +6,7 @@
 
 mod watch;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Inner {
     /// Whether the store can be reached, and this node is part of the cluster.
     standing: channel::Sender<Membership>,
     rejoin: Notify,
+    /// It stops, and says no more that it lives.
+    is_leaving: AtomicBool,
 }
 
 /// How this node and its cluster get on.
@@ -102,6 +105,7 @@ impl Nodes {
             masters: Mutex::default(),
             standing: channel::Sender::new(Membership::Away),
             rejoin: Notify::new(),
+            is_leaving: AtomicBool::new(false),
         }));
         let mut keeper = Keeper { watch: Watch::default(), events, untold: Vec::new() };
         nodes.attach(true).await?;
@@ -122,6 +126,7 @@ impl Nodes {
         let standing = &store.standing;
         let (slot, incarnation) =
             if is_fresh { (0, fastrand::u64(1..) >> 1) } else { (standing.slot(), standing.incarnation()) };
+        let serial = store.link.serial().unwrap_or_default();
         let server = store.link.server().await?;
         let masters = server.runs.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let keys = self.keys();
@@ -129,7 +134,7 @@ impl Nodes {
         let sent_ms = standing.now_ms();
         let generation = standing.generation();
         let entry = self.entry();
-        let answer = store.link.run(&ATTACH, &keys, |command| {
+        let answer = store.link.run_over(Some(serial), &ATTACH, &keys, |command| {
             command.arg(masters).arg(&settings.cluster).arg(FORMAT).arg(slot).arg(generation);
             command.arg(incarnation).arg(&settings.name).arg(entry);
         });
@@ -139,7 +144,7 @@ impl Nodes {
         match (word(0), words.get(1).and_then(Answered::number), words.get(2).and_then(Answered::number)) {
             (Some("ok"), Some(generation), Some(slot)) => {
                 let slot = u16::try_from(slot).map_err(|_| store.odd("attach", &answer))?;
-                standing.set(generation, slot, incarnation);
+                standing.set(serial, generation, slot, incarnation);
                 self.0.ids.set_node(slot);
                 standing.extend(sent_ms, settings.lease);
                 Ok(Said::Ok)
@@ -247,6 +252,7 @@ impl Nodes {
         let keys = self.keys();
         let keys = [1, 2, 3, 4].map(|index| keys[index].as_str());
         let (slot, incarnation) = (store.standing.slot(), store.standing.incarnation());
+        self.0.is_leaving.store(true, Ordering::Release);
         store.standing.end();
         let answer = store.link.run(&LEAVE, &keys, |command| {
             command.arg(slot).arg(incarnation);
@@ -326,6 +332,9 @@ async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkSta
             changed = link.changed() => if changed.is_err() { return },
         }
         let Some(nodes) = inner.upgrade().map(Nodes) else { return };
+        if nodes.0.is_leaving.load(Ordering::Acquire) {
+            return;
+        }
         let state = link.borrow_and_update().clone();
         if *nodes.0.standing.borrow() == Membership::Fenced {
             nodes.begin_anew(&mut keeper).await;
@@ -346,6 +355,9 @@ async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkSta
                 if is_changed { nodes.attach(false).await } else { nodes.beat(&mut keeper).await }
             }
         };
+        if nodes.0.is_leaving.load(Ordering::Acquire) {
+            return;
+        }
         nodes.note(said, &mut keeper);
         keeper.tell();
     }

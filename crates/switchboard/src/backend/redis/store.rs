@@ -35,6 +35,8 @@ pub(crate) struct Standing {
     generation: AtomicU64,
     slot: AtomicU16,
     incarnation: AtomicU64,
+    /// Over which connection all this was said to the store. Another one may lead to a store that knows nothing of it.
+    serial: AtomicU64,
 }
 
 impl Default for Standing {
@@ -45,6 +47,7 @@ impl Default for Standing {
             generation: AtomicU64::new(0),
             slot: AtomicU16::new(0),
             incarnation: AtomicU64::new(0),
+            serial: AtomicU64::new(0),
         }
     }
 }
@@ -75,8 +78,9 @@ impl Standing {
         now_ms < self.valid_until_ms.load(Ordering::Acquire)
     }
 
-    /// It is this node, in this life of the store.
-    pub(super) fn set(&self, generation: u64, slot: u16, incarnation: u64) {
+    /// It is this node, in this life of the store, as was said over the connection of this number.
+    pub(super) fn set(&self, serial: u64, generation: u64, slot: u16, incarnation: u64) {
+        self.serial.store(serial, Ordering::Release);
         self.generation.store(generation, Ordering::Release);
         self.slot.store(slot, Ordering::Release);
         self.incarnation.store(incarnation, Ordering::Release);
@@ -117,7 +121,8 @@ impl Store {
     ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
         let refused = (!self.standing.is_valid())
             .then(|| self.link.trouble(Trouble::Fenced, "this node is not part of the cluster at the moment"));
-        let running = refused.is_none().then(|| self.link.run(script, keys, arguments));
+        let serial = Some(self.standing.serial.load(Ordering::Acquire));
+        let running = refused.is_none().then(|| self.link.run_over(serial, script, keys, arguments));
         async move {
             match running {
                 Some(running) => running.await,
