@@ -9,6 +9,7 @@ mod admin_faults;
 mod bench_commands;
 mod bench_gateway;
 mod bots;
+mod cluster_faults;
 mod cluster_harness;
 mod commands;
 mod commands_faults;
