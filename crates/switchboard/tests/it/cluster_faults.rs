@@ -211,7 +211,7 @@ fn fault_row_43_a_node_that_cannot_reach_redis_says_so_and_fills_what_it_missed(
 
 #[test]
 fn fault_row_44_a_link_that_delivers_nothing_is_noticed_and_made_anew() {
-    for directions in [&[Direction::Back][..], &[Direction::There][..]] {
+    for directions in [&[Direction::ToClient][..], &[Direction::ToServer][..]] {
         let mut trial = Trial::start();
         trial.while_all_speak(|talk| {
             talk.trial.cluster.proxy(1).half_open(directions);

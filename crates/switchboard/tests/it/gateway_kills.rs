@@ -23,9 +23,9 @@ use super::program::Program;
 const KILLS: usize = 5;
 
 /// How many publish at a time; the events of each must come in its order.
-const PUBLISHERS: usize = 4;
+pub(super) const PUBLISHERS: usize = 4;
 
-fn credentials() -> Credentials {
+pub(super) fn credentials() -> Credentials {
     Credentials::new("3f0c", "correct-horse")
 }
 
@@ -90,16 +90,19 @@ impl Site {
 
     /// Publishes until it is acknowledged.
     fn publish(&self, id: &str, data: &Value) {
-        publish(&self.place, id, data);
+        publish(&|| self.place.find(), id, data);
     }
 }
 
+/// Where the program is at the moment, if it is anywhere.
+pub(super) type Find<'a> = &'a dyn Fn() -> Option<SocketAddr>;
+
 /// Publishes until it is acknowledged, under the same id whatever happens to the program meanwhile.
-fn publish(place: &Place, id: &str, data: &Value) {
+pub(super) fn publish(find: Find<'_>, id: &str, data: &Value) {
     let body = json!({"event": "COUNTED", "data": data, "id": id}).to_string();
     let deadline = Instant::now() + 3 * PATIENCE;
     loop {
-        match place.find().map(|address| post(address, &body)) {
+        match find().map(|address| post(address, &body)) {
             Some(Ok(Some(answer))) if answer.status == 202 => return,
             Some(Ok(Some(answer))) if answer.status != 503 => panic!("{id}: {answer:?}"),
             // Refused, broken off, or nobody there.
@@ -128,12 +131,16 @@ fn post(address: SocketAddr, body: &str) -> io::Result<Option<HttpAnswer>> {
 }
 
 /// Publishes one event after the other until it is told to stop, and returns how many were acknowledged.
-fn keep_publishing(place: &Place, publisher: usize, stop: &Arc<AtomicBool>) -> JoinHandle<u64> {
-    let (place, stop) = (place.clone(), Arc::clone(stop));
+pub(super) fn keep_publishing(
+    find: impl Fn() -> Option<SocketAddr> + Send + 'static,
+    publisher: usize,
+    stop: &Arc<AtomicBool>,
+) -> JoinHandle<u64> {
+    let stop = Arc::clone(stop);
     thread::spawn(move || {
         let mut count = 0;
         while !stop.load(Ordering::Relaxed) {
-            publish(&place, &format!("{publisher}-{count}"), &json!([publisher, count]));
+            publish(&find, &format!("{publisher}-{count}"), &json!([publisher, count]));
             count += 1;
         }
         count
@@ -142,24 +149,24 @@ fn keep_publishing(place: &Place, publisher: usize, stop: &Arc<AtomicBool>) -> J
 
 /// What came of each publisher.
 #[derive(Default)]
-struct Ledger([u64; PUBLISHERS]);
+pub(super) struct Ledger(pub(super) [u64; PUBLISHERS]);
 
 impl Ledger {
     /// Takes an event, which must be the next one of its publisher.
-    fn book(&mut self, event: &Value) {
+    pub(super) fn book(&mut self, event: &Value) {
         let [publisher, number] = [0, 1].map(|at| event["data"][at].as_u64().expect("it was published here"));
         let next = &mut self.0[publisher as usize];
         assert_eq!(number, *next, "of publisher {publisher}: {event}");
         *next += 1;
     }
 
-    fn sum(&self) -> u64 {
+    pub(super) fn sum(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
 /// How often a test kills.
-fn kills() -> usize {
+pub(super) fn kills() -> usize {
     std::env::var("SWITCHBOARD_KILLS").map_or(KILLS, |kills| kills.parse().expect("SWITCHBOARD_KILLS is a number"))
 }
 
@@ -179,7 +186,12 @@ fn survive(who: Who, kills: usize, seed: u64) {
     assert_eq!(bot.next(PATIENCE).unwrap(), News::Ready);
     let session = bot.session().unwrap().id.clone();
     let stop = Arc::new(AtomicBool::new(false));
-    let publishers: Vec<_> = (0..PUBLISHERS).map(|publisher| keep_publishing(&site.place, publisher, &stop)).collect();
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|publisher| {
+            let place = site.place.clone();
+            keep_publishing(move || place.find(), publisher, &stop)
+        })
+        .collect();
     let (mut ledger, mut resumed) = (Ledger::default(), 0);
     for kill in 0..kills {
         // Sometimes in the middle of a replay, or before there is one.
@@ -213,7 +225,7 @@ fn survive(who: Who, kills: usize, seed: u64) {
 }
 
 #[track_caller]
-fn next_event(bot: &mut ResumingBot) -> Value {
+pub(super) fn next_event(bot: &mut ResumingBot) -> Value {
     bot.next_event(PATIENCE).unwrap_or_else(|error| panic!("{error}; {bot:?}"))
 }
 

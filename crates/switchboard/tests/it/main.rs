@@ -10,6 +10,7 @@ mod bench_commands;
 mod bench_gateway;
 mod bots;
 mod cluster_faults;
+mod cluster_gateway;
 mod cluster_harness;
 mod commands;
 mod commands_faults;
