@@ -330,7 +330,10 @@ impl Channels {
             let Some(channel) = self.all.get_mut(name) else { continue };
             channel.is_heard = begins;
             if begins {
-                channel.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+                for waiting in channel.waiting.drain(..) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = waiting.send(());
+                }
             }
             if channel.is_wanted != begins {
                 // It was decided otherwise meanwhile.
