@@ -23,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::backend::BackendError;
 use crate::config::RedisServers;
+use crate::op::BoxFuture;
 
 use super::script::Script;
 use super::trouble::{Trouble, Troubles};
@@ -305,7 +306,7 @@ impl Link {
         script: &'static Script,
         keys: &[&str],
         arguments: impl FnOnce(&mut Cmd),
-    ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
+    ) -> BoxFuture<'static, Result<Value, BackendError>> {
         self.run_over(None, script, keys, arguments)
     }
 
@@ -316,13 +317,13 @@ impl Link {
         script: &'static Script,
         keys: &[&str],
         arguments: impl FnOnce(&mut Cmd),
-    ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
+    ) -> BoxFuture<'static, Result<Value, BackendError>> {
         let mut by_hash = redis::cmd("EVALSHA");
         by_hash.arg(script.hash()).arg(keys.len()).arg(keys);
         let before = by_hash.args_iter().count();
         arguments(&mut by_hash);
         let link = self.clone();
-        async move {
+        Box::pin(async move {
             match link.ask(serial, &by_hash).await {
                 Err(Failure::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
                     // It has forgotten the script, or never had it. With its text it keeps it.
@@ -339,7 +340,7 @@ impl Link {
                 answer => answer,
             }
             .map_err(|failure| link.note(failure))
-        }
+        })
     }
 
     /// Asks anything else.

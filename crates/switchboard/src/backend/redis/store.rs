@@ -1,6 +1,5 @@
 //! What all parts of the backend share: the link, the names, and how this node stands.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 
 use crate::backend::BackendError;
+use crate::op::BoxFuture;
 
 use super::keys::Keys;
 use super::link::Link;
@@ -118,17 +118,13 @@ impl Store {
         script: &'static Script,
         keys: &[&str],
         arguments: impl FnOnce(&mut Cmd),
-    ) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
-        let refused = (!self.standing.is_valid())
-            .then(|| self.link.trouble(Trouble::Fenced, "this node is not part of the cluster at the moment"));
-        let serial = Some(self.standing.serial.load(Ordering::Acquire));
-        let running = refused.is_none().then(|| self.link.run_over(serial, script, keys, arguments));
-        async move {
-            match running {
-                Some(running) => running.await,
-                None => Err(refused.unwrap_or_else(|| BackendError("fenced".to_owned()))),
-            }
+    ) -> BoxFuture<'static, Result<Value, BackendError>> {
+        if self.standing.is_valid() {
+            let serial = self.standing.serial.load(Ordering::Acquire);
+            return self.link.run_over(Some(serial), script, keys, arguments);
         }
+        let refused = self.link.trouble(Trouble::Fenced, "this node is not part of the cluster at the moment");
+        Box::pin(async move { Err(refused) })
     }
 
     /// Asks something that changes nothing.
