@@ -1,4 +1,5 @@
 //! What every session store must do, asked of each of them: of users here, of shards in `shards`, `logs`, `races` and `model`.
+//! Stores in Redis are asked over a server of the test's own, and over one that is a whole Redis Cluster.
 
 mod logs;
 pub(super) mod model;
@@ -12,8 +13,9 @@ use proptest::prelude::*;
 use switchboard_proto::id::RoomName;
 
 use super::file::{FileSessions, Machine, Moment};
+use super::redis::testing::{self, TestStore};
 use super::sessions::memory::MemorySessions;
-use super::sessions::shards::ShardLimits;
+use super::sessions::shards::{ReadLog, ShardLimits};
 use super::sessions::{SessionStore, Token, TokenHash};
 use crate::op::Op;
 
@@ -48,10 +50,9 @@ pub(super) fn done<T, E: std::fmt::Debug>(op: Op<Result<T, E>>) -> T {
     }
 }
 
-/// The result of an operation that must not wait.
+/// The result of an operation that only looks, and must not wait unless the store is somewhere else.
 pub(super) fn ready<T, E: std::fmt::Debug>(op: Op<Result<T, E>>) -> T {
-    let Op::Ready(result) = op else { panic!("it waits") };
-    result.unwrap()
+    done(op)
 }
 
 pub(super) fn token(name: &str, user: &str, expires_ms: u64) -> Token {
@@ -67,36 +68,67 @@ const MAX_USER_ROOMS: usize = 3;
 pub(super) const SHARD_LIMITS: ShardLimits =
     ShardLimits { log_events: 5, log_bytes: 100, total_bytes: 150, resume_window_ms: 1000, id_memory_ms: 1000, ids: 3 };
 
-/// A store under test; `None` in `folder`: in memory.
+/// A store under test.
 struct Subject {
-    folder: Option<TestFolder>,
+    place: Place,
     store: Arc<dyn SessionStore>,
     /// What a store that looks at clocks finds there.
     moment: Arc<Mutex<Moment>>,
 }
 
+/// Where a store keeps what it keeps.
+enum Place {
+    Memory,
+    File(TestFolder),
+    Redis(TestStore),
+}
+
 impl Subject {
     fn memory() -> Self {
         let store = Arc::new(MemorySessions::new(MAX_USER_ROOMS, SHARD_LIMITS));
-        Self { folder: None, store, moment: Arc::default() }
+        Self { place: Place::Memory, store, moment: Arc::default() }
+    }
+
+    fn redis() -> Self {
+        Self::on(testing::single())
+    }
+
+    fn redis_cluster() -> Self {
+        Self::on(testing::cluster())
+    }
+
+    fn on(test: TestStore) -> Self {
+        let store = Arc::new(test.sessions(MAX_USER_ROOMS, SHARD_LIMITS));
+        Self { place: Place::Redis(test), store, moment: Arc::new(Mutex::new(Moment::at(shards::NOW))) }
     }
 
     fn file() -> Self {
         let (folder, moment) = (TestFolder::new(), Arc::new(Mutex::new(Moment::at(shards::NOW))));
         let store = Arc::new(open(folder.path(), &moment));
-        Self { folder: Some(folder), store, moment }
+        Self { place: Place::File(folder), store, moment }
     }
 
     fn set_time(&self, now_ms: u64) {
         *self.moment.lock().unwrap() = Moment::at(now_ms);
     }
 
-    /// As after a planned restart, for a store that promises to survive one.
+    /// As after a planned restart, for a store that promises to survive one. In Redis another node takes over.
     fn restart(&mut self) {
-        assert_eq!(self.store.survives_restart(), self.folder.is_some());
-        if let Some(folder) = &self.folder {
-            block_on(self.store.close().into_future());
-            self.store = Arc::new(open(folder.path(), &self.moment));
+        match &self.place {
+            Place::Memory => assert!(!self.store.survives_restart()),
+            Place::File(folder) => {
+                assert!(self.store.survives_restart());
+                block_on(self.store.close().into_future());
+                self.store = Arc::new(open(folder.path(), &self.moment));
+            }
+            Place::Redis(test) => {
+                assert!(self.store.survives_restart());
+                let (dead, next) = (test.slot(), test.another_node());
+                self.store = Arc::new(next.sessions(MAX_USER_ROOMS, SHARD_LIMITS));
+                let now_ms = self.moment.lock().unwrap().wall_ms;
+                done(self.store.adopt_shards(dead, next.slot(), now_ms));
+                self.place = Place::Redis(next);
+            }
         }
     }
 }
@@ -115,6 +147,12 @@ macro_rules! contract {
         }
         mod file {
             $(#[test] fn $rule() { super::$rule(super::Subject::file) })*
+        }
+        mod redis {
+            $(#[test] fn $rule() { super::$rule(super::Subject::redis) })*
+        }
+        mod redis_cluster {
+            $(#[test] fn $rule() { super::$rule(super::Subject::redis_cluster) })*
         }
     };
 }
@@ -341,4 +379,19 @@ fn whatever_is_done_is_what_a_naive_store_would_do(subject: fn() -> Subject) {
             naive.check(deed, &mut subject);
         }
     });
+}
+
+#[test]
+fn who_only_looks_at_memory_or_a_file_never_waits() {
+    for subject in [Subject::memory(), Subject::file()] {
+        let store = &subject.store;
+        assert!(matches!(store.token(&TokenHash::of("t")), Op::Ready(_)));
+        assert!(matches!(store.user_rooms("u"), Op::Ready(_)));
+        assert!(matches!(store.next_command_time("u", 1), Op::Ready(_)));
+        assert!(matches!(store.shards(shards::NOW), Op::Ready(_)));
+        done(store.begin_shard(shards::begin(1, 0))).unwrap();
+        let read = ReadLog { id: shards::session(1), generation: 1, after: 0, max_events: 1, max_bytes: 1 };
+        assert!(matches!(store.read_log(read), Op::Ready(_)));
+        assert!(matches!(store.acknowledge(shards::session(1), 1, 0), Op::Ready(_)));
+    }
 }

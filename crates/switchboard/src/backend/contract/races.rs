@@ -8,17 +8,19 @@ use switchboard_proto::id::ConnId;
 
 use super::shards::*;
 use super::{Subject, done, ready};
+use crate::backend::redis::testing;
 use crate::backend::sessions::SessionStore;
 use crate::backend::sessions::shards::*;
 
 /// Two connections resume the same session again and again, at the same time, and note who had it before; each reads and
 /// acknowledges with what it holds.
-fn race(store: &Arc<dyn SessionStore>, resumes_each: u64) {
+fn race(stores: [&Arc<dyn SessionStore>; 2], resumes_each: u64) {
+    let store = stores[0];
     done(store.begin_shard(begin(1, 0))).unwrap();
     done(store.publish(publication(ShardTarget::Shard(0), "e")));
     let start = Arc::new(Barrier::new(2));
-    let racers = [0, 1].map(|racer| {
-        let (store, start) = (Arc::clone(store), Arc::clone(&start));
+    let racers = [0_u64, 1].map(|racer| {
+        let (store, start) = (Arc::clone(stores[racer as usize]), Arc::clone(&start));
         thread::spawn(move || {
             start.wait();
             let carry = |number: u64| {
@@ -53,10 +55,21 @@ fn race(store: &Arc<dyn SessionStore>, resumes_each: u64) {
 
 #[test]
 fn fault_row_18_in_a_hundred_thousand_races_each_generation_has_one_owner() {
-    race(&Subject::memory().store, 100_000);
+    let store = Subject::memory().store;
+    race([&store, &store], 100_000);
 }
 
 #[test]
 fn fault_row_18_in_a_file_too_each_generation_has_one_owner() {
-    race(&Subject::file().store, 500);
+    let store = Subject::file().store;
+    race([&store, &store], 500);
+}
+
+#[test]
+fn fault_row_18_on_two_nodes_too_each_generation_has_one_owner() {
+    let one = testing::single();
+    let other = one.another_node();
+    let [one, other]: [Arc<dyn SessionStore>; 2] =
+        [&one, &other].map(|test| Arc::new(test.sessions(8, ShardLimits::default())) as _);
+    race([&one, &other], 500);
 }

@@ -3,6 +3,7 @@
 //! - [`link`]: the connection; [`trouble`]: what can be wrong with it; `script`: steps that run inside of Redis; [`keys`]: names there.
 //! - [`store`]: all that together, and whether this node may write.
 //! - `nodes`: who lives; `ears`: what is published.
+//! - [`sessions`]: what outlives connections.
 
 pub(crate) mod cluster;
 mod ears;
@@ -10,5 +11,8 @@ pub(crate) mod keys;
 pub(crate) mod link;
 mod nodes;
 pub(crate) mod script;
+pub(crate) mod sessions;
 pub(crate) mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trouble;

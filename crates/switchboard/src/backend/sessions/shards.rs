@@ -24,7 +24,8 @@ pub struct ShardLimits {
     /// Their bytes (`servers.gateway.replay_max_bytes`).
     pub log_bytes: usize,
     /// Bytes of all logs together. Beyond it a session whose log grows, and is longer than its share, loses its oldest events; so
-    /// it is twice as much at most, and an event for each session (`servers.gateway.replay_total_bytes`).
+    /// it is twice as much at most, and an event for each session (`servers.gateway.replay_total_bytes`). In Redis it is the limit of
+    /// each application.
     pub total_bytes: usize,
     /// How long a session without connection is kept, in milliseconds (`servers.gateway.resume_window`).
     pub resume_window_ms: u64,
@@ -121,7 +122,8 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     }
 
     /// Takes over the sessions whose home is a node that is dead: nobody carries them, since `now_ms`, and their home is `to`.
-    /// The result are these sessions. Asked again it goes on where it failed. A store that only one node uses has none.
+    /// The result are these sessions. Asked again it goes on where it failed; what it had taken over by then is among
+    /// [`ShardStore::shards`] only. A store that only one node uses has none.
     fn adopt_shards(&self, from: u16, to: u16, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
 }
 

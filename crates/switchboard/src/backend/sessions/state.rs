@@ -14,8 +14,8 @@ use super::{Token, TokenHash};
 use crate::backend::BackendError;
 
 pub(in crate::backend) use shards::{
-    Held, JoinedRoom, Log, PublicationKey, RememberedPublication, Session, ShardChange, ShardOutcome, ShardRow, Shards,
-    Starts,
+    AT_ONCE_MS, Held, JoinedRoom, Log, MASTER_RETRY_MS, PublicationKey, RememberedPublication, Session, ShardChange,
+    ShardOutcome, ShardRow, Shards, Starts,
 };
 
 /// How long tokens are kept after they have expired, so that whoever comes with one is told so.

@@ -24,11 +24,12 @@ use super::Row;
 use crate::backend::BackendError;
 use crate::backend::sessions::shards::*;
 
+pub(in crate::backend) use begin::MASTER_RETRY_MS;
 pub(in crate::backend) use log::Log;
 use published::Published;
 pub(in crate::backend) use published::{PublicationKey, RememberedPublication};
 pub(in crate::backend) use session::{Held, JoinedRoom, Session};
-pub(in crate::backend) use starts::Starts;
+pub(in crate::backend) use starts::{AT_ONCE_MS, Starts};
 
 /// One change to what is kept of shards.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::backend::BackendError;
 use crate::backend::sessions::shards::{BeginShard, BegunShard, EndOfShard};
 
 /// When a shard may ask again that came before shard 0.
-const MASTER_RETRY_MS: u64 = 1000;
+pub(in crate::backend) const MASTER_RETRY_MS: u64 = 1000;
 
 impl Shards {
     pub(super) fn begin(

@@ -10,7 +10,7 @@ use crate::backend::sessions::shards::{StartLimits, StartsLeft};
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// How long a beginning counts for [`StartLimits::concurrency`].
-const AT_ONCE_MS: u64 = 5000;
+pub(in crate::backend) const AT_ONCE_MS: u64 = 5000;
 
 /// What an application has begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Starts {
     }
 
     /// How many there may be.
-    pub(super) fn left(&self, limits: StartLimits, now_ms: u64) -> StartsLeft {
+    pub(in crate::backend) fn left(&self, limits: StartLimits, now_ms: u64) -> StartsLeft {
         let (count, reset_after_ms) = if self.is_over(now_ms) {
             (0, 0)
         } else {
