@@ -45,7 +45,9 @@ impl Opened {
             }
             BackendKind::Redis => {
                 let redis = Redis::open(config, ids, clock::unix_ms()).await.map_err(StartError::Redis)?;
-                Self { sessions: memory(), redis: Some(redis) }
+                let applications = config.gateway.applications.iter().map(|application| application.id.as_str().into());
+                let sessions = redis.sessions(max_user_rooms, shard_limits(config), applications.collect());
+                Self { sessions: Arc::new(sessions), redis: Some(redis) }
             }
         })
     }

@@ -30,7 +30,6 @@ struct Trial {
 /// Clients that speak without a pause.
 struct Talk<'a> {
     trial: &'a Trial,
-    is_over: &'a AtomicBool,
     said: &'a AtomicU64,
 }
 
@@ -80,7 +79,7 @@ impl Trial {
                     })
                 })
                 .collect();
-            let mut talk = Talk { trial: this, is_over: &is_over, said: &said };
+            let mut talk = Talk { trial: this, said: &said };
             talk.goes_on();
             fault(&mut talk);
             talk.goes_on();

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::BackendError;
 use crate::backend::cluster::{Cluster, ClusterEvent, NodeEntry, To};
+use crate::backend::sessions::shards::ShardLimits;
 use crate::config::Config;
 use crate::hub::ids::Ids;
 use crate::op::{BoxFuture, Op, all};
@@ -18,6 +19,7 @@ use super::ears::{EarSettings, Ears, Listener};
 use super::keys::Keys;
 use super::link::{Link, LinkSettings};
 use super::nodes::{Membership, NodeSettings, Nodes};
+use super::sessions::{Notify, RedisSessions};
 use super::store::Store;
 use super::trouble::Trouble;
 
@@ -94,6 +96,19 @@ impl Redis {
         let nodes = Nodes::join(store.clone(), settings, ids, events.clone()).await?;
         let max_message_bytes = redis.max_message_bytes;
         Ok(Self { store, ears, nodes, max_message_bytes, publishes_in_store, events, received })
+    }
+
+    /// The session store. Of one user, and of one session of a shard, at most `max_user_rooms` rooms are kept; sessions are those of these
+    /// applications.
+    pub(crate) fn sessions(
+        &self,
+        max_user_rooms: usize,
+        limits: ShardLimits,
+        applications: Vec<Arc<str>>,
+    ) -> RedisSessions {
+        let notify =
+            Notify { in_script: self.publishes_in_store, channel_prefix: self.store.keys.node_channel_prefix() };
+        RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify)
     }
 
     /// Begins to hear: what rooms say goes to `rooms`, the rest to the node.

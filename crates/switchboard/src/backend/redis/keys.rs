@@ -55,7 +55,12 @@ impl Keys {
 
     /// The channel of one node, by its number.
     pub(super) fn node_channel(&self, slot: u16) -> String {
-        format!("{}:node:{slot}", self.prefix)
+        format!("{}{slot}", self.node_channel_prefix())
+    }
+
+    /// What the channel of a node begins with, in front of its number.
+    pub(super) fn node_channel_prefix(&self) -> String {
+        format!("{}:node:", self.prefix)
     }
 
     /// The channel of all nodes.

@@ -141,7 +141,7 @@ impl TestStore {
     fn open(prefix: String, slots: Arc<AtomicU16>, port: u16) -> Self {
         let link = runtime().block_on(Link::open(settings(port), None)).unwrap();
         let store = Store::new(link, Keys::new(&prefix));
-        store.standing.set(1, slots.fetch_add(1, Ordering::Relaxed), fastrand::u64(..));
+        store.standing.set(store.link.serial().unwrap(), 1, slots.fetch_add(1, Ordering::Relaxed), fastrand::u64(..));
         store.standing.extend(store.standing.now_ms(), Duration::from_secs(3600));
         Self { store, prefix, slots, port }
     }

@@ -508,6 +508,10 @@ impl ShardStore for RedisSessions {
         })
     }
 
+    fn tells_growth(&self) -> bool {
+        self.0.notify.in_script
+    }
+
     fn adopt_shards(&self, from: u16, to: u16, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>> {
         self.with(|this| async move {
             let adopted = this.for_all(move |this, application| {

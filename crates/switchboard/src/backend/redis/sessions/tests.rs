@@ -256,7 +256,7 @@ fn everything_that_is_kept_of_sessions_and_tokens_goes_by_itself() {
 fn fault_row_49_sessions_of_another_life_of_the_store_are_not_there() {
     let [(test, store), (_, other)] = nodes();
     done(store.begin_shard(begin(1, 0))).unwrap();
-    test.store.standing.set(2, test.slot(), 1);
+    test.store.standing.set(test.store.link.serial().unwrap(), 2, test.slot(), 1);
     assert_eq!(done(store.shards(NOW)), []);
     assert_eq!(done(store.shard(session(1), NOW)), None);
     assert!(done(store.resume_shard(resume(1, 0, None))).is_none());
