@@ -11,6 +11,7 @@ use switchboard_testkit::cluster::{Cluster, ClusterOptions, Place, RedisServer, 
 use switchboard_testkit::gateway::{GatewayClient, News, Pace, ResumingBot};
 
 use super::gateway_kills::{Ledger, PUBLISHERS, credentials, keep_publishing, kills, next_event, publish};
+use super::gateway_support::stats;
 
 const NODES: usize = 3;
 
@@ -89,7 +90,7 @@ fn what_a_room_says_reaches_a_bot_that_was_put_into_it_through_another_node() {
     let cluster = start(&redis);
     let mut client = GatewayClient::connect(cluster.web_addr(0)).unwrap();
     let ready = client.register(&credentials()).unwrap();
-    let hash = ready["shards_stats"][0]["shard_hash"].as_str().unwrap().to_owned();
+    let hash = stats(&ready)[0]["shard_hash"].as_str().unwrap().to_owned();
     join(&cluster, 1, &hash);
     broadcast(&cluster, 2, "from another node");
     assert_eq!(told(&mut client).1, "from another node");
@@ -102,6 +103,7 @@ fn what_a_room_says_reaches_a_bot_that_was_put_into_it_through_another_node() {
     message.expect(200);
     assert_eq!(client.expect("GATEWAY_MESSAGE")["data"], "psst");
     cluster.admin(1).ask("DELETE", &format!("/v1/gateway/sessions/{hash}")).expect(200);
+    assert_eq!(client.expect("GATEWAY_ERROR")["data"]["code"], 4027);
     assert_eq!(client.closed(), Some(4027));
     eventually("it has left", || cluster.members(2, "lobby").is_empty());
 }
@@ -112,7 +114,7 @@ fn fault_row_33_a_bot_of_a_killed_node_is_told_in_order_what_its_rooms_said_mean
     let cluster = start(&redis);
     let mut client = GatewayClient::connect(cluster.web_addr(0)).unwrap();
     let ready = client.register(&credentials()).unwrap();
-    let (session, hash) = (ready["session_id"].as_str().unwrap(), &ready["shards_stats"][0]["shard_hash"]);
+    let (session, hash) = (ready["session_id"].as_str().unwrap(), &stats(&ready)[0]["shard_hash"]);
     join(&cluster, 0, hash.as_str().unwrap());
     broadcast(&cluster, 1, "before");
     assert_eq!(told(&mut client).1, "before");
@@ -148,6 +150,7 @@ fn a_bot_that_resumes_elsewhere_is_closed_where_it_was() {
     assert_eq!(first.expect("COUNTED")["s"], 1);
     let mut second = GatewayClient::connect(cluster.web_addr(2)).unwrap();
     second.resume(&credentials(), session, Some(1)).unwrap();
+    assert_eq!(first.expect("GATEWAY_ERROR")["data"]["code"], 4020);
     assert_eq!(first.closed(), Some(4020));
     publish(&find, "two", &json!(2));
     assert_eq!(second.expect("COUNTED")["s"], 2);
