@@ -167,6 +167,26 @@ fn fault_row_33_a_message_of_a_room_that_two_nodes_write_comes_once() {
 }
 
 #[test]
+fn a_long_log_is_forgotten_whole_and_in_part() {
+    let test = testing::single();
+    let limits = ShardLimits { log_events: 5000, ..ShardLimits::default() };
+    let store = test.sessions(8, limits);
+    done(store.begin_shard(begin(1, 0))).unwrap();
+    let append = || store.append(Append { room: None, ..said(1, 0, "event") });
+    let appended: Vec<_> = (0..2500).map(|_| append()).collect();
+    assert_eq!(appended.into_iter().map(done).next_back(), Some(Some(2500)));
+    done(store.acknowledge(session(1), 1, 1)).unwrap();
+    let record = || done(store.shard(session(1), NOW)).unwrap();
+    assert_eq!((record().floor, record().log_bytes), (1, 2499 * 5));
+    assert_eq!(test.ask(&["HLEN", &key(&test, "log")]), Value::Int(2499));
+    done(store.acknowledge(session(1), 1, 2500)).unwrap();
+    assert_eq!((record().floor, record().log_bytes), (2500, 0));
+    assert_eq!(test.ask(&["EXISTS", &key(&test, "log")]), Value::Int(0));
+    assert_eq!(test.ask(&["HGET", &key(&test, "sum"), "bytes"]).number(), Some(0));
+    assert_eq!(done(append()), Some(2501));
+}
+
+#[test]
 fn the_node_that_carries_a_session_is_told_in_the_step_that_appends() {
     let [(one, store), (two, other)] = nodes();
     let (note_push, pushed) = std::sync::mpsc::sync_channel(64);

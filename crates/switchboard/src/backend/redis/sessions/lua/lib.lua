@@ -161,11 +161,20 @@ end
 -- Forgets the events up to `seq`. The row is not saved.
 local function forget(s, seq)
   local bytes = 0
-  while s.floor < math.min(seq, s.last) do
-    bytes = bytes + pop(s)
-  end
-  if s.floor == s.last then
-    bytes, s.bytes = bytes + s.bytes, 0
+  if seq < s.last then
+    while s.floor < seq do
+      bytes = bytes + pop(s)
+    end
+  else
+    -- All of them: nobody has to look at each. So many at once fit on the stack.
+    for first = s.floor + 1, s.last, 1000 do
+      local fields = {}
+      for at = first, math.min(first + 999, s.last) do
+        fields[#fields + 1] = event(s.id, at)
+      end
+      redis.call('HDEL', LOG, unpack(fields))
+    end
+    bytes, s.bytes, s.floor = s.bytes, 0, s.last
   end
   add_to('bytes', -bytes)
 end
