@@ -32,7 +32,7 @@ pub struct ShardLimits {
     /// How long the id of a publication is remembered, in milliseconds (`servers.gateway.event_id_memory`).
     pub id_memory_ms: u64,
     /// How many of these ids are remembered; beyond it the oldest are forgotten (`servers.gateway.event_ids_max`). One whose event went
-    /// to several sessions counts as many.
+    /// to several sessions counts as many. In Redis it is the limit of each application.
     pub ids: usize,
 }
 
