@@ -181,9 +181,8 @@ impl RedisSessions {
     }
 
     async fn begin(&self, begin: BeginShard) -> Result<Result<BegunShard, ShardRefusal>, BackendError> {
-        let in_range = |number: u64, most: u32| number <= most.into();
-        if begin.shard >= begin.max_shards.into() || begin.total.is_some_and(|total| !in_range(total, begin.max_shards))
-        {
+        let most = u64::from(begin.max_shards);
+        if begin.shard >= most || begin.total.is_some_and(|total| total > most) {
             return Ok(Err(ShardRefusal::InvalidShard));
         }
         let application = &begin.fleet.application;
