@@ -224,7 +224,7 @@ pub enum Answer {
     Room(RoomStatus),
     /// Numbered and on its way.
     Said {
-        /// The message's number in its room.
+        /// The message's number in its room; 0: it has none.
         number: u64,
     },
     /// Known from now on.

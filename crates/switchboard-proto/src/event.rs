@@ -25,7 +25,7 @@ pub enum Event {
 pub struct RoomMessage {
     /// Where.
     pub room: RoomName,
-    /// Its number in the room: 1, 2, 3, … without gaps.
+    /// Its number in the room: 1, 2, 3, … without gaps. 0: it has none, since nobody could give it one.
     pub number: u64,
     /// By whom.
     pub sender: Sender,
@@ -33,7 +33,8 @@ pub struct RoomMessage {
     pub body: RawJson,
     /// When, in milliseconds since 1970, on the sender's node.
     pub sent_at: u64,
-    /// Which life of the room the number belongs to: another one when the room was made anew.
+    /// Which life of the room the number belongs to: another one when the room was made anew. Of a message without a
+    /// number: any, which no other has.
     pub epoch: u64,
     /// The user who said it, if the sender has one.
     pub user: Option<User>,

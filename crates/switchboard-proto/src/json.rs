@@ -161,6 +161,13 @@ impl RawJson {
         Self(kept.into())
     }
 
+    /// Text that another node has checked, looked at again on its way here: `None` unless it is JSON without a line break.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        let has_breaks = memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some();
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        (is_json && !has_breaks).then(|| Self(text.into()))
+    }
+
     fn from_written(json: Vec<u8>) -> Self {
         // The writers of this module write UTF-8 only.
         Self(String::from_utf8(json).unwrap_or_default().into())
@@ -299,6 +306,14 @@ pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes the number of a room message, `null` for 0: it has none.
+pub fn write_number_or_null(out: &mut Vec<u8>, number: u64) {
+    match number {
+        0 => out.extend_from_slice(b"null"),
+        number => write_number(out, number),
+    }
 }
 
 /// Writes any value.

@@ -159,7 +159,7 @@ pub enum ShardAnswer {
     Done,
     /// Numbered and on its way.
     Said {
-        /// The message's number in its room.
+        /// The message's number in its room; 0: it has none.
         number: u64,
     },
 }

@@ -73,9 +73,9 @@ impl WireFormat {
         self.index() >= Self::SHARED
     }
 
-    /// Writes a notice that messages `first` to `last` of `room` were dropped for a slow consumer; nothing where the numbers
-    /// of messages show that.
-    pub fn write_gap(self, room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+    /// Writes a notice that messages `first` to `last` of `room` are missing, dropped for a slow consumer or never come; without a
+    /// `last` nobody knows how many, with 0 as the `first` they had no numbers. Nothing where the numbers of messages show that.
+    pub fn write_gap(self, room: &RoomName, first: u64, last: Option<u64>, out: &mut Vec<u8>) {
         match self {
             Self::ActionHeroLine | Self::ExtendedLine => actionhero::write_gap_line(room, first, last, out),
             Self::ActionHeroMessage | Self::ActionHeroDeflated | Self::ExtendedMessage | Self::ExtendedDeflated => {

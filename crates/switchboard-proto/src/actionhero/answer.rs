@@ -90,6 +90,7 @@ impl Answers<'_> {
     pub(super) fn said(&mut self, request: &RequestId, number: u64, extent: Extent) {
         match extent {
             Extent::Plain => self.verb_done_without_value(request),
+            Extent::Extended if number == 0 => self.verb_done(request, &Data::Raw("{\"number\":null}")),
             Extent::Extended => self.verb_done(request, &Data::Raw(&format!("{{\"number\":{number}}}"))),
         }
     }

@@ -4,7 +4,7 @@ use crate::event::{RoomMessage, Sender};
 use crate::frame::ws::deflate::Deflater;
 use crate::frame::ws::{self, MessageKind};
 use crate::id::RoomName;
-use crate::json::{escape_separators, write_number, write_text};
+use crate::json::{escape_separators, write_number, write_number_or_null, write_text};
 
 /// Shorter messages are not worth the compressor's time.
 const DEFLATE_FROM_BYTES: usize = 128;
@@ -75,7 +75,7 @@ fn write_room_json(message: &RoomMessage, extent: Extent, out: &mut Vec<u8>) {
     write_number(out, message.sent_at);
     if extent == Extent::Extended {
         out.extend_from_slice(b",\"number\":");
-        write_number(out, message.number);
+        write_number_or_null(out, message.number);
         out.extend_from_slice(b",\"user\":");
         match &message.user {
             Some(user) => write_text(out, user.name()),
@@ -86,13 +86,13 @@ fn write_room_json(message: &RoomMessage, extent: Extent, out: &mut Vec<u8>) {
 }
 
 /// The notice and CR LF.
-pub(crate) fn write_gap_line(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_gap_line(room: &RoomName, first: u64, last: Option<u64>, out: &mut Vec<u8>) {
     write_gap_json(room, first, last, out);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The notice as a text frame.
-pub(crate) fn write_gap_message(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_gap_message(room: &RoomName, first: u64, last: Option<u64>, out: &mut Vec<u8>) {
     let mark = ws::begin_text(out);
     write_gap_json(room, first, last, out);
     escape_separators(out, mark.payload_start());
@@ -100,11 +100,11 @@ pub(crate) fn write_gap_message(room: &RoomName, first: u64, last: u64, out: &mu
 }
 
 /// `{"gap":{"first","last"},"room","context":"api"}`: our own addition; real clients pass over it.
-fn write_gap_json(room: &RoomName, first: u64, last: u64, out: &mut Vec<u8>) {
+fn write_gap_json(room: &RoomName, first: u64, last: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"gap\":{\"first\":");
-    write_number(out, first);
+    write_number_or_null(out, first);
     out.extend_from_slice(b",\"last\":");
-    write_number(out, last);
+    write_number_or_null(out, last.unwrap_or_default());
     out.extend_from_slice(b"},\"room\":");
     write_text(out, room.as_str());
     out.extend_from_slice(b",\"context\":\"api\"}");

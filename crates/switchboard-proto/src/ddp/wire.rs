@@ -10,7 +10,7 @@ use crate::call::RoomKind;
 use crate::command::guest_name;
 use crate::event::{RoomMessage, Sender};
 use crate::frame::ws;
-use crate::json::{write_number, write_text};
+use crate::json::{write_number_or_null, write_text};
 
 use super::answer::{put, write_stream_changed};
 use super::ejson::write_date;
@@ -121,7 +121,12 @@ pub(super) fn write_document(message: &RoomMessage, stamp_ms: u64, out: &mut Vec
         }
     }
     for (at, (name, own)) in Own::ALL.into_iter().enumerate() {
-        if is_written[at] || matches!(own, Own::Text) && !has_text {
+        let is_absent = match own {
+            Own::Text => !has_text,
+            Own::Number => message.number == 0,
+            _ => false,
+        };
+        if is_written[at] || is_absent {
             continue;
         }
         put(out, std::mem::replace(&mut separator, ","));
@@ -147,7 +152,8 @@ fn write_own(own: Own, given: Option<&RawValue>, message: &RoomMessage, stamp_ms
         Own::Mentions | Own::Channels => {
             put(out, given.map(RawValue::get).filter(|given| given.starts_with('[')).unwrap_or("[]"));
         }
-        Own::Number => write_number(out, message.number),
+        // A sender may have written one.
+        Own::Number => write_number_or_null(out, message.number),
     }
 }
 

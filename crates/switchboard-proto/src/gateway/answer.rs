@@ -1,7 +1,7 @@
 //! The shapes of what a client is sent: JSON, each a message.
 
 use crate::command::CommandDelivery;
-use crate::json::{write_number, write_text};
+use crate::json::{write_number, write_number_or_null, write_text};
 use crate::shard::{Began, FleetShard, ShardSessionId};
 
 use super::errors::Refusal;
@@ -150,7 +150,7 @@ pub(super) fn room(out: &mut Vec<u8>, op: &str, room: &str, outcome: Result<Opti
     }
     if let Ok(Some(number)) = outcome {
         put(out, r#","number":"#);
-        write_number(out, number);
+        write_number_or_null(out, number);
     }
     put(out, "}}");
 }

@@ -2,7 +2,7 @@
 
 use crate::event::{RoomMessage, Sender};
 use crate::id::RoomName;
-use crate::json::{RawJson, write_number, write_text};
+use crate::json::{RawJson, write_number, write_number_or_null, write_text};
 use crate::shard::LogItem;
 
 /// An application's event. Its name is one that [`is_event_name`] lets through.
@@ -41,7 +41,7 @@ pub fn room_message(message: &RoomMessage) -> LogItem {
         put(out, r#","sentAt":"#);
         write_number(out, message.sent_at);
         put(out, r#","number":"#);
-        write_number(out, message.number);
+        write_number_or_null(out, message.number);
         put(out, "}");
     })
 }

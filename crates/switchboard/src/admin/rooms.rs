@@ -161,8 +161,8 @@ struct Broadcast {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"number": 7}))]
 struct Said {
-    /// Its number in the room.
-    number: u64,
+    /// Its number in the room; null while the store cannot be reached and only members on this node hear it (`backend.degraded`).
+    number: Option<u64>,
 }
 
 /// A connection and a room.
@@ -283,7 +283,7 @@ async fn broadcast(
         return Err(Code::InvalidRequest.with("message must not be null or empty"));
     }
     match shared.node.broadcast(speaker, &room, message).await? {
-        Some(number) => ok(&Said { number }),
+        Some(number) => ok(&Said { number: Some(number).filter(|number| *number != 0) }),
         None => Err(CallError::NoSuchRoom.into()),
     }
 }

@@ -55,7 +55,7 @@ impl<'a> Joiner<'a> {
         for (index, delivery) in wanted {
             let message = delivery.message.message();
             format.write_stamped(message, self.kind, self.stamped[index], &mut bytes);
-            last = message.number;
+            last = message.number.max(last);
             first = if first == 0 { last } else { first };
         }
         Rc::new(Chunk::written(self.room, bytes, first, last))

@@ -90,7 +90,8 @@ impl Delivery {
 
     /// Whether a member of `worker` that joined after number `after` hears it.
     pub(super) fn is_for(&self, worker: u16, key: ConnKey, after: u64) -> bool {
-        self.message.message().number > after && (self.echo || self.origin != Some(Address { worker, key }))
+        let number = self.message.message().number;
+        (number == 0 || number > after) && (self.echo || self.origin != Some(Address { worker, key }))
     }
 }
 
@@ -203,6 +204,8 @@ pub enum Ask {
     Drain,
     /// Whose part of a room: remove every member. The room is being destroyed.
     Evict(RoomName, Reply<usize>),
+    /// Messages of a room are missing: whoever hears it is told behind what came before.
+    Gap(RoomName, Missed),
     /// What is known of a connection.
     Inspect(ConnKey, Reply<Inspection>),
     /// Make a connection a member of a room.
@@ -231,6 +234,7 @@ impl fmt::Debug for Ask {
             Self::Command(..) => "Command",
             Self::Drain => "Drain",
             Self::Evict(..) => "Evict",
+            Self::Gap(..) => "Gap",
             Self::Inspect(..) => "Inspect",
             Self::Join(..) => "Join",
             Self::Leave(..) => "Leave",
@@ -243,6 +247,17 @@ impl fmt::Debug for Ask {
             Self::Stop => "Stop",
         })
     }
+}
+
+/// Messages of a room that never came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Number of the first one; there may be none with this number, if nobody knows the last one.
+    pub first: u64,
+    /// Number of the last one. None: nobody knows.
+    pub last: Option<u64>,
+    /// Numbers behind it may be lower than those before it.
+    pub restarts: bool,
 }
 
 /// What became of a client command that was handed to a connection's worker.

@@ -24,7 +24,7 @@ use switchboard_proto::time::Stamps;
 use switchboard_proto::wire::{Hears, WireFormat};
 
 use joiner::Joiner;
-use mail::{ConnKey, Delivery};
+use mail::{ConnKey, Delivery, Missed};
 use outbox::{Outbox, Pushed};
 pub use room::Role;
 use room::{Roles, Room, Seat};
@@ -419,10 +419,11 @@ impl<L> Hub<L> {
         let Some(&room_key) = self.room_keys.get(&delivery.message.message().room) else { return };
         let room = &mut self.rooms[room_key as usize];
         let number = delivery.message.message().number;
-        if number <= room.last {
+        // What has no number is for whoever is there.
+        if number != 0 && number <= room.last {
             return;
         }
-        room.last = number;
+        room.last = room.last.max(number);
         self.gathered_bytes += delivery.weight();
         if room.batch.is_empty() {
             self.touched.push(room_key);
@@ -530,13 +531,45 @@ impl<L> Hub<L> {
         }
         self.delivered += heard as u64;
 
-        let last = batch.last().map_or(0, |delivery| delivery.message.message().number);
+        let last = batch.iter().map(|delivery| delivery.message.message().number).max().unwrap_or_default();
         let room = &mut self.rooms[room_key as usize];
         room.seats = seats;
         // Numbers rise, so nothing old can follow for those.
         room.newcomers = newcomers;
         room.newcomers.retain(|(_, after)| *after > last);
         room.give_back(batch);
+    }
+
+    /// Tells whoever hears a room that messages are missing, behind all that was gathered before.
+    pub fn miss(&mut self, room: &RoomName, missed: Missed) {
+        let Some(&room_key) = self.room_keys.get(room) else { return };
+        self.walk(room_key);
+        let room = &mut self.rooms[room_key as usize];
+        if missed.restarts {
+            room.last = 0;
+        }
+        let newcomers = std::mem::take(&mut room.newcomers);
+        let name = room.name.clone();
+        let seats = std::mem::take(&mut room.seats);
+        for seat in seats.iter().filter(|seat| !seat.hears.is_nothing()) {
+            let entry = &mut self.entries[seat.slot as usize];
+            let key = ConnKey { slot: seat.slot, generation: entry.generation };
+            let Some(connection) = entry.connection.as_mut() else { continue };
+            // Whoever came behind them misses nothing.
+            let came_later = |(newcomer, after): &(ConnKey, u64)| *newcomer == key && missed.last <= Some(*after);
+            if missed.last.is_some() && newcomers.iter().any(came_later) {
+                continue;
+            }
+            if connection.outbox.push_gap(&name, missed.first, missed.last, self.limits) == Pushed::Overflow {
+                self.overflowed.push(key);
+            }
+            self.mark_dirty(seat.slot);
+        }
+        let room = &mut self.rooms[room_key as usize];
+        room.seats = seats;
+        if !missed.restarts {
+            room.newcomers = newcomers;
+        }
     }
 
     /// The connections that have something to write; each is named once.

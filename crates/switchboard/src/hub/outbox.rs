@@ -21,6 +21,7 @@ use super::{HubLimits, SlowConsumer};
 pub struct Chunk {
     bytes: Bytes,
     room: RoomName,
+    /// First and last number; 0: no message has one.
     first: u64,
     last: u64,
 }
@@ -39,8 +40,9 @@ impl Chunk {
                 Bytes::from(joined)
             }
         };
-        let number = |delivery: Option<&&Delivery>| delivery.map_or(0, |delivery| delivery.message.message().number);
-        Self { bytes, room: room.clone(), first: number(batch.first()), last: number(batch.last()) }
+        let mut numbers = batch.iter().map(|delivery| delivery.message.message().number).filter(|number| *number != 0);
+        let first = numbers.next().unwrap_or_default();
+        Self { bytes, room: room.clone(), first, last: numbers.next_back().unwrap_or(first) }
     }
 
     /// Messages that were written already, the first and the last number of them.
@@ -73,12 +75,26 @@ enum Piece {
     Content(Box<Stream>),
 }
 
-/// Room messages that were dropped.
+/// Room messages that were dropped, or never came.
 #[derive(Debug)]
 struct Gap {
     room: RoomName,
+    /// 0: they had no numbers.
     first: u64,
-    last: u64,
+    /// None: nobody knows.
+    last: Option<u64>,
+}
+
+impl Gap {
+    /// What a chunk that is dropped leaves behind.
+    fn of(chunk: &Chunk) -> Self {
+        Self { room: chunk.room.clone(), first: chunk.first, last: Some(chunk.last).filter(|last| *last != 0) }
+    }
+
+    /// What follows is missing too.
+    fn extend(&mut self, later: &Self) {
+        self.last = self.last.and(later.last);
+    }
 }
 
 /// Content of which one piece at a time is in memory.
@@ -189,11 +205,11 @@ impl Outbox {
         if self.pushed_bytes + length > limits.max_outbox_bytes {
             match limits.slow_consumer {
                 SlowConsumer::Close => return Pushed::Overflow,
-                SlowConsumer::DropNewest => return self.drop_newest(&chunk, limits),
+                SlowConsumer::DropNewest => return self.note_gap(Gap::of(&chunk), limits),
                 SlowConsumer::DropOldest => {
                     self.drop_oldest(length, limits);
                     if self.pushed_bytes + length > limits.max_outbox_bytes {
-                        return self.drop_newest(&chunk, limits);
+                        return self.note_gap(Gap::of(&chunk), limits);
                     }
                 }
             }
@@ -201,6 +217,11 @@ impl Outbox {
         self.pushed_bytes += length;
         self.push(Piece::Room(chunk));
         Pushed::Queued
+    }
+
+    /// Queues a notice that messages of a room are missing.
+    pub fn push_gap(&mut self, room: &RoomName, first: u64, last: Option<u64>, limits: HubLimits) -> Pushed {
+        self.note_gap(Gap { room: room.clone(), first, last }, limits)
     }
 
     /// Queues a content behind what waits.
@@ -358,13 +379,13 @@ impl Outbox {
         self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    /// Notes a chunk that is not queued. There is at most one notice per room behind the last room message.
-    fn drop_newest(&mut self, chunk: &Chunk, limits: HubLimits) -> Pushed {
+    /// Notes what is not queued. There is at most one notice per room behind the last room message.
+    fn note_gap(&mut self, missing: Gap, limits: HubLimits) -> Pushed {
         let tail = self.rest.iter_mut().flat_map(|rest| rest.iter_mut().rev()).chain(self.first.iter_mut());
         for piece in tail {
             match piece {
-                Piece::Gap(gap) if gap.room == chunk.room => {
-                    gap.last = chunk.last;
+                Piece::Gap(gap) if gap.room == missing.room => {
+                    gap.extend(&missing);
                     return Pushed::Queued;
                 }
                 Piece::Gap(_) | Piece::Own(_) | Piece::Direct(_) => {}
@@ -377,7 +398,7 @@ impl Outbox {
             return Pushed::Overflow;
         }
         self.pushed_bytes += Self::GAP_BYTES;
-        self.push(Piece::Gap(Box::new(Gap { room: chunk.room.clone(), first: chunk.first, last: chunk.last })));
+        self.push(Piece::Gap(Box::new(missing)));
         Pushed::Queued
     }
 
@@ -394,14 +415,10 @@ impl Outbox {
                         _ => None,
                     });
                     match gap {
-                        Some(gap) => gap.last = chunk.last,
+                        Some(gap) => gap.extend(&Gap::of(&chunk)),
                         None => {
                             self.pushed_bytes += Self::GAP_BYTES;
-                            kept.push_back(Piece::Gap(Box::new(Gap {
-                                room: chunk.room.clone(),
-                                first: chunk.first,
-                                last: chunk.last,
-                            })));
+                            kept.push_back(Piece::Gap(Box::new(Gap::of(&chunk))));
                         }
                     }
                 }
@@ -545,6 +562,25 @@ mod tests {
             assert_eq!(begun + &written(&mut outbox), expected);
             assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
         }
+    }
+
+    #[test]
+    fn what_never_came_is_told_once_and_within_the_limit() {
+        let two = limits(2, SlowConsumer::Close);
+        let mut outbox = Outbox::default();
+        outbox.push_room(chunk("r", 1), two);
+        for missing in [2..4, 4..6] {
+            assert_eq!(outbox.push_gap(&room("r"), missing.start, Some(missing.end - 1), two), Pushed::Queued);
+        }
+        assert_eq!(outbox.push_gap(&room("s"), 7, None, two), Pushed::Queued);
+        let text = written(&mut outbox);
+        assert!(text.contains(r#"{"gap":{"first":2,"last":5},"room":"r","context":"api"}"#), "{text}");
+        assert!(
+            text.ends_with("{\"gap\":{\"first\":7,\"last\":null},\"room\":\"s\",\"context\":\"api\"}\r\n"),
+            "{text}"
+        );
+        let mut rooms = (0..).map(|index| outbox.push_gap(&room(&format!("r{index}")), 1, None, two));
+        assert!(rooms.by_ref().take(100).any(|pushed| pushed == Pushed::Overflow));
     }
 
     #[test]

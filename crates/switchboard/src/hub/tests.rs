@@ -13,7 +13,7 @@ use switchboard_proto::id::RoomName;
 use switchboard_proto::json::RawJson;
 use switchboard_proto::wire::{Encoded, Hears, WireFormat};
 
-use super::mail::{Address, ConnKey, Delivery, Mail};
+use super::mail::{Address, ConnKey, Delivery, Mail, Missed};
 use super::mailbox::{Inbox, inbox};
 use super::{Entrance, Hub, HubLimits, Role, SlowConsumer};
 use crate::backend::memory::MemoryBroker;
@@ -242,6 +242,63 @@ fn a_rooms_part_is_reclaimed_when_its_last_member_leaves() {
         assert!(hub.leave(key, &room(index), Role::Member, Hears::NOTHING));
     }
     assert_eq!((hub.rooms.len(), hub.room_keys.len()), (1, 0));
+}
+
+/// What is written to a connection, one word for each message or notice: the body, or both ends of a gap.
+fn read_out(hub: &mut Hub<bool>, key: ConnKey) -> Vec<String> {
+    let mut out = Vec::new();
+    hub.get_mut(key).unwrap().outbox.write_to(&mut out, WireFormat::ActionHeroLine).unwrap();
+    let lines = String::from_utf8(out).unwrap();
+    let word = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        match line.get("gap") {
+            Some(gap) => format!("{}-{}", gap["first"], gap["last"]),
+            None => line["message"].to_string(),
+        }
+    };
+    lines.lines().map(word).collect()
+}
+
+#[test]
+fn what_is_missing_is_told_in_its_place_to_whoever_was_there() {
+    let mut hub: Hub<bool> = new_hub(0);
+    let line = Hears::in_format(WireFormat::ActionHeroLine);
+    let keys = [0, 0, 5, 2].map(|last| {
+        let key = hub.insert(WireFormat::ActionHeroLine, false);
+        let hears = if last == 2 { Hears::NOTHING } else { line };
+        hub.enter(key, &room(0), Role::Member, after(last), hears);
+        key
+    });
+    hub.gather(delivery(0, 1, None, false));
+    hub.miss(&room(0), Missed { first: 2, last: Some(4), restarts: false });
+    hub.miss(&room(1), Missed { first: 2, last: Some(4), restarts: false });
+    hub.gather(delivery(0, 5, None, false));
+    hub.gather(delivery(0, 6, None, false));
+    hub.fan_out();
+    assert_eq!(read_out(&mut hub, keys[0]), ["1", "2-4", "5", "6"]);
+    assert_eq!(read_out(&mut hub, keys[1]), ["1", "2-4", "5", "6"]);
+    assert_eq!(read_out(&mut hub, keys[2]), ["6"], "it came behind what is missing");
+    assert_eq!(read_out(&mut hub, keys[3]).len(), 0);
+    // Numbers begin anew.
+    hub.miss(&room(0), Missed { first: 7, last: None, restarts: true });
+    hub.gather(delivery(0, 1, None, false));
+    hub.fan_out();
+    assert_eq!(read_out(&mut hub, keys[0]), ["7-null", "1"]);
+}
+
+#[test]
+fn what_has_no_number_is_for_whoever_is_there() {
+    let mut hub: Hub<bool> = new_hub(0);
+    let key = hub.insert(WireFormat::ActionHeroLine, false);
+    hub.enter(key, &room(0), Role::Member, after(3), Hears::in_format(WireFormat::ActionHeroLine));
+    for number in [3, 0, 4, 0] {
+        hub.gather(delivery(0, number, None, false));
+    }
+    hub.fan_out();
+    assert_eq!(read_out(&mut hub, key), ["0", "4", "0"]);
+    hub.gather(delivery(0, 0, Some(key), false));
+    hub.fan_out();
+    assert_eq!(read_out(&mut hub, key).len(), 0, "it said that itself");
 }
 
 #[test]

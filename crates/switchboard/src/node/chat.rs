@@ -309,13 +309,12 @@ impl Node {
         self.0.broker.open(room).await.map_err(unavailable)?;
         match self.0.directory.add_room(room, max_rooms).await {
             Ok(is_new) => Ok(is_new),
-            Err(error) => {
+            Err(AddRoomError::TooMany) => {
                 self.0.broker.close(room).await.map_err(unavailable)?;
-                Err(match error {
-                    AddRoomError::TooMany => CallError::TooManyRooms,
-                    AddRoomError::Backend(error) => unavailable(error),
-                })
+                Err(CallError::TooManyRooms)
             }
+            // It may be there, and then it needs its sequence.
+            Err(AddRoomError::Backend(error)) => Err(unavailable(error)),
         }
     }
 

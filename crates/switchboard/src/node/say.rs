@@ -60,8 +60,9 @@ impl From<MockConnection> for Speaker {
 }
 
 impl Node {
-    /// Says something to all members of a room, under the context `user`. The result is the message's number; `None`: there
-    /// is no such room, and nobody hears it.
+    /// Says something to all members of a room, under the context `user`. The result is the message's number, 0 while the store
+    /// cannot be reached and only members on this node hear it (`backend.degraded`); `None`: there is no such room, and nobody hears
+    /// it.
     ///
     /// # Errors
     ///

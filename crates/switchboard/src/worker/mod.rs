@@ -421,6 +421,7 @@ impl Worker {
             Ask::Command(key, command) => self.hand_over_command(key, command),
             Ask::Drain => self.drain(),
             Ask::Evict(room, reply) => reply(self.evict(&room)),
+            Ask::Gap(room, missed) => self.hub.miss(&room, missed),
             Ask::Inspect(key, reply) => {
                 if let Some(inspection) = self.inspect(key) {
                     reply(inspection);

@@ -119,6 +119,7 @@ impl<L: Logs> Scribe<L> {
             for mail in mail.drain(..) {
                 match mail {
                     Mail::Deliver(delivery) => scribe.deliver(&delivery).await,
+                    Mail::Ask(Ask::Gap(room, missed)) => scribe.seats.lock().miss_all(&room, missed),
                     Mail::Ask(Ask::Evict(room, reply)) => reply(scribe.evict(&room).await),
                     Mail::Ask(Ask::Stop) => {
                         scribe.all_appended().await;
@@ -168,15 +169,15 @@ impl<L: Logs> Scribe<L> {
             if let Some(untold) = untold {
                 self.tell(&message.room, untold).await;
             }
-            self.append(Entry {
-                session,
-                item: item.clone(),
-                room: message.room.clone(),
-                number: message.number,
-                gap: Gap::one(message.number),
-                is_gap: false,
-            })
-            .await;
+            let (number, gap) = match message.number {
+                0 => {
+                    let heard = self.seats.lock().heard(session, &message.room);
+                    (heard, Gap { first: heard + 1, last: None })
+                }
+                number => (number, Gap::one(number)),
+            };
+            let room = message.room.clone();
+            self.append(Entry { session, item: item.clone(), room, number, gap, is_gap: false }).await;
             if let Some(catching_up) = self.logs.catch_up(session) {
                 catching_up.await;
             }

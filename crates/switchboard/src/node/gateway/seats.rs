@@ -8,7 +8,7 @@ use std::sync::Arc;
 use switchboard_proto::call::CallError;
 use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::hub::mail::MemberCheck;
+use crate::hub::mail::{MemberCheck, Missed};
 
 use super::applications::Application;
 
@@ -339,10 +339,12 @@ impl Seats {
                 joining.said = joining.said.max(number);
             }
             let hears = matches!(seat.standing, Standing::Member | Standing::Leaving);
-            if !hears || number <= seat.heard {
+            // What has no number is for whoever is there.
+            if !hears || number != 0 && number <= seat.heard {
                 continue;
             }
-            let before = mem::replace(&mut seat.heard, number);
+            let before = seat.heard;
+            seat.heard = before.max(number);
             if speaker == Some(session) {
                 continue;
             }
@@ -362,6 +364,29 @@ impl Seats {
         let missed = self.gaps.entry((session, room.clone()));
         missed.and_modify(|before| *before = before.merge(gap)).or_insert(gap);
         is_first
+    }
+
+    /// Messages of a room did not reach this node: whoever hears it misses them.
+    pub(super) fn miss_all(&mut self, room: &RoomName, missed: Missed) {
+        for (&session, seat) in self.rooms.get_mut(room).into_iter().flatten() {
+            let hears = matches!(seat.standing, Standing::Member | Standing::Leaving);
+            // Whoever came behind them misses nothing.
+            if !hears || missed.last.is_some_and(|last| last <= seat.heard) {
+                continue;
+            }
+            if missed.restarts {
+                seat.heard = 0;
+            }
+            let gap = Gap { first: missed.first, last: missed.last };
+            let told = self.gaps.entry((session, room.clone()));
+            told.and_modify(|before| *before = before.merge(gap)).or_insert(gap);
+            self.is_gap_due = true;
+        }
+    }
+
+    /// Up to which number a session has heard a room.
+    pub(super) fn heard(&self, session: ConnId, room: &RoomName) -> u64 {
+        self.rooms.get(room).and_then(|seats| seats.get(&session)).map_or(0, |seat| seat.heard)
     }
 
     /// Whether somebody has to be told a gap; and whether nobody has tried to.
@@ -536,6 +561,22 @@ mod tests {
         let untold = Untold { session: session(1), gap, heard: 2 };
         assert_eq!(seats.hear(&lobby, 3, None), [(session(1), Some(untold))]);
         assert!(!seats.gaps_wait().0);
+    }
+
+    #[test]
+    fn what_did_not_reach_the_node_is_missed_by_whoever_was_there_before() {
+        let (mut seats, lobby) = with_member("lobby", 4);
+        seats.begin_join(session(2), &application(), &lobby, MAX_ROOMS).unwrap();
+        assert!(matches!(seats.settle_join(session(2), &lobby, 7, None), Settled::Member));
+        seats.miss_all(&lobby, Missed { first: 5, last: Some(7), restarts: false });
+        let untold = Untold { session: session(1), gap: Gap { first: 5, last: Some(7) }, heard: 7 };
+        assert_eq!((seats.gaps_wait(), seats.take_gaps()), ((true, true), vec![(lobby.clone(), untold)]));
+        seats.miss_all(&lobby, Missed { first: 8, last: None, restarts: true });
+        let mut told: Vec<_> = seats.take_gaps().into_iter().map(|(_, untold)| (untold.gap, untold.heard)).collect();
+        told.dedup();
+        assert_eq!(told, [(Gap { first: 8, last: None }, 0)]);
+        assert_eq!(heard(&mut seats, &lobby, 1).len(), 2, "numbers have begun anew");
+        assert_eq!((heard(&mut seats, &lobby, 0).len(), seats.heard(session(1), &lobby)), (2, 1));
     }
 
     #[test]
