@@ -4,6 +4,7 @@
 mod logs;
 pub(super) mod model;
 mod races;
+pub(super) mod rooms;
 pub(super) mod shards;
 
 use std::path::{Path, PathBuf};

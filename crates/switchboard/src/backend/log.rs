@@ -17,7 +17,7 @@ pub struct LogLimits {
     pub messages: usize,
     /// Bytes of one room's messages (`rooms.history_bytes`).
     pub bytes: usize,
-    /// Bytes of all rooms' messages (`rooms.history_total_bytes`).
+    /// Bytes of all rooms' messages (`rooms.history_total_bytes`). Not in Redis, where rooms share nothing.
     pub total_bytes: usize,
     /// Ids of one room that senders chose (`rooms.message_ids_max`).
     pub ids: usize,

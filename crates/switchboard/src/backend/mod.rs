@@ -59,7 +59,7 @@ pub struct Draft {
 /// What became of a message.
 #[derive(Debug)]
 pub enum Published {
-    /// Numbered and handed over.
+    /// Numbered and handed over; number 0: without a store, only to members on this node.
     Now(Arc<Encoded>),
     /// The same user said it before, under the same id; nothing was published.
     Before(Box<RoomMessage>),
@@ -78,9 +78,11 @@ pub struct RoomHistory {
 
 /// Numbers room messages and hands them to the workers that have members.
 ///
-/// Guarantees: the numbers of a room are 1, 2, 3, … without gaps; every worker receives them rising; a message is
-/// numbered only when every worker that has members takes it, so none is lost in between. A publish that is ready has
-/// been handed over. Whatever a worker subscribed to before a publish began reaches it.
+/// Guarantees: the numbers of a room are 1, 2, 3, … without gaps; every worker receives them rising, each once. Whatever a worker
+/// subscribed to before a publish began reaches it, or it is told that it does not ([`crate::hub::mail::Ask::Gap`]). In one process a
+/// message is numbered only when every worker that has members takes it, so none is lost in between, and a publish that is ready has
+/// been handed over. Over Redis a publish that is ready is numbered and kept, and on its way to every node; what is missing on its
+/// way is looked up, and if it cannot be had any more, told.
 pub trait Broker: fmt::Debug + Send + Sync {
     /// Begins to keep a room's sequence. Opening twice changes nothing.
     fn open(&self, room: &RoomName) -> Op<Result<(), BackendError>>;

@@ -415,7 +415,8 @@ settings! {
             history_messages: usize = 100, Whole::range(0, 100_000), reached "the oldest are forgotten";
             /// Bytes of each room's messages that are remembered.
             history_bytes: usize = 64 * KIB, Size::any(), reached "the oldest are forgotten";
-            /// Bytes of all rooms' messages together that are remembered.
+            /// Bytes of all rooms' messages together that are remembered. With `backend.kind = "redis"` nothing: there each room has its
+            /// own limits alone.
             history_total_bytes: usize = 64 * MIB, Size::any(),
                 reached "a room in which something is said forgets its own oldest messages";
             /// Time for which an id that a client chose for its message is remembered: saying the same again under it says

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::backend::file::FileSessions;
 use crate::backend::memory::{MemoryBroker, MemoryDirectory};
-use crate::backend::redis::cluster::{Redis, RoomListener};
+use crate::backend::redis::broker::{BrokerSettings, RedisBroker};
+use crate::backend::redis::cluster::Redis;
 use crate::backend::sessions::SessionStore;
 use crate::backend::sessions::memory::MemorySessions;
 use crate::backend::{Broker, Directory};
@@ -55,28 +56,21 @@ impl Opened {
     /// The rest of it, for those who hear what rooms say.
     pub(super) async fn begin(self, config: &Config, hearing: Vec<Mailbox>) -> Result<Backends, StartError> {
         let Self { sessions, redis } = self;
-        let broker = Box::new(MemoryBroker::new(hearing, log_limits(config)));
-        let directory = Box::new(MemoryDirectory::default());
-        let cluster = match redis {
-            None => None,
+        let limits = log_limits(config);
+        let (broker, cluster): (Box<dyn Broker>, _) = match redis {
+            None => (Box::new(MemoryBroker::new(hearing, limits)), None),
             Some(redis) => {
-                let (cluster, events) = redis.begin(Arc::new(Nobody)).await.map_err(StartError::Redis)?;
-                Some(ClusterParts { cluster, events })
+                let settings = BrokerSettings {
+                    limits,
+                    degraded: config.backend.degraded,
+                    audit_interval: config.backend.redis.audit_interval,
+                };
+                let broker = RedisBroker::new(&redis, hearing, settings);
+                let (cluster, events) = redis.begin(Arc::new(broker.clone())).await.map_err(StartError::Redis)?;
+                (Box::new(broker), Some(ClusterParts { cluster, events }))
             }
         };
+        let directory = Box::new(MemoryDirectory::default());
         Ok(Backends { broker, directory, sessions, cluster })
-    }
-}
-
-#[derive(Debug)]
-struct Nobody;
-
-impl RoomListener for Nobody {
-    fn said(&self, _: &str, _: Vec<u8>) -> crate::op::BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn hears_again(&self) -> crate::op::BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

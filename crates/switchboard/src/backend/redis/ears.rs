@@ -245,7 +245,10 @@ impl Ears {
     ///
     /// As [`Link::run`].
     pub(super) async fn publish(&self, channel: &str, payload: &[u8]) -> Result<(), BackendError> {
-        let mut command = redis::cmd("PUBLISH");
+        let is_sharded = self.0.keys.room_of_channel(channel).is_some()
+            && matches!(&*self.0.link.state().borrow(), LinkState::Up { server, .. }
+                if server.is_cluster && server.shards_channels());
+        let mut command = redis::cmd(if is_sharded { "SPUBLISH" } else { "PUBLISH" });
         command.arg(channel).arg(payload);
         self.0.link.query(command).await.map(drop)
     }

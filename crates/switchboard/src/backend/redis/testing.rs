@@ -24,9 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that ends with this process, however that ends: a shell waits for its standard input to be closed.
 #[derive(Debug)]
-struct Server {
+pub(crate) struct Server {
     port: u16,
     _shell: Child,
+    /// What it says about itself, since it cannot say so while it is stopped.
+    pid: OnceLock<String>,
 }
 
 impl Server {
@@ -37,7 +39,8 @@ kill -9 $!
 wait
 rm -rf "$folder""#;
 
-    fn start(arguments: &[&str]) -> Self {
+    /// Starts one, with these arguments besides.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let has_server = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         assert!(
             has_server.is_ok_and(|status| status.success()),
@@ -48,7 +51,7 @@ rm -rf "$folder""#;
             let port = free_port();
             let mut shell = Command::new("sh");
             shell.args(["-c", Self::SCRIPT, &port.to_string()]).args(arguments).stdin(Stdio::piped());
-            let server = Self { port, _shell: shell.spawn().unwrap() };
+            let server = Self { port, _shell: shell.spawn().unwrap(), pid: OnceLock::new() };
             // Somebody else may have taken the port meanwhile.
             if server.is_up() {
                 return server;
@@ -68,8 +71,20 @@ rm -rf "$folder""#;
         false
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Sends its process a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let info = self.pid.get_or_init(|| self.ask("INFO server").unwrap());
+        let process = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap();
+        assert!(Command::new("kill").args([&format!("-{name}"), process]).status().unwrap().success());
+    }
+
     /// Asks one thing on a connection of its own.
-    fn ask(&self, line: &str) -> Option<String> {
+    pub(crate) fn ask(&self, line: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).ok()?;
@@ -96,7 +111,7 @@ fn settings(port: u16) -> LinkSettings {
 }
 
 /// The runtime of all connections: stores outlive what made them.
-fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
 }
@@ -112,14 +127,24 @@ pub(crate) struct TestStore {
 
 /// On a single server, under a prefix that nobody else has.
 pub(crate) fn single() -> TestStore {
+    TestStore::begin(single_server().port)
+}
+
+/// The single server that all tests share.
+pub(crate) fn single_server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    TestStore::begin(SERVER.get_or_init(|| Server::start(&[])).port)
+    SERVER.get_or_init(|| Server::start(&[]))
 }
 
 /// On a Redis Cluster, under a prefix that nobody else has.
 pub(crate) fn cluster() -> TestStore {
+    TestStore::begin(cluster_server().port)
+}
+
+/// The server that is a whole Redis Cluster, which all tests share.
+pub(crate) fn cluster_server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    let server = SERVER.get_or_init(|| {
+    SERVER.get_or_init(|| {
         let server = Server::start(&["--cluster-enabled", "yes"]);
         server.ask("CLUSTER ADDSLOTSRANGE 0 16383").unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -128,8 +153,7 @@ pub(crate) fn cluster() -> TestStore {
             std::thread::yield_now();
         }
         server
-    });
-    TestStore::begin(server.port)
+    })
 }
 
 impl TestStore {

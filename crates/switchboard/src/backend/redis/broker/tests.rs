@@ -1,0 +1,229 @@
+//! What becomes of rooms when something is wrong with Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::testing::{RoomNode, config};
+use super::*;
+use crate::backend::contract::room;
+use crate::backend::contract::rooms::{Heard, Hearing, PATIENCE, draft, say, try_wait, wait};
+use crate::backend::redis::testing::Server;
+use crate::hub::mail::Missed;
+
+/// A server of the test's own, and nodes with one worker each.
+struct Stage {
+    server: Server,
+    nodes: Vec<RoomNode>,
+    workers: Vec<Hearing>,
+}
+
+impl Stage {
+    fn new(nodes: usize, degraded: Degraded, limits: LogLimits) -> Self {
+        let server = Server::start(&[]);
+        let url = server.url();
+        let mut stage = Self { server, nodes: Vec::new(), workers: Vec::new() };
+        for name in 0..nodes {
+            let mut config = config(&url, "test", name);
+            config.backend.redis.timeout = Duration::from_secs(1);
+            config.backend.redis.lease = Duration::from_secs(3);
+            let settings = BrokerSettings { limits, degraded, audit_interval: Duration::from_millis(500) };
+            let (mailbox, worker) = Hearing::new(1 << 20);
+            stage.nodes.push(RoomNode::join(&config, settings, vec![mailbox]));
+            stage.workers.push(worker);
+        }
+        wait(stage.broker(0).open(&room("lobby")));
+        for node in 0..nodes {
+            assert_eq!(wait(stage.broker(node).subscribe(&room("lobby"), 0)), Some(0));
+        }
+        stage
+    }
+
+    fn broker(&self, node: usize) -> &RedisBroker {
+        &self.nodes[node].broker
+    }
+
+    /// Says something as soon as that succeeds.
+    fn say_at_last(&self, node: usize, text: &str) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match try_wait(self.broker(node).publish(draft(text))) {
+                Ok(Some(Published::Now(message))) if message.message().number > 0 => return message.message().number,
+                other => assert!(Instant::now() < deadline, "{other:?}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+const LONG: LogLimits =
+    LogLimits { messages: 100_000, bytes: 64 << 20, total_bytes: 0, ids: 10, id_bytes: 1000, id_ms: 1000 };
+
+/// Has messages said until `trouble` has been made, and gives how many there are.
+fn under_load(stage: &Stage, trouble: impl FnOnce()) -> u64 {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (over, broker) = (&is_over, stage.broker(0));
+        let speaking = scope.spawn(move || {
+            let mut last = 0;
+            while !over.load(Ordering::Relaxed) {
+                last = say(broker, draft("x"));
+            }
+            last
+        });
+        trouble();
+        is_over.store(true, Ordering::Relaxed);
+        speaking.join().unwrap()
+    })
+}
+
+#[test]
+fn fault_row_50_what_was_said_while_nobody_listened_is_looked_up() {
+    let mut stage = Stage::new(2, Degraded::Refuse, LONG);
+    let last = under_load(&stage, || {
+        for _ in 0..3 {
+            assert!(stage.server.ask("CLIENT KILL TYPE pubsub").unwrap().starts_with(":"));
+            // Until they listen again.
+            let deadline = Instant::now() + PATIENCE;
+            let channel = "PUBSUB NUMSUB test:{r:lobby}:said";
+            while !stage.server.ask(channel).unwrap().contains("\r\n:2\r\n") {
+                assert!(Instant::now() < deadline);
+            }
+        }
+    });
+    for worker in &mut stage.workers {
+        for number in 1..=last {
+            assert_eq!(worker.number(), number);
+        }
+    }
+}
+
+#[test]
+fn fault_row_50_what_nobody_can_look_up_any_more_is_told() {
+    let mut stage = Stage::new(1, Degraded::Refuse, LogLimits { messages: 3, ..LONG });
+    assert_eq!(say(stage.broker(0), draft("heard")), 1);
+    assert_eq!(stage.workers[0].number(), 1);
+    // As if they had been published while nobody listened.
+    let broker = stage.broker(0).0.clone();
+    let said: Vec<u64> = (0..5)
+        .map(|_| {
+            let (draft, mark) = (draft("x"), Mark(fastrand::u64(1..)));
+            let envelope = envelope::write(&draft, mark, 0);
+            let quiet = Inner { publishes_in_store: false, ..quiet(&broker) };
+            match super::super::testing::runtime().block_on(quiet.number(&draft, mark, &envelope, 0)).unwrap() {
+                Publication::Done { place, .. } => place.number,
+                _ => panic!("it is said"),
+            }
+        })
+        .collect();
+    assert_eq!(said, [2, 3, 4, 5, 6]);
+    assert_eq!(stage.workers[0].next(), Heard::Gap(Missed { first: 2, last: Some(3), restarts: false }));
+    assert_eq!([4, 5, 6].map(|_| stage.workers[0].number()), [4, 5, 6]);
+}
+
+/// The same broker without anybody who hears it.
+fn quiet(inner: &Inner) -> Inner {
+    Inner {
+        store: inner.store.clone(),
+        ears: inner.ears.clone(),
+        publishes_in_store: inner.publishes_in_store,
+        settings: inner.settings,
+        workers: Vec::new(),
+        rooms: Mutex::default(),
+        audit_due: Arc::default(),
+        fills: Semaphore::new(1),
+        figures: Figures::default(),
+    }
+}
+
+#[test]
+fn fault_row_48_a_store_that_has_forgotten_everything_is_begun_anew_and_that_is_told() {
+    let mut stage = Stage::new(2, Degraded::Refuse, LONG);
+    for number in 1..=3 {
+        assert_eq!(say(stage.broker(1), draft("x")), number);
+    }
+    for worker in &mut stage.workers {
+        assert_eq!([1, 2, 3].map(|_| worker.number()), [1, 2, 3]);
+    }
+    assert!(stage.server.ask("FLUSHALL").unwrap().starts_with("+OK"));
+    for worker in &mut stage.workers {
+        assert_eq!(worker.next(), Heard::Gap(Missed { first: 4, last: None, restarts: true }));
+    }
+    let number = stage.say_at_last(0, "after");
+    assert!(number > 3, "what was heard is not numbered again");
+    for worker in &mut stage.workers {
+        assert_eq!(worker.next(), Heard::Said(number, "after".to_owned()));
+    }
+}
+
+#[test]
+fn fault_row_51_a_redis_that_does_not_answer_is_not_waited_for_long() {
+    let mut stage = Stage::new(1, Degraded::Refuse, LONG);
+    assert_eq!(say(stage.broker(0), draft("before")), 1);
+    stage.server.signal("STOP");
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert!(try_wait(stage.broker(0).publish(draft("refused"))).is_err());
+    }
+    let took = began.elapsed();
+    stage.server.signal("CONT");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let number = stage.say_at_last(0, "after");
+    // What was refused may have been said after all: nobody knows while there is no answer.
+    let mut heard = Vec::new();
+    while heard.last() != Some(&number) {
+        heard.push(stage.workers[0].number());
+    }
+    assert!(heard.into_iter().eq(1..=number));
+}
+
+#[test]
+fn fault_row_13_what_no_node_wrote_is_dropped_wherever_it_stands() {
+    let mut stage = Stage::new(1, Degraded::Refuse, LONG);
+    for payload in ["nonsense", "1-1", "99999999999999-1\\n", "{}"] {
+        stage.server.ask(&format!("PUBLISH test:{{r:lobby}}:said {payload}")).unwrap();
+    }
+    assert_eq!(say(stage.broker(0), draft("one")), 1);
+    assert_eq!(stage.workers[0].number(), 1);
+    // In the log, in the place of the next one, which nobody hears.
+    let epoch = stage.broker(0).0.find("lobby").unwrap().known().unwrap().place.epoch;
+    stage.server.ask(&format!("XADD test:{{r:lobby}}:log {epoch}-2 m rubbish")).unwrap();
+    stage.server.ask("HSET test:{r:lobby}:sequence last 2 mark 12345678").unwrap();
+    assert_eq!(stage.workers[0].next(), Heard::Gap(Missed { first: 2, last: Some(2), restarts: false }));
+    assert_eq!(say(stage.broker(0), draft("three")), 3);
+    assert_eq!(stage.workers[0].number(), 3);
+    assert!(stage.broker(0).0.figures.malformed.load(Ordering::Relaxed) >= 5);
+}
+
+#[test]
+fn fault_row_43_without_a_store_members_on_the_same_node_hear_each_other_if_so_configured() {
+    let mut stage = Stage::new(2, Degraded::Local, LONG);
+    assert_eq!(say(stage.broker(0), draft("before")), 1);
+    assert_eq!([0, 1].map(|node| stage.workers[node].number()), [1, 1]);
+    stage.server.signal("STOP");
+    // Refused as long as it may still be said, then only here.
+    let deadline = Instant::now() + PATIENCE;
+    while try_wait(stage.broker(0).publish(draft("here"))).is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(say(stage.broker(0), draft("here too")), 0);
+    stage.server.signal("CONT");
+    let mut heard = Vec::new();
+    while !matches!(heard.last(), Some(Heard::Gap(_))) {
+        heard.push(stage.workers[0].next());
+    }
+    assert!(
+        heard.contains(&Heard::Said(0, "here".to_owned())) && heard.contains(&Heard::Said(0, "here too".to_owned()))
+    );
+    let number = stage.say_at_last(1, "after");
+    let mut gaps = 0;
+    loop {
+        match stage.workers[1].next() {
+            Heard::Gap(Missed { last: None, .. }) => gaps += 1,
+            Heard::Said(heard, text) if heard == number => break assert_eq!(text, "after"),
+            Heard::Said(heard, _) => assert!(heard > 1),
+            other @ Heard::Gap(_) => panic!("{other:?}"),
+        }
+    }
+    assert!(gaps > 0, "members elsewhere are told what they have not heard");
+}
