@@ -16,6 +16,8 @@ pub(crate) mod link;
 mod nodes;
 pub(crate) mod script;
 pub(crate) mod sessions;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod store;
 #[cfg(test)]
 pub(crate) mod testing;
