@@ -27,13 +27,15 @@ pub enum CloseReason {
     Limit,
     /// Nothing was heard of it for too long.
     Silence,
+    /// The server's node was taken for dead by the others of its cluster and begins anew.
+    Fenced,
     /// Our fault.
     Internal,
 }
 
 impl CloseReason {
     /// Every reason, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ClientLeft,
         Self::ConnectionLost,
         Self::Refused,
@@ -44,6 +46,7 @@ impl CloseReason {
         Self::Protocol,
         Self::Limit,
         Self::Silence,
+        Self::Fenced,
         Self::Internal,
     ];
 
@@ -65,6 +68,7 @@ impl CloseReason {
             Self::Protocol => "protocol",
             Self::Limit => "limit",
             Self::Silence => "silence",
+            Self::Fenced => "fenced",
             Self::Internal => "internal",
         }
     }
@@ -78,7 +82,7 @@ impl CloseReason {
             Self::Limit | Self::Refused => 1008,
             Self::TooLarge => 1009,
             Self::ConnectionLost | Self::Internal => 1011,
-            Self::Shutdown => 1012,
+            Self::Shutdown | Self::Fenced => 1012,
             Self::SlowConsumer => 1013,
         }
     }

@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;
 
 use crate::command::{COUNTED_KEYS, Figures, LATENCY_BUCKETS_MS, Outcome};
+use crate::node::cluster::LifeFigures;
 use crate::node::gateway::events::ShardInfo;
 use crate::node::gateway::figures::{Beginning, GatewayFigures, Source};
 use crate::proto::call::{CallError, ConnectionType};
@@ -58,6 +59,7 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
     );
     commands(&mut page, &node.client_command_figures());
     gateway(&mut page, &node.gateway_figures(), &node.shard_sessions().await?);
+    cluster(&mut page, &node.cluster_figures().unwrap_or_default());
     page.labelled(Counter, "switchboard_admin_requests_total", "Answers of the admin API.", "class", &by_class);
     page.single(
         Counter,
@@ -149,6 +151,60 @@ fn gateway(page: &mut Page, figures: &GatewayFigures, sessions: &[ShardInfo]) {
         "Resumes of shards.",
         "outcome",
         &by_outcome(&figures.resumes),
+    );
+}
+
+fn cluster(page: &mut Page, figures: &LifeFigures) {
+    page.single(Gauge, "switchboard_cluster_nodes", "Living nodes of the cluster, this one included.", figures.nodes);
+    page.single(
+        Gauge,
+        "switchboard_cluster_up",
+        "1 if the shared store can be reached and this node is part of the cluster, else 0.",
+        u8::from(figures.is_up),
+    );
+    page.single(
+        Counter,
+        "switchboard_cluster_fenced_total",
+        "How often this node was taken for dead by the others.",
+        figures.fenced,
+    );
+    page.single(
+        Counter,
+        "switchboard_cluster_buried_nodes_total",
+        "Dead nodes whose affairs were put in order here.",
+        figures.buried_nodes,
+    );
+    page.single(
+        Counter,
+        "switchboard_cluster_buried_members_total",
+        "Members of dead nodes that left their rooms here.",
+        figures.buried_members,
+    );
+    page.labelled(
+        Counter,
+        "switchboard_cluster_corrections_total",
+        "Corrections of the directory.",
+        "what",
+        &figures.corrections,
+    );
+    page.labelled(
+        Counter,
+        "switchboard_redis_errors_total",
+        "What Redis was asked for and did not do.",
+        "reason",
+        &figures.store.errors,
+    );
+    page.single(
+        Counter,
+        "switchboard_redis_reconnects_total",
+        "Connections to Redis that were made anew.",
+        figures.store.reconnects,
+    );
+    page.single(
+        Counter,
+        "switchboard_redis_relistens_total",
+        "How often listening in Redis began anew, because something was not heard.",
+        figures.store.relistens,
     );
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::backend::cluster::NodeEntry;
 use crate::command::{Figures, Outcome};
 use crate::node::NotReady;
 use crate::proto::call::ConnectionType;
@@ -20,7 +21,7 @@ use crate::proto::close::CloseReason;
 
 use super::access::IsOperator;
 use super::answer::{Answered, Code, ErrorBody, json, ok};
-use super::input::Part;
+use super::input::{Part, cursor};
 use super::{Shared, api, metrics};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
@@ -47,7 +48,8 @@ struct Alive {
 struct Readiness {
     /// `ready` or `not_ready`.
     status: &'static str,
-    /// Why it is not ready, in words such as `draining`; only with the token.
+    /// Why it is not ready: `draining`, `store` (what the nodes share cannot be reached), `fenced` (the others took it for dead); only
+    /// with the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<&'static str>>,
 }
@@ -150,18 +152,48 @@ pub(super) fn replies(figures: &Figures) -> [(&'static str, u64); 6] {
 struct ListedNode {
     /// Its name.
     name: String,
-    /// The server's version.
-    version: &'static str,
+    /// Its version of the server.
+    version: String,
     /// `running`, or `draining` while it stops as planned.
     state: &'static str,
-    /// Connections open now.
-    connections: usize,
+    /// Connections open now; of another node those of a second ago.
+    connections: u64,
+    /// Its number in the cluster, which is in the ids of its connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<u16>,
+    /// When it started, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<u64>,
+    /// Members that it has in all rooms together; who is in two rooms counts twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<u64>,
+    /// Milliseconds since it last said that it lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent_ms: Option<u64>,
+}
+
+impl From<NodeEntry> for ListedNode {
+    fn from(node: NodeEntry) -> Self {
+        Self {
+            name: node.name,
+            version: node.version,
+            state: if node.is_draining { DRAINING } else { RUNNING },
+            connections: node.connections,
+            slot: Some(node.slot),
+            started_at: Some(node.started_ms),
+            members: Some(node.members),
+            silent_ms: Some(node.silent_ms),
+        }
+    }
 }
 
 /// Part of the list of nodes.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
-    "items": [{"name": "web1-4711", "version": "0.1.0", "state": "running", "connections": 2}], "cursor": null
+    "items": [{
+        "name": "web1-4711", "version": "0.1.0", "state": "running", "connections": 2, "slot": 1,
+        "startedAt": 1764000000000u64, "members": 2, "silentMs": 400
+    }], "cursor": null
 }))]
 struct NodeList {
     /// In the order of their names.
@@ -243,14 +275,27 @@ async fn show(State(shared): State<Arc<Shared>>) -> Answered {
     responses((status = 200, description = "Part of the list.", body = NodeList)))]
 async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
     let node = &shared.node;
-    let this = ListedNode {
-        name: node.name().to_owned(),
-        version: VERSION,
-        state: state(&shared),
-        connections: node.figures().connections,
-    };
-    let is_behind = part.after()?.is_none_or(|after| this.name > after);
-    ok(&NodeList { items: is_behind.then_some(this).into_iter().collect(), cursor: None })
+    let mut nodes: Vec<ListedNode> = node.nodes().into_iter().map(Into::into).collect();
+    if nodes.iter().all(|other| other.name != node.name()) {
+        // Without a cluster, or cut off from it.
+        nodes.push(ListedNode {
+            name: node.name().to_owned(),
+            version: VERSION.to_owned(),
+            state: state(&shared),
+            connections: node.figures().connections as u64,
+            slot: None,
+            started_at: None,
+            members: None,
+            silent_ms: None,
+        });
+    }
+    let after = part.after()?;
+    nodes.retain(|node| after.as_ref().is_none_or(|after| node.name > *after));
+    nodes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let is_last = nodes.len() <= part.limit;
+    nodes.truncate(part.limit);
+    let next = nodes.last().filter(|_| !is_last).map(|node| cursor(&node.name));
+    ok(&NodeList { items: nodes, cursor: next })
 }
 
 /// Describe this API
@@ -264,8 +309,11 @@ async fn description() -> Answered {
 }
 
 fn state(shared: &Shared) -> &'static str {
-    if shared.node.not_ready().contains(&NotReady::Draining) { "draining" } else { "running" }
+    if shared.node.not_ready().contains(&NotReady::Draining) { DRAINING } else { RUNNING }
 }
+
+const DRAINING: &str = "draining";
+const RUNNING: &str = "running";
 
 /// The server's version.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");

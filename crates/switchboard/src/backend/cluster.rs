@@ -26,6 +26,9 @@ pub struct NodeEntry {
     pub connections: u64,
     /// Memberships of its connections and sessions, as it said last.
     pub members: u64,
+    /// Whether it stops as planned.
+    #[serde(default)]
+    pub is_draining: bool,
     /// Milliseconds since it last said that it lives, at the moment of the latest look.
     #[serde(skip)]
     pub silent_ms: u64,
@@ -76,6 +79,28 @@ pub enum ClusterEvent {
     },
 }
 
+/// What a node shows others of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Its connections.
+    pub connections: u64,
+    /// Memberships of its connections and sessions.
+    pub members: u64,
+    /// Whether it stops as planned.
+    pub is_draining: bool,
+}
+
+/// Figures of a cluster's store since the start, as this node met it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFigures {
+    /// What was not done, by the reason.
+    pub errors: Vec<(&'static str, u64)>,
+    /// How often a connection to the store was made anew.
+    pub reconnects: u64,
+    /// How often it was not certain that what is published is heard, so that listening began anew.
+    pub relistens: u64,
+}
+
 /// The other nodes, and this one among them.
 ///
 /// Guarantees: what one node sends to another arrives in order and at most once, or not at all; whoever needs to know asks, and is
@@ -95,7 +120,10 @@ pub trait Cluster: fmt::Debug + Send + Sync {
     fn send(&self, to: To, bytes: Bytes) -> Op<Result<(), BackendError>>;
 
     /// What the others are shown of this node.
-    fn report(&self, connections: u64, members: u64);
+    fn report(&self, report: Report);
+
+    /// What there was trouble with so far.
+    fn figures(&self) -> ClusterFigures;
 
     /// The affairs of a dead node are in order.
     fn buried(&self, node: &NodeEntry) -> Op<Result<(), BackendError>>;

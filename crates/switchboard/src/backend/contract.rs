@@ -1,6 +1,7 @@
 //! What every session store must do, asked of each of them: of users here, of shards in `shards`, `logs`, `races` and `model`.
 //! Stores in Redis are asked over a server of the test's own, and over one that is a whole Redis Cluster.
 
+mod directory;
 mod logs;
 pub(super) mod model;
 mod races;
@@ -40,7 +41,7 @@ impl Drop for TestFolder {
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 /// The result of an operation, which must not fail.

@@ -23,8 +23,8 @@ use crate::op::Op;
 
 use super::log::{Earlier, Log, LogBytes};
 use super::{
-    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, Pattern, Published, RoomHistory,
-    RoomInfo,
+    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, NewMember, Pattern, Published,
+    RoomHistory, RoomInfo,
 };
 
 /// Rooms, spread over locks by their names.
@@ -230,7 +230,7 @@ impl Default for MemoryDirectory {
 }
 
 impl Directory for MemoryDirectory {
-    fn add_room(&self, room: &RoomName, max_rooms: usize) -> Op<Result<bool, AddRoomError>> {
+    fn add_room(&self, room: &RoomName, pattern: Pattern, max_rooms: usize) -> Op<Result<bool, AddRoomError>> {
         let mut count = lock(&self.count);
         let mut rooms = self.rooms.of(room);
         Op::Ready(match rooms.entry(room.clone()) {
@@ -238,7 +238,7 @@ impl Directory for MemoryDirectory {
             Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
                 *count += 1;
-                entry.insert(Room { pattern: Arc::default(), members: HashMap::new(), joins: 0, is_closing: false });
+                entry.insert(Room { pattern: Arc::new(pattern), members: HashMap::new(), joins: 0, is_closing: false });
                 Ok(true)
             }
         })
@@ -260,9 +260,11 @@ impl Directory for MemoryDirectory {
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>> {
         let rooms = self.rooms.of(room);
         let open = rooms.get(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(
-            open.map(|room| RoomInfo { members_count: room.members.len(), pattern: Arc::clone(&room.pattern) })
-        ))
+        Op::Ready(Ok(open.map(|room| RoomInfo {
+            members_count: room.members.len(),
+            pattern: Arc::clone(&room.pattern),
+            version: 0,
+        })))
     }
 
     fn size(&self) -> Op<Result<DirectorySize, BackendError>> {
@@ -292,13 +294,13 @@ impl Directory for MemoryDirectory {
         Op::Ready(Ok(open.map(|room| room.pattern = Arc::new(pattern)).is_some()))
     }
 
-    fn add_member(&self, room: &RoomName, member: Member) -> Op<Result<bool, BackendError>> {
+    fn add_member(&self, room: &RoomName, member: NewMember) -> Op<Result<bool, BackendError>> {
         let mut rooms = self.rooms.of(room);
         let open = rooms.get_mut(room).filter(|room| !room.is_closing);
         Op::Ready(Ok(open
             .map(|room| {
                 room.joins += 1;
-                room.members.insert(member.id, Joined { at: member.joined_at, order: room.joins });
+                room.members.insert(member.facts.id, Joined { at: member.joined_at, order: room.joins });
             })
             .is_some()))
     }

@@ -12,6 +12,7 @@ mod log;
 pub mod memory;
 pub mod redis;
 pub mod sessions;
+pub mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use switchboard_proto::call::{HistoryRange, Member};
 use switchboard_proto::event::{MessageExtra, RoomMessage, Sender};
+use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 use switchboard_proto::user::User;
@@ -29,6 +31,7 @@ use crate::hub::mail::Address;
 use crate::op::Op;
 
 pub use log::LogLimits;
+pub use shared::SharedDirectory;
 
 /// The backend failed; the log has the cause.
 #[derive(Debug, Error)]
@@ -108,8 +111,8 @@ pub trait Broker: fmt::Debug + Send + Sync {
 ///
 /// Guarantees: what one call changed, the next call of anybody sees.
 pub trait Directory: fmt::Debug + Send + Sync {
-    /// Makes a room. `false`: it existed.
-    fn add_room(&self, room: &RoomName, max_rooms: usize) -> Op<Result<bool, AddRoomError>>;
+    /// Makes a room with this pattern. `false`: it existed, and nothing has changed.
+    fn add_room(&self, room: &RoomName, pattern: Pattern, max_rooms: usize) -> Op<Result<bool, AddRoomError>>;
 
     /// Begins to destroy a room: from now on nobody joins it. `false`: there is no such room, or it is being destroyed.
     fn begin_destroy(&self, room: &RoomName) -> Op<Result<bool, BackendError>>;
@@ -129,14 +132,32 @@ pub trait Directory: fmt::Debug + Send + Sync {
     /// Replaces a room's pattern. `false`: there is no such room.
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>>;
 
-    /// Notes a member. `false`: there is no such room.
-    fn add_member(&self, room: &RoomName, member: Member) -> Op<Result<bool, BackendError>>;
+    /// Notes a member of this node. `false`: there is no such room.
+    fn add_member(&self, room: &RoomName, member: NewMember) -> Op<Result<bool, BackendError>>;
 
-    /// Forgets a member.
+    /// Forgets a member, if it is one of this node.
     fn remove_member(&self, room: &RoomName, id: ConnId) -> Op<Result<(), BackendError>>;
 
     /// Who is in a room, in the order of joining. `None`: there is no such room.
     fn members(&self, room: &RoomName) -> Op<Result<Option<Vec<Member>>, BackendError>>;
+
+    /// What there is besides if several nodes share it.
+    fn shared(&self) -> Option<&dyn SharedDirectory> {
+        None
+    }
+}
+
+/// Somebody who becomes a member.
+#[derive(Clone, Debug)]
+pub struct NewMember {
+    /// Who: what others need to know when its node cannot tell them any more.
+    pub facts: ConnFacts,
+    /// Who it is to the application, if anybody.
+    pub user: Option<User>,
+    /// When it joins, in milliseconds since 1970.
+    pub joined_at: u64,
+    /// The version of the pattern that it was found to match: see [`RoomInfo::version`].
+    pub checked: u64,
 }
 
 /// Why a room was not made.
@@ -166,6 +187,9 @@ pub struct RoomInfo {
     pub members_count: usize,
     /// Who may join.
     pub pattern: Arc<Pattern>,
+    /// Which of its patterns that is, in a directory that several nodes share: every later one has a higher number, over the
+    /// destruction of the room too. Else 0.
+    pub version: u64,
 }
 
 /// Who may join a room: attributes of the connection and the values they must have, all of them. Empty: everybody.

@@ -206,6 +206,8 @@ pub enum Ask {
     Evict(RoomName, Reply<usize>),
     /// Messages of a room are missing: whoever hears it is told behind what came before.
     Gap(RoomName, Missed),
+    /// End every connection: whatever they have was given to other nodes.
+    Expel,
     /// What is known of a connection.
     Inspect(ConnKey, Reply<Inspection>),
     /// Make a connection a member of a room.
@@ -214,6 +216,8 @@ pub enum Ask {
     Leave(ConnKey, RoomName, Reply<Outcome>),
     /// Whether a connection hears nothing of its rooms from now on, or all that it asks for.
     Mute(ConnKey, bool),
+    /// Who is in these rooms, or is about to be, with this worker.
+    Occupants(Arc<[RoomName]>, Reply<Vec<(RoomName, ConnId)>>),
     /// Everybody may enter a room from now on: whoever wants to listen does.
     Offer(RoomName, Reply<()>),
     /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
@@ -235,10 +239,12 @@ impl fmt::Debug for Ask {
             Self::Drain => "Drain",
             Self::Evict(..) => "Evict",
             Self::Gap(..) => "Gap",
+            Self::Expel => "Expel",
             Self::Inspect(..) => "Inspect",
             Self::Join(..) => "Join",
             Self::Leave(..) => "Leave",
             Self::Mute(..) => "Mute",
+            Self::Occupants(..) => "Occupants",
             Self::Offer(..) => "Offer",
             Self::Recheck(..) => "Recheck",
             Self::Remove(..) => "Remove",

@@ -57,8 +57,10 @@ impl Calls for Node {
     }
 
     fn leave(&self, caller: Caller, room: RoomName) -> Op<()> {
-        self.run_callbacks(Change::Leave, &caller, &room);
-        self.report_leave(&caller.facts, &room);
+        if self.tells_leaves_now(&caller.facts, &room) {
+            self.run_callbacks(Change::Leave, &caller, &room);
+            self.report_leave(&caller.facts, &room);
+        }
         self.unjoin(caller, room)
     }
 

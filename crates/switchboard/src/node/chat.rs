@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::Value;
-use switchboard_proto::call::{Answer, CallError, ConnectionType, Member, RoomKind, RoomStatus};
+use switchboard_proto::call::{Answer, CallError, ConnectionType, RoomKind, RoomStatus};
 use switchboard_proto::event::Sender;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
-use crate::backend::{AddRoomError, BackendError, Pattern};
+use crate::backend::{AddRoomError, BackendError, NewMember, Pattern};
 use crate::hub::Entrance;
 use crate::hub::mail::{Address, Ask, MemberCheck};
 use crate::op::Panic;
@@ -39,7 +39,7 @@ impl Node {
         let room = RoomName::parse(room)?;
         let node = self.clone();
         self.to_the_end(async move {
-            let is_new = node.make_room(&room).await?;
+            let is_new = node.make_room(&room, Pattern::default()).await?;
             // Only on DDP does anybody listen to rooms that he is not in.
             if is_new && node.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
                 node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
@@ -136,25 +136,52 @@ impl Node {
         let room = existing_name(room)?;
         let node = self.clone();
         self.to_the_end(async move {
-            node.keep_pattern(&room, pattern.clone()).await?;
-            match kind_of(&room, &pattern) {
-                RoomKind::Public => drop(node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await),
-                kind => {
-                    let (judge, judged) = (node.clone(), room.clone());
-                    let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));
-                    node.ask_all(|reply| Ask::Recheck(room.clone(), kind, Arc::clone(&check), reply)).await;
-                    node.recheck_shards(&room, &check).await;
-                }
-            }
-            Ok(())
+            node.keep_pattern(&room, pattern).await?;
+            node.heed_pattern(&room).await
         })
         .await
     }
 
-    /// Makes a room that exists from the start. No worker runs yet, so nobody is asked to look at members.
+    /// Looks at this node's members of a room again, by its newest pattern.
+    pub(super) async fn heed_pattern(&self, room: &RoomName) -> Result<(), CallError> {
+        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        self.recheck(room, info.pattern, info.version).await;
+        Ok(())
+    }
+
+    /// Looks at this node's members of a room again.
+    pub(super) async fn recheck(&self, room: &RoomName, pattern: Arc<Pattern>, version: u64) {
+        match kind_of(room, &pattern) {
+            RoomKind::Public => drop(self.ask_all(|reply| Ask::Offer(room.clone(), reply)).await),
+            kind => {
+                let (judge, judged) = (self.clone(), room.clone());
+                let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));
+                self.ask_all(|reply| Ask::Recheck(room.clone(), kind, Arc::clone(&check), reply)).await;
+                self.recheck_shards(room, &check).await;
+            }
+        }
+        if let Some(directory) = self.0.directory.shared() {
+            directory.note_checked(room, version);
+        }
+    }
+
+    /// Removes this node's members of a room.
+    pub(super) async fn evict_here(&self, room: &RoomName) {
+        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
+        self.evict_shards(room).await;
+    }
+
+    /// Makes a room that exists from the start; one that other nodes have made already gets its pattern, if it has another one. No
+    /// worker runs yet, so nobody is asked to look at members: other nodes find that out by themselves.
     pub(crate) async fn add_starting_room(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
-        self.add_room(room).await?;
-        self.keep_pattern(&RoomName::parse(room)?, pattern).await
+        let room = RoomName::parse(room)?;
+        if !self.make_room(&room, pattern.clone()).await? {
+            let info = self.0.directory.room(&room).await.map_err(unavailable)?;
+            if info.is_none_or(|info| *info.pattern != pattern) {
+                self.keep_pattern(&room, pattern).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn keep_pattern(&self, room: &RoomName, pattern: Pattern) -> Result<(), CallError> {
@@ -299,7 +326,7 @@ impl Node {
         })
     }
 
-    pub(super) async fn make_room(&self, room: &RoomName) -> Result<bool, CallError> {
+    pub(super) async fn make_room(&self, room: &RoomName, pattern: Pattern) -> Result<bool, CallError> {
         let max_rooms = match self.0.settings.max_rooms {
             0 => usize::MAX,
             max_rooms => max_rooms,
@@ -307,7 +334,7 @@ impl Node {
         let _changing = self.0.rooms_changing.lock().await;
         // Opened first: a room that can be joined can be spoken in.
         self.0.broker.open(room).await.map_err(unavailable)?;
-        match self.0.directory.add_room(room, max_rooms).await {
+        match self.0.directory.add_room(room, pattern, max_rooms).await {
             Ok(is_new) => Ok(is_new),
             Err(AddRoomError::TooMany) => {
                 self.0.broker.close(room).await.map_err(unavailable)?;
@@ -330,8 +357,7 @@ impl Node {
         // their members yet.
         self.0.broker.close(room).await.map_err(unavailable)?;
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
-        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
-        self.evict_shards(room).await;
+        self.evict_here(room).await;
         // Whoever was in it is not in another room of that name.
         let forgotten = self.0.sessions.forget_room(room).await;
         self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
@@ -350,37 +376,40 @@ impl Node {
         joined_at: u64,
         room: &RoomName,
     ) -> Result<Entrance, CallError> {
-        let mut kind = self.check_pattern(facts, room).await?;
+        let mut matched = self.check_pattern(facts, room).await?;
         if self.has_join_hook() {
             self.may_join(facts, room).await?;
             // Looked at again meanwhile (`reauthenticate`), it was no member yet.
-            kind = self.check_pattern(facts, room).await?;
+            matched = self.check_pattern(facts, room).await?;
         }
-        self.take_place(facts.id, worker, joined_at, room, kind).await
+        self.take_place(facts, worker, joined_at, room, matched).await
     }
 
     /// Makes somebody a member who may be one.
     pub(super) async fn take_place(
         &self,
-        id: ConnId,
+        facts: &ConnFacts,
         worker: u16,
         joined_at: u64,
         room: &RoomName,
-        kind: RoomKind,
+        matched: Matched,
     ) -> Result<Entrance, CallError> {
         // Subscribed before anybody is told, so that nothing is lost in between.
         let after = self.0.broker.subscribe(room, worker).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        let added = self.0.directory.add_member(room, Member { id, joined_at }).await;
+        let Matched { kind, version: checked } = matched;
+        let user = self.user_of_member(facts.id);
+        let member = NewMember { facts: facts.clone(), user, joined_at, checked };
+        let added = self.0.directory.add_member(room, member).await;
         if !matches!(added, Ok(true)) {
             self.0.broker.unsubscribe(room, worker).await.map_err(unavailable)?;
         }
         if added.map_err(unavailable)? { Ok(Entrance { after, kind }) } else { Err(CallError::NoSuchRoom) }
     }
 
-    pub(super) async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<RoomKind, CallError> {
+    pub(super) async fn check_pattern(&self, facts: &ConnFacts, room: &RoomName) -> Result<Matched, CallError> {
         let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
         if self.may_enter(facts, room, &info.pattern) {
-            Ok(kind_of(room, &info.pattern))
+            Ok(Matched { kind: kind_of(room, &info.pattern), version: info.version })
         } else {
             Err(CallError::NotAuthorized)
         }
@@ -402,6 +431,15 @@ impl Node {
     pub(super) fn handle(&self, caller: Caller) -> ConnectionHandle {
         ConnectionHandle { facts: caller.facts, address: Some(caller.address), node: self.clone() }
     }
+}
+
+/// Somebody may enter a room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matched {
+    /// Who else may.
+    pub(super) kind: RoomKind,
+    /// By which of its patterns.
+    pub(super) version: u64,
 }
 
 /// Who may enter a room with this name and pattern.

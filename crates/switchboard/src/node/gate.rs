@@ -53,11 +53,18 @@ impl Node {
     ///
     /// The refusal is [`CallError::Refused`] with the reason that he reads, or [`CallError::Unavailable`].
     pub(crate) fn admit(&self, facts: &ConnFacts) -> Op<Result<Admission, CallError>> {
+        if !self.is_of_this_life(facts) {
+            return Op::Ready(Err(CallError::Unavailable));
+        }
         let Some(rule) = self.0.gate.as_ref().and_then(|gate| gate.connect.clone()) else {
             return Op::Ready(Ok(Admission::default()));
         };
         let question = self.document(Hook::Connect).object("connection", self.describe(facts)).finish();
-        let asking = async move { rule.ask(question, admission).await.map_err(|refusal| refused(refusal, NOT_LET_IN)) };
+        let (node, facts) = (self.clone(), facts.clone());
+        let asking = async move {
+            let admission = rule.ask(question, admission).await.map_err(|refusal| refused(refusal, NOT_LET_IN))?;
+            if node.is_of_this_life(&facts) { Ok(admission) } else { Err(CallError::Unavailable) }
+        };
         Op::start(asking, |panic| {
             tracing::error!(panic = panic.0, "a connect hook panicked");
             Err(CallError::Unavailable)

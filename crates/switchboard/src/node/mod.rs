@@ -6,7 +6,7 @@
 
 pub(crate) mod calls;
 mod chat;
-mod cluster;
+pub mod cluster;
 pub mod commands;
 pub mod connection;
 mod files;
@@ -156,6 +156,10 @@ pub struct Figures {
 pub enum NotReady {
     /// It stops as planned.
     Draining,
+    /// The other nodes have taken it for dead, and it has not begun anew.
+    Fenced,
+    /// It cannot reach the store that it shares with other nodes, or does not hear what is said there.
+    Store,
 }
 
 impl NotReady {
@@ -163,6 +167,8 @@ impl NotReady {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draining => "draining",
+            Self::Fenced => "fenced",
+            Self::Store => "store",
         }
     }
 }
@@ -258,6 +264,8 @@ impl Node {
         node.start_scribe(scribe);
         if let Some(events) = events {
             node.follow_cluster(events);
+            node.keep_reporting();
+            node.keep_directory_true();
         }
         node
     }
@@ -314,7 +322,8 @@ impl Node {
 
     /// Why it should not be sent new clients; empty: it is ready.
     pub fn not_ready(&self) -> Vec<NotReady> {
-        if self.0.is_draining.load(Ordering::Relaxed) { vec![NotReady::Draining] } else { Vec::new() }
+        let is_draining = self.0.is_draining.load(Ordering::Relaxed).then_some(NotReady::Draining);
+        is_draining.into_iter().chain(self.cut_off()).collect()
     }
 
     /// Says that the planned stop has begun.

@@ -121,6 +121,18 @@ impl Registry {
         })
     }
 
+    /// Somebody leaves who is not connected here, or not any more: until this is dropped it is known whose it was.
+    pub(super) fn lend(&self, id: ConnId, user: Option<User>) -> Lent<'_> {
+        let Some(user) = user else { return Lent { registry: self, id: None } };
+        let mut shard = self.shard(id);
+        if shard.places.contains_key(&id) || shard.profiles.contains_key(&id) {
+            return Lent { registry: self, id: None };
+        }
+        self.known.fetch_add(1, Ordering::Relaxed);
+        shard.profiles.insert(id, Profile { user: Some(user), ..Profile::default() });
+        Lent { registry: self, id: Some(id) }
+    }
+
     /// The token of the log-in that a connection is somebody's by.
     pub(super) fn login_token(&self, id: ConnId) -> Option<TokenHash> {
         self.shard(id).profiles.get(&id)?.login.as_ref()?.token
@@ -198,6 +210,22 @@ impl Registry {
             shard.profiles.insert(id, profile);
         }
         Ok(())
+    }
+}
+
+/// What is known of somebody while he leaves.
+#[must_use = "it is forgotten when this is dropped"]
+pub(super) struct Lent<'a> {
+    registry: &'a Registry,
+    id: Option<ConnId>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.registry.shard(id).profiles.remove(&id);
+            self.registry.known.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -312,6 +340,19 @@ mod tests {
         registry.remove(id);
         registry.log_out(id);
         assert_eq!((registry.user(id), registry.login_token(id)), (None, None));
+    }
+
+    #[test]
+    fn whose_a_connection_was_is_known_while_it_leaves_and_no_longer() {
+        let (registry, here) = registry();
+        let (gone, user) = (ConnId::from_random(8), User::new("u1").unwrap());
+        {
+            let _lent = registry.lend(gone, Some(user.clone()));
+            let _present = registry.lend(here, Some(user.clone()));
+            assert_eq!((registry.user(gone), registry.user(here)), (Some(user), None));
+            assert_eq!((registry.ids(), registry.connections_of("u1")), (vec![here], vec![]));
+        }
+        assert_eq!((registry.user(gone), registry.profile(gone)), (None, Profile::default()));
     }
 
     #[test]

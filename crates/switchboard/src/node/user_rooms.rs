@@ -10,7 +10,7 @@ use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::backend::{Published, RoomHistory};
+use crate::backend::{Pattern, Published, RoomHistory};
 use crate::clock;
 use crate::hub::mail::{Address, Ask};
 use crate::op::Op;
@@ -134,7 +134,7 @@ impl Node {
             }
         }
         if made.is_ok() {
-            made = self.make_room(room).await;
+            made = self.make_room(room, Pattern::default()).await;
         }
         if let Err(error) = made {
             for user in new {

@@ -57,6 +57,10 @@ impl Opened {
     pub(super) async fn begin(self, config: &Config, hearing: Vec<Mailbox>) -> Result<Backends, StartError> {
         let Self { sessions, redis } = self;
         let limits = log_limits(config);
+        let directory: Box<dyn Directory> = match &redis {
+            None => Box::new(MemoryDirectory::default()),
+            Some(redis) => Box::new(redis.directory()),
+        };
         let (broker, cluster): (Box<dyn Broker>, _) = match redis {
             None => (Box::new(MemoryBroker::new(hearing, limits)), None),
             Some(redis) => {
@@ -70,7 +74,6 @@ impl Opened {
                 (Box::new(broker), Some(ClusterParts { cluster, events }))
             }
         };
-        let directory = Box::new(MemoryDirectory::default());
         Ok(Backends { broker, directory, sessions, cluster })
     }
 }

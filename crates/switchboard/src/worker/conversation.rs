@@ -222,6 +222,28 @@ impl Worker {
         }
     }
 
+    /// Whatever the connections have was given to other nodes: they end at once, and their clients may come back at once.
+    pub(super) fn expel(&mut self) {
+        for key in self.hub.keys() {
+            let reason = CloseReason::Fenced;
+            let has_words = |link: &Link| !link.peer.last_words(reason).is_empty();
+            let Some(connection) = self.hub.get(key).filter(|connection| connection.link.closing.is_none()) else {
+                continue;
+            };
+            if has_words(&connection.link) {
+                self.cut_off(key, reason);
+                continue;
+            }
+            // Its face alone can say goodbye, and does unless something is pending.
+            self.step(key, |peer, cx| peer.on_shutdown(cx));
+            match self.hub.get_mut(key).map(|connection| &mut connection.link.closing) {
+                Some(Some(closing)) => closing.reason = reason,
+                Some(None) => self.cut_off(key, reason),
+                None => {}
+            }
+        }
+    }
+
     /// The client has closed its side: what it asked for before is still sent.
     pub(super) fn on_end(&mut self, key: ConnKey) {
         match self.hub.get(key).map(|connection| &connection.link.closing) {

@@ -1,7 +1,7 @@
 //! Joining, leaving, and being removed.
 
 use switchboard_proto::call::{Answer, CallError, RoomKind};
-use switchboard_proto::id::RoomName;
+use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::hub::mail::{Asker, ConnKey, MemberCheck, Settled};
 use crate::hub::{Entrance, Role};
@@ -36,6 +36,10 @@ impl PendingJoins {
 
     fn push(&mut self, caller: Caller, room: RoomName) {
         self.0.push(PendingJoin { caller, room, evicted: false, checks: Vec::new() });
+    }
+
+    fn of(&self, room: &RoomName) -> impl Iterator<Item = ConnId> {
+        self.0.iter().filter(move |join| join.room == *room).map(|join| join.caller.facts.id)
     }
 
     fn evict(&mut self, room: &RoomName) {
@@ -177,6 +181,17 @@ impl Worker {
             }
         }
         members.len()
+    }
+
+    /// Who is in these rooms, or is about to be.
+    pub(super) fn occupants(&self, rooms: &[RoomName]) -> Vec<(RoomName, ConnId)> {
+        let mut occupants = Vec::new();
+        for room in rooms {
+            let members = self.hub.occupants(room, Role::Member).into_iter();
+            let ids = members.filter_map(|key| Some(self.hub.get(key)?.link.facts.id)).chain(self.joins.of(room));
+            occupants.extend(ids.map(|id| (room.clone(), id)));
+        }
+        occupants
     }
 
     /// Not everybody may enter a room any more: nobody listens, and the members that fail the check are removed.

@@ -422,6 +422,7 @@ impl Worker {
             Ask::Drain => self.drain(),
             Ask::Evict(room, reply) => reply(self.evict(&room)),
             Ask::Gap(room, missed) => self.hub.miss(&room, missed),
+            Ask::Expel => self.expel(),
             Ask::Inspect(key, reply) => {
                 if let Some(inspection) = self.inspect(key) {
                     reply(inspection);
@@ -430,6 +431,7 @@ impl Worker {
             Ask::Join(key, room, reply) => self.join(key, room, Asker::Node(reply)),
             Ask::Leave(key, room, reply) => self.leave(key, room, Asker::Node(reply)),
             Ask::Mute(key, muted) => self.mute(key, muted),
+            Ask::Occupants(rooms, reply) => reply(self.occupants(&rooms)),
             Ask::Offer(room, reply) => {
                 self.offer(&room);
                 reply(());

@@ -12,6 +12,7 @@ mod bots;
 mod cluster_faults;
 mod cluster_gateway;
 mod cluster_harness;
+mod cluster_life;
 mod commands;
 mod commands_faults;
 mod commands_sessions;

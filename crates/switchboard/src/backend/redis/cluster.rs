@@ -9,12 +9,13 @@ use switchboard_proto::id::ConnId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::BackendError;
-use crate::backend::cluster::{Cluster, ClusterEvent, NodeEntry, To};
+use crate::backend::cluster::{Cluster, ClusterEvent, ClusterFigures, NodeEntry, Report, To};
 use crate::backend::sessions::shards::ShardLimits;
 use crate::config::Config;
 use crate::hub::ids::Ids;
 use crate::op::{BoxFuture, Op, all};
 
+use super::directory::RedisDirectory;
 use super::ears::{EarSettings, Ears, Listener};
 use super::keys::Keys;
 use super::link::{Link, LinkSettings};
@@ -109,6 +110,11 @@ impl Redis {
         let notify =
             Notify { in_script: self.publishes_in_store, channel_prefix: self.store.keys.node_channel_prefix() };
         RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify)
+    }
+
+    /// The directory that the nodes share.
+    pub(crate) fn directory(&self) -> RedisDirectory {
+        RedisDirectory::new(self.store.clone(), self.nodes.clone())
     }
 
     /// Begins to hear: what rooms say goes to `rooms`, the rest to the node.
@@ -268,8 +274,18 @@ impl Cluster for RedisCluster {
         }
     }
 
-    fn report(&self, connections: u64, members: u64) {
-        self.nodes.report(connections, members);
+    fn report(&self, report: Report) {
+        self.nodes.report(report);
+    }
+
+    fn figures(&self) -> ClusterFigures {
+        let (store, ears) = (&self.store.link, self.ears.link());
+        let counts = store.troubles().into_iter().zip(ears.troubles()).map(|(store, ears)| store + ears);
+        ClusterFigures {
+            errors: Trouble::ALL.iter().map(|trouble| trouble.as_str()).zip(counts).collect(),
+            reconnects: store.remade() + ears.remade(),
+            relistens: self.ears.remade(),
+        }
     }
 
     fn buried(&self, node: &NodeEntry) -> Op<Result<(), BackendError>> {

@@ -291,6 +291,11 @@ impl Link {
         self.0.troubles.counts()
     }
 
+    /// How often the connection was made anew.
+    pub(crate) fn remade(&self) -> u64 {
+        self.0.made.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
     /// Counts a trouble that was found elsewhere, and makes an error of it.
     pub(super) fn trouble(&self, trouble: Trouble, about: impl std::fmt::Display) -> BackendError {
         self.0.troubles.note(trouble, about)

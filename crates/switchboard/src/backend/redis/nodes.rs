@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::time::MissedTickBehavior;
 
 use crate::backend::BackendError;
-use crate::backend::cluster::{ClusterEvent, NodeEntry};
+use crate::backend::cluster::{ClusterEvent, NodeEntry, Report};
 use crate::hub::ids::Ids;
 
 use super::link::LinkState;
@@ -56,8 +56,8 @@ struct Inner {
     settings: NodeSettings,
     ids: Ids,
     others: Mutex<Vec<NodeEntry>>,
-    /// Connections and members, to be shown to others.
-    report: Mutex<(u64, u64)>,
+    /// What others are shown.
+    report: Mutex<Report>,
     /// The masters that were seen last.
     masters: Mutex<std::collections::BTreeSet<String>>,
     /// Whether the store can be reached, and this node is part of the cluster.
@@ -168,13 +168,14 @@ impl Nodes {
 
     /// What others see of this node, but for its name and number.
     fn entry(&self) -> String {
-        let (connections, members) = *lock(&self.0.report);
+        let Report { connections, members, is_draining } = *lock(&self.0.report);
         let settings = &self.0.settings;
         serde_json::json!({
             "started_ms": settings.started_ms,
             "version": env!("CARGO_PKG_VERSION"),
             "connections": connections,
             "members": members,
+            "draining": is_draining,
         })
         .to_string()
     }
@@ -266,8 +267,13 @@ impl Nodes {
     }
 
     /// See [`crate::backend::cluster::Cluster::report`].
-    pub(super) fn report(&self, connections: u64, members: u64) {
-        *lock(&self.0.report) = (connections, members);
+    pub(super) fn report(&self, report: Report) {
+        *lock(&self.0.report) = report;
+    }
+
+    /// `backend.redis.lease`.
+    pub(super) fn lease(&self) -> Duration {
+        self.0.settings.lease
     }
 
     /// How this node stands, and whenever that changes.
@@ -280,7 +286,7 @@ impl Nodes {
         let mut all = lock(&self.0.others).clone();
         let standing = &self.0.store.standing;
         if standing.is_valid() {
-            let (connections, members) = *lock(&self.0.report);
+            let Report { connections, members, is_draining } = *lock(&self.0.report);
             let settings = &self.0.settings;
             all.push(NodeEntry {
                 name: settings.name.clone(),
@@ -290,6 +296,7 @@ impl Nodes {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 connections,
                 members,
+                is_draining,
                 silent_ms: 0,
             });
         }
@@ -430,6 +437,7 @@ fn entry(row: &Value) -> Option<NodeEntry> {
         version: facts.get("version").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned(),
         connections: number("connections"),
         members: number("members"),
+        is_draining: facts.get("draining").and_then(serde_json::Value::as_bool).unwrap_or_default(),
         silent_ms: rest.first().and_then(Answered::number).unwrap_or_default(),
     })
 }

@@ -10,14 +10,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
+use super::directory::RedisDirectory;
 use super::keys::Keys;
 use super::link::{Link, LinkSettings, OnPush};
+use super::nodes::{NodeSettings, Nodes};
 use super::sessions::{Notify, RedisSessions};
 use super::store::Store;
+use crate::backend::cluster::ClusterEvent;
 use crate::backend::contract::block_on;
 use crate::backend::sessions::shards::ShardLimits;
 use crate::config::RedisServers;
+use crate::hub::ids::Ids;
 
 /// How long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -186,6 +191,15 @@ impl TestStore {
         let notify = Notify { in_script: true, channel_prefix: format!("{}:node:", self.prefix) };
         let applications = vec!["app".into(), "other".into()];
         RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify)
+    }
+
+    /// The directory of a node of its own, which takes part in the cluster for as long as there is this.
+    pub(crate) fn directory(&self, name: &str, lease: Duration) -> (RedisDirectory, mpsc::Receiver<ClusterEvent>) {
+        let store = Self::open(self.prefix.clone(), Arc::clone(&self.slots), self.port).store;
+        let settings = NodeSettings { name: name.to_owned(), cluster: "test".to_owned(), lease, started_ms: 0 };
+        let (events, received) = mpsc::channel(64);
+        let nodes = runtime().block_on(Nodes::join(store.clone(), settings, Ids::default(), events)).unwrap();
+        (RedisDirectory::new(store, nodes), received)
     }
 
     /// Another connection, which listens to these channels.

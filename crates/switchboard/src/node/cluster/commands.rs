@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use switchboard_proto::call::CallError;
 
+use crate::backend::cluster::NodeEntry;
+
 use super::super::Node;
 
 /// A question.
@@ -17,6 +19,9 @@ pub(in crate::node) enum Question {}
 pub(in crate::node) enum Note {}
 
 impl Node {
+    /// A node is not there any more: the sessions that it had end.
+    pub(super) fn commands_of_node_gone(&self, _node: &NodeEntry) {}
+
     pub(super) async fn answer_about_commands(
         &self,
         _from: u16,

@@ -2,10 +2,13 @@
 //!
 //! - `wire`: how it is said.
 //! - `rooms`, `connections`, `commands`, `gateway`: what is said about each of them.
-//! - `life`: nodes that come and go, and this one that was taken for dead.
+//! - `life`: nodes that come and go, and this one that was taken for dead; `burial`: what dead nodes leave; `audit`: what is noted in
+//!   the directory, compared with what is.
 //!
 //! Everything that other nodes say comes through one channel and is looked at in order: notes at once, questions in tasks of their own.
 
+mod audit;
+mod burial;
 mod commands;
 mod connections;
 mod gateway;
@@ -31,6 +34,8 @@ use crate::op::{Op, all};
 
 use super::Node;
 use super::chat::unavailable;
+use life::Life;
+pub use life::LifeFigures;
 use wire::{Message, Refusal};
 
 /// What one node asks another.
@@ -68,6 +73,7 @@ pub(super) struct Peers {
     timeout: Duration,
     /// Questions of others that are being answered.
     answering: Arc<Semaphore>,
+    life: Life,
 }
 
 impl Peers {
@@ -82,6 +88,7 @@ impl Peers {
             next: AtomicU64::new(fastrand::u64(..) >> 12),
             timeout: config.backend.redis.timeout,
             answering: Arc::new(Semaphore::new(Self::ANSWERING)),
+            life: Life::new(config),
         }
     }
 

@@ -198,8 +198,11 @@ impl Node {
 
     /// Tells of a leave while the session still counts as a member, and ends its membership.
     async fn give_up_place(&self, session: ConnId, room: &RoomName) {
-        self.run_shard_callbacks(Change::Leave, session, room);
-        self.report_leave(&self.session_facts(session), room);
+        let facts = self.session_facts(session);
+        if self.tells_leaves_now(&facts, room) {
+            self.run_shard_callbacks(Change::Leave, session, room);
+            self.report_leave(&facts, room);
+        }
         self.end_membership(session, self.0.gateway.rooms.index, room).await;
         self.0.gateway.rooms.seats().remove(session, room);
     }
@@ -295,6 +298,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether a session is in a room, or is about to be.
+    pub(in crate::node) fn has_seat(&self, session: ConnId, room: &RoomName) -> bool {
+        self.0.gateway.rooms.seats().has_seat(session, room)
+    }
+
     /// There is a room that was not there: those sessions return to it that the store says are in it. Its numbers began anew, so that
     /// nobody knows what they missed.
     pub(in crate::node) async fn return_to(&self, room: &RoomName) {
@@ -307,8 +315,9 @@ impl Node {
     async fn return_one(&self, session: ConnId, room: &RoomName, heard: u64) {
         let rooms = &self.0.gateway.rooms;
         // It has joined before: nobody is asked, only the pattern is looked at.
-        let returned = match self.check_pattern(&self.session_facts(session), room).await {
-            Ok(kind) => self.take_place(session, rooms.index, clock::unix_ms(), room, kind).await,
+        let facts = self.session_facts(session);
+        let returned = match self.check_pattern(&facts, room).await {
+            Ok(matched) => self.take_place(&facts, rooms.index, clock::unix_ms(), room, matched).await,
             Err(error) => Err(error),
         };
         match returned {
@@ -428,6 +437,9 @@ impl Node {
     pub(in crate::node) async fn let_go_of_rooms(&self, session: ConnId) {
         let rooms = self.0.gateway.rooms.seats().let_go(session);
         for room in rooms {
+            if let Some(directory) = self.directory().shared() {
+                directory.release(&room, session);
+            }
             self.unhear_room(&room).await;
         }
     }

@@ -296,6 +296,12 @@ impl Seats {
         self.sessions.keys().copied().collect()
     }
 
+    /// Whether a session is in a room in whatever way, unless it is being taken out or there is no such room yet.
+    pub(super) fn has_seat(&self, session: ConnId, room: &RoomName) -> bool {
+        let seat = self.rooms.get(room).and_then(|seats| seats.get(&session));
+        seat.is_some_and(|seat| !matches!(seat.standing, Standing::Absent | Standing::Going))
+    }
+
     /// A room is being destroyed: nobody hears it any more, and no join succeeds. The result are those who are to be taken out.
     pub(super) fn evict(&mut self, room: &RoomName) -> Vec<ConnId> {
         let mut evicted = Vec::new();

@@ -85,6 +85,7 @@ mod tests {
             version: String::new(),
             connections: 0,
             members: 0,
+            is_draining: false,
             silent_ms,
         }
     }
