@@ -239,6 +239,7 @@ impl From<StateError> for ApiError {
         let code = match &error {
             StateError::NoSuchConnection => Code::ConnectionNotFound,
             StateError::FixedUser => Code::NotSupported,
+            StateError::Unavailable => Code::Unavailable,
             _ => Code::InvalidRequest,
         };
         code.with(error.to_string())

@@ -169,10 +169,10 @@ impl From<ConnectionInfo> for Connection {
             fingerprint: handle.fingerprint().map(str::to_owned),
             rooms: names(info.rooms),
             tags: handle.tags(),
-            node: handle.node().name().to_owned(),
+            node: handle.node_name().to_owned(),
             state: handle.state().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
             outbox_bytes: info.outbox_bytes,
-            client: handle.node().client_of(handle.id()).map(ClientState::from),
+            client: info.client.map(ClientState::from),
             shard_hash: info.session.map(|session| session.to_string()),
         }
     }
@@ -249,7 +249,8 @@ struct ConnectionId {
 
 /// List connections
 ///
-/// In the order of their ids, which are random: who stays connected while the parts are read is in exactly one of them.
+/// Those of all nodes, in the order of their ids, which are random: who stays connected while the parts are read is in exactly one of
+/// them.
 #[utoipa::path(get, path = "/v1/connections", tag = "connections", operation_id = "listConnections", params(Part),
     responses((status = 200, description = "Part of the list.", body = ConnectionList)))]
 async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
@@ -257,7 +258,7 @@ async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
         Some(id) => Some(ConnId::parse(&id).ok_or_else(Part::odd_cursor)?),
         None => None,
     };
-    let Page { items, next } = shared.node.page_of_connections(after, part.limit).await;
+    let Page { items, next } = shared.node.page_of_connections(after, part.limit).await?;
     let items = items.into_iter().map(Connection::from).collect();
     ok(&ConnectionList { items, cursor: next.map(|id| cursor(id.text().as_str())) })
 }
@@ -292,7 +293,7 @@ async fn patch(
         user: change.user.map(|user| named(&shared, user)).transpose()?,
         tags: change.tags,
     };
-    shared.node.patch_connection(id, patch)?;
+    shared.node.change_connection(id, patch).await?;
     ok(&if change.reauthenticate {
         Changed::Reauthenticated(look_again(&shared, id).await?)
     } else {

@@ -55,8 +55,6 @@ impl Status {
 /// What is known of a connection that takes commands, or said something about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientView {
-    /// Which it is, where and whose.
-    pub client: Client,
     /// Whether it takes commands, and since when (milliseconds since 1970).
     pub takes_commands_since_unix_ms: Option<u64>,
     /// Whether it takes commands, but may not listen yet.
@@ -162,7 +160,6 @@ impl Record {
             Status::Online
         };
         ClientView {
-            client: self.client.clone(),
             takes_commands_since_unix_ms: self.session.as_ref().map(|session| session.since_unix_ms),
             is_settling: self.is_settling(),
             data: self.data.as_ref().map(|data| data.shown(self.paused.is_some(), self.resumed_unix_ms)),

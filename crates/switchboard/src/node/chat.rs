@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use switchboard_proto::call::{Answer, CallError, ConnectionType, RoomKind, RoomStatus};
 use switchboard_proto::event::Sender;
@@ -17,8 +19,17 @@ use crate::op::Panic;
 use crate::worker::calls::Caller;
 
 use super::Node;
+use super::cluster::connections;
+use super::cluster::rooms::Question;
 use super::connection::{ConnectionHandle, ConnectionInfo};
 use super::hooks::{Change, MembershipChange, SayMiddleware};
+
+/// How long the end of a room may take on another node before nobody waits for it any more. Of its steps the longest waits until
+/// a node that is silent is dead.
+const LONGEST_END: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a connection's rooms look like after [`Node::reauthenticate`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,19 +51,25 @@ impl Node {
         let node = self.clone();
         self.to_the_end(async move {
             let is_new = node.make_room(&room, Pattern::default()).await?;
-            // Only on DDP does anybody listen to rooms that he is not in.
-            if is_new && node.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
-                node.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
-            }
             if is_new {
-                node.return_to(&room).await;
+                let others = node.tell_others::<IgnoredAny>(Question::Made(room.clone()));
+                tokio::join!(node.heed_new_room(&room), others);
             }
             Ok(is_new)
         })
         .await
     }
 
-    /// Destroys a room: its members are told and removed, then room and pattern are forgotten.
+    /// There is a room that was not there: who waits for it on this node comes in.
+    pub(super) async fn heed_new_room(&self, room: &RoomName) {
+        // Only on DDP does anybody listen to rooms that he is not in.
+        if self.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
+            self.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
+        }
+        self.return_to(room).await;
+    }
+
+    /// Destroys a room: its members on all nodes are told and removed, then room and pattern are forgotten.
     ///
     /// # Errors
     ///
@@ -104,7 +121,7 @@ impl Node {
     }
 
     /// Lets only those connections join whose attribute `key` is `value`, type included; replaces what was set before.
-    /// Members are looked at again: those that fail are removed, without being told.
+    /// Members on all nodes are looked at again: those that fail are removed, without being told.
     ///
     /// # Errors
     ///
@@ -137,19 +154,21 @@ impl Node {
         let node = self.clone();
         self.to_the_end(async move {
             node.keep_pattern(&room, pattern).await?;
-            node.heed_pattern(&room).await
+            let others = node.tell_others::<IgnoredAny>(Question::Pattern(room.clone()));
+            tokio::join!(node.heed_pattern(&room), others).0
         })
         .await
     }
 
-    /// Looks at this node's members of a room again, by its newest pattern.
+    /// Looks at the members of this node again, and at who listens, by the pattern that a room has now.
     pub(super) async fn heed_pattern(&self, room: &RoomName) -> Result<(), CallError> {
-        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        let _heeding = self.0.rooms_heeded.of(room).await;
+        let Some(info) = self.directory().room(room).await.map_err(unavailable)? else { return Ok(()) };
         self.recheck(room, info.pattern, info.version).await;
         Ok(())
     }
 
-    /// Looks at this node's members of a room again.
+    /// The same by a pattern that was read a moment ago.
     pub(super) async fn recheck(&self, room: &RoomName, pattern: Arc<Pattern>, version: u64) {
         match kind_of(room, &pattern) {
             RoomKind::Public => drop(self.ask_all(|reply| Ask::Offer(room.clone(), reply)).await),
@@ -165,21 +184,18 @@ impl Node {
         }
     }
 
-    /// Removes this node's members of a room.
-    pub(super) async fn evict_here(&self, room: &RoomName) {
-        self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
-        self.evict_shards(room).await;
-    }
-
     /// Makes a room that exists from the start; one that other nodes have made already gets its pattern, if it has another one. No
-    /// worker runs yet, so nobody is asked to look at members: other nodes find that out by themselves.
+    /// worker runs yet, so that nobody here is asked to look at members.
     pub(crate) async fn add_starting_room(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
         let room = RoomName::parse(room)?;
-        if !self.make_room(&room, pattern.clone()).await? {
-            let info = self.0.directory.room(&room).await.map_err(unavailable)?;
-            if info.is_none_or(|info| *info.pattern != pattern) {
-                self.keep_pattern(&room, pattern).await?;
-            }
+        if self.make_room(&room, pattern.clone()).await? {
+            self.tell_others::<IgnoredAny>(Question::Made(room)).await;
+            return Ok(());
+        }
+        let info = self.0.directory.room(&room).await.map_err(unavailable)?;
+        if info.is_none_or(|info| *info.pattern != pattern) {
+            self.keep_pattern(&room, pattern).await?;
+            self.tell_others::<IgnoredAny>(Question::Pattern(room)).await;
         }
         Ok(())
     }
@@ -198,8 +214,15 @@ impl Node {
     /// [`CallError::NoSuchRoom`], [`CallError::NoSuchConnection`].
     pub async fn authorize(&self, id: ConnId, room: &str) -> Result<bool, CallError> {
         let room = existing_name(room)?;
-        let info = self.0.directory.room(&room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
-        Ok(self.may_enter(&self.member(id).await?.handle.facts, &room, &info.pattern))
+        match self.holder(id).await? {
+            Some(slot) => self.authorize_at(slot, id, room).await,
+            None => self.authorize_here(id, &room).await,
+        }
+    }
+
+    pub(super) async fn authorize_here(&self, id: ConnId, room: &RoomName) -> Result<bool, CallError> {
+        let info = self.0.directory.room(room).await.map_err(unavailable)?.ok_or(CallError::NoSuchRoom)?;
+        Ok(self.may_enter(&self.member(id).await?.handle.facts, room, &info.pattern))
     }
 
     pub(super) fn may_enter(&self, facts: &ConnFacts, room: &RoomName, pattern: &Pattern) -> bool {
@@ -218,13 +241,15 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`CallError::NoSuchConnection`].
+    /// [`CallError::NoSuchConnection`], [`CallError::Unavailable`].
     pub async fn reauthenticate(&self, id: ConnId) -> Result<Reauthentication, CallError> {
-        if id.is_session()
-            && let Some(looked) = self.reauthenticate_elsewhere(id).await?
-        {
-            return Ok(looked);
+        match self.holder(id).await? {
+            Some(slot) => self.reauthenticate_at(slot, id).await,
+            None => self.reauthenticate_here(id).await,
         }
+    }
+
+    pub(super) async fn reauthenticate_here(&self, id: ConnId) -> Result<Reauthentication, CallError> {
         let node = self.clone();
         self.to_the_end(async move {
             let ConnectionInfo { handle, rooms, .. } = node.member(id).await?;
@@ -251,7 +276,7 @@ impl Node {
         .await
     }
 
-    /// Makes a connection a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
+    /// Makes a connection of any node a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
     /// who joins, with all his sessions; of the gateway the session does, by its own id, or by that of the connection which carries it.
     ///
     /// # Errors
@@ -260,20 +285,28 @@ impl Node {
     /// [`CallError::NotLoggedIn`] for a DDP session of nobody.
     pub async fn add_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
+        match self.holder(id).await? {
+            Some(slot) => self.have_done(slot, connections::Question::Join { id, room }).await,
+            None => self.add_member_here(id, room).await,
+        }
+    }
+
+    pub(super) async fn add_member_here(&self, id: ConnId, room: RoomName) -> Result<(), CallError> {
         if let Some(address) = self.session_address(id) {
-            let session = self.connection(id).await?;
+            let session = self.connection_here(id).await?;
             let was_member = session.rooms.contains(&room);
             let (node, joined) = (self.clone(), room.clone());
             self.to_the_end(async move { node.join_as_user(session.handle.facts, address, joined).await }).await?;
             return if was_member { Err(CallError::AlreadyMember(room)) } else { Ok(()) };
         }
         if let Some(session) = self.session_meant(id)? {
-            return self.join_shard_anywhere(session, room).await;
+            let application = self.application_of_session(session).await?;
+            return self.join_as_shard(session, application, room).await;
         }
         self.ask(self.locate(id)?, |key, reply| Ask::Join(key, room, reply)).await?.map(drop)
     }
 
-    /// Ends a membership. Of a DDP session it is the user who leaves, with all his sessions; of the gateway the session does.
+    /// Ends a membership of a connection of any node. Of a DDP session it is the user who leaves, with all his sessions; of the gateway the session does.
     ///
     /// # Errors
     ///
@@ -282,12 +315,20 @@ impl Node {
     /// [`CallError::NotLoggedIn`] for a DDP session of nobody.
     pub async fn remove_member(&self, id: ConnId, room: &str) -> Result<(), CallError> {
         let room = existing_name(room)?;
+        match self.holder(id).await? {
+            Some(slot) => self.have_done(slot, connections::Question::Leave { id, room }).await,
+            None => self.remove_member_here(id, room).await,
+        }
+    }
+
+    pub(super) async fn remove_member_here(&self, id: ConnId, room: RoomName) -> Result<(), CallError> {
         if self.session_address(id).is_some() {
-            let (node, facts) = (self.clone(), self.connection(id).await?.handle.facts);
+            let (node, facts) = (self.clone(), self.connection_here(id).await?.handle.facts);
             return self.to_the_end(async move { node.leave_as_user(facts, room).await }).await.map(drop);
         }
         if let Some(session) = self.session_meant(id)? {
-            return self.leave_shard_anywhere(session, room).await;
+            self.application_of_session(session).await?;
+            return self.leave_as_shard(session, room).await;
         }
         self.remove_from(self.locate(id)?, room).await
     }
@@ -331,22 +372,29 @@ impl Node {
             0 => usize::MAX,
             max_rooms => max_rooms,
         };
-        let _changing = self.0.rooms_changing.lock().await;
-        // Opened first: a room that can be joined can be spoken in.
-        self.0.broker.open(room).await.map_err(unavailable)?;
-        match self.0.directory.add_room(room, pattern, max_rooms).await {
-            Ok(is_new) => Ok(is_new),
-            Err(AddRoomError::TooMany) => {
-                self.0.broker.close(room).await.map_err(unavailable)?;
-                Err(CallError::TooManyRooms)
+        let _changing = self.0.rooms_changing.of(room).await;
+        let mut is_new = false;
+        let begun = Instant::now();
+        loop {
+            is_new |= self.0.directory.add_room(room, pattern.clone(), max_rooms).await.map_err(|error| match error {
+                AddRoomError::TooMany => CallError::TooManyRooms,
+                AddRoomError::Backend(error) => unavailable(error),
+            })?;
+            self.0.broker.open(room).await.map_err(unavailable)?;
+            // Another node may be destroying it, and closes it then, perhaps behind our back: the room is made once that is done.
+            if self.0.directory.room(room).await.map_err(unavailable)?.is_some() {
+                return Ok(is_new);
             }
-            // It may be there, and then it needs its sequence.
-            Err(AddRoomError::Backend(error)) => Err(unavailable(error)),
+            if begun.elapsed() > LONGEST_END {
+                tracing::error!(%room, "a room that is being destroyed does not come to its end");
+                return Err(CallError::Unavailable);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
     async fn unmake_room(&self, room: &RoomName) -> Result<(), CallError> {
-        let _changing = self.0.rooms_changing.lock().await;
+        let _changing = self.0.rooms_changing.of(room).await;
         if !self.0.directory.begin_destroy(room).await.map_err(unavailable)? {
             return Err(CallError::NoSuchRoom);
         }
@@ -357,10 +405,22 @@ impl Node {
         // their members yet.
         self.0.broker.close(room).await.map_err(unavailable)?;
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
-        self.evict_here(room).await;
+        let (here, ()) = tokio::join!(self.heed_end_of_room(room), self.have_all_done(Question::Gone(room.clone())));
+        here?;
         // Whoever was in it is not in another room of that name.
         let forgotten = self.0.sessions.forget_room(room).await;
         self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
+    }
+
+    /// Removes the members that this node has in a room that is being destroyed.
+    pub(super) async fn heed_end_of_room(&self, room: &RoomName) -> Result<(), CallError> {
+        let _heeding = self.0.rooms_heeded.of(room).await;
+        // Whoever asked may have gone on without the answer: there may be another room of that name.
+        if self.directory().room(room).await.map_err(unavailable)?.is_none() {
+            self.ask_all(|reply| Ask::Evict(room.clone(), reply)).await;
+            self.evict_shards(room).await;
+        }
+        Ok(())
     }
 
     /// The node's part of a join: the room exists, the connection may, the backend knows.
@@ -429,7 +489,7 @@ impl Node {
     }
 
     pub(super) fn handle(&self, caller: Caller) -> ConnectionHandle {
-        ConnectionHandle { facts: caller.facts, address: Some(caller.address), node: self.clone() }
+        ConnectionHandle { facts: caller.facts, address: Some(caller.address), node: self.clone(), far: None }
     }
 }
 

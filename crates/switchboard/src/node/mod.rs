@@ -1,7 +1,7 @@
 //! The node: everything that may be asked, in one place.
 //!
 //! [`Node`] is what faces, embedders and the admin API use alike: rooms and members (`chat`), connections and
-//! their server-only state ([`connection`]), callbacks and middleware ([`hooks`]), what a backend decides over HTTP (`gate`).
+//! their server-only state ([`connection`], `connections`), what other nodes do of it (`cluster`), callbacks and middleware ([`hooks`]), what a backend decides over HTTP (`gate`).
 //! Workers reach it through their own trait, implemented in `calls`, HTTP requests through `request`.
 
 pub(crate) mod calls;
@@ -9,6 +9,7 @@ mod chat;
 pub mod cluster;
 pub mod commands;
 pub mod connection;
+mod connections;
 mod files;
 mod gate;
 pub mod gateway;
@@ -19,6 +20,7 @@ mod pages;
 mod profile;
 mod registry;
 mod request;
+mod room_locks;
 mod say;
 mod send_rates;
 mod user_rooms;
@@ -28,14 +30,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use switchboard_proto::call::{CallError, ConnectionType};
 use switchboard_proto::close::CloseReason;
-use switchboard_proto::event::Event;
-use switchboard_proto::face::{ConnFacts, Remote};
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use chat::Reauthentication;
 pub use pages::{Page, RoomDetails, RoomSummary};
@@ -50,7 +49,7 @@ use crate::backend::sessions::SessionStore;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
 use crate::config::{Compat, Config};
-use crate::hub::mail::{Address, Ask, Inspection, Mail, Reply};
+use crate::hub::mail::{Address, Ask, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
 use crate::users::Users;
@@ -60,13 +59,13 @@ use chat::unavailable;
 use cluster::Peers;
 pub(crate) use commands::CommandSettings;
 use commands::Commands;
-use connection::{ConnectionHandle, ConnectionInfo};
 use files::PublicFolder;
 use gate::Gate;
 use gateway::Gateway;
 pub(crate) use gateway::{GatewayOptions, ScribeInbox};
 use hooks::Hooks;
 use registry::Registry;
+use room_locks::RoomLocks;
 use send_rates::SendRates;
 
 /// A running node. Cloning shares it.
@@ -92,9 +91,12 @@ struct Inner {
     files: PublicFolder,
     settings: NodeSettings,
     workers: Vec<Mailbox>,
-    /// Rooms are made and destroyed one at a time, because each takes several steps: broker and directory must agree at
+    /// A room is made or destroyed by one at a time, because each takes several steps: broker and directory must agree at
     /// the end. Only the control plane waits here; a worker never does.
-    rooms_changing: Mutex<()>,
+    rooms_changing: RoomLocks,
+    /// What has become of a room is done to its members by one at a time, so that the last one to do so has read the latest.
+    /// Nobody asks other nodes while he has this.
+    rooms_heeded: RoomLocks,
     commands: Commands,
     users: Users,
     gateway: Gateway,
@@ -247,7 +249,8 @@ impl Node {
             },
             gateway: Gateway::new(gateway, &config.node.name, &scribe, workers.len()),
             workers,
-            rooms_changing: Mutex::default(),
+            rooms_changing: RoomLocks::default(),
+            rooms_heeded: RoomLocks::default(),
             commands: Commands::new(commands),
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
@@ -335,177 +338,6 @@ impl Node {
     /// The ids of every connection of this node, in no order.
     pub fn connection_ids(&self) -> Vec<ConnId> {
         self.0.registry.ids()
-    }
-
-    /// What is known of a connection: that of this id, or that which carries this gateway session.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::NoSuchConnection`].
-    pub async fn connection(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
-        match self.0.registry.locate(self.connection_meant(id)).ok_or(CallError::NoSuchConnection)? {
-            Ok(address) => Ok(self.info(address, self.ask(address, Ask::Inspect).await?)),
-            Err(facts) => Ok(self.request_info(facts)),
-        }
-    }
-
-    /// What is known of these connections, without those that have ended. All workers are asked before the first is
-    /// waited for.
-    async fn inspect(&self, ids: &[ConnId]) -> Vec<ConnectionInfo> {
-        let mut asked = Vec::with_capacity(ids.len());
-        for place in ids.iter().filter_map(|id| self.0.registry.locate(*id)) {
-            asked.push(match place {
-                Ok(address) => {
-                    let (reply, answer) = reply();
-                    let ask = Mail::Ask(Ask::Inspect(address.key, reply));
-                    self.0.workers[usize::from(address.worker)].push(ask).await;
-                    Ok((address, answer))
-                }
-                Err(facts) => Err(self.request_info(facts)),
-            });
-        }
-        let mut found = Vec::with_capacity(asked.len());
-        for asked in asked {
-            match asked {
-                Ok((address, answer)) => {
-                    if let Ok(inspection) = answer.await {
-                        found.push(self.info(address, inspection));
-                    }
-                }
-                Err(info) => found.push(info),
-            }
-        }
-        found
-    }
-
-    /// What a worker knows of a connection.
-    fn info(&self, address: Address, inspection: Inspection) -> ConnectionInfo {
-        let Inspection { facts, mut rooms, outbox_bytes } = inspection;
-        let session = match facts.kind {
-            ConnectionType::Gateway => Some(self.member_meant(facts.id)).filter(ConnId::is_session),
-            _ => None,
-        };
-        if let Some(session) = session {
-            rooms = self.0.gateway.rooms.of(session);
-        }
-        let handle = ConnectionHandle { facts, address: Some(address), node: self.clone() };
-        ConnectionInfo { handle, rooms, outbox_bytes, session }
-    }
-
-    /// What there is to know of a request over HTTP.
-    fn request_info(&self, facts: ConnFacts) -> ConnectionInfo {
-        let handle = ConnectionHandle { facts, address: None, node: self.clone() };
-        ConnectionInfo { handle, rooms: Vec::new(), outbox_bytes: 0, session: None }
-    }
-
-    /// Sends one client a message, as it is (`connection.sendMessage`). When this returns the message waits in the
-    /// connection's outbox; a client that is being closed does not get it. On the gateway it is in the log of the session, which may
-    /// be named by its own id too, then also while no connection carries it.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which gets its answer and
-    /// nothing else, for a DDP session that did not subscribe to its messages, and for a connection of the gateway that carries no
-    /// session; [`CallError::MessageTooLarge`] when it does not fit into a log.
-    pub async fn send_message(&self, id: ConnId, message: impl Into<RawJson>) -> Result<(), CallError> {
-        let message = message.into();
-        if let Some(session) = self.session_meant(id)? {
-            return self.append_message(session, &message).await;
-        }
-        let event = Event::Message(message);
-        match self.ask(self.locate(id)?, |key, reply| Ask::Send(key, event, reply)).await? {
-            true => Ok(()),
-            false => Err(CallError::NotSupported),
-        }
-    }
-
-    /// Ends a connection, or that which carries a gateway session; its client is told in the way of its wire. The session stays:
-    /// see [`Node::end_shard_session`].
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::NoSuchConnection`]; [`CallError::NotSupported`] for a request over HTTP, which ends with its answer.
-    pub async fn disconnect(&self, id: ConnId) -> Result<(), CallError> {
-        self.ask(self.locate(self.connection_meant(id))?, Ask::Remove).await
-    }
-
-    /// Sets a value of a connection's server-only state; `null` removes it.
-    ///
-    /// # Errors
-    ///
-    /// See [`StateError`].
-    pub fn set_connection_state(&self, id: ConnId, name: &str, value: impl Into<Value>) -> Result<(), StateError> {
-        let state = vec![(name.to_owned(), value.into())];
-        self.patch_connection(id, ConnectionPatch { state, ..ConnectionPatch::default() })
-    }
-
-    /// Says who a connection is; `None`: nobody. Rooms that it is in are not looked at again.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::NoSuchConnection`]; [`StateError::FixedUser`] for a DDP session.
-    pub fn set_connection_user(&self, id: ConnId, user: Option<User>) -> Result<(), StateError> {
-        self.patch_connection(id, ConnectionPatch { user: Some(user), ..ConnectionPatch::default() })
-    }
-
-    /// Replaces a connection's tags: at most [`MAX_TAGS`], each of 1 to 128 bytes without control characters. One that
-    /// is named twice counts once.
-    ///
-    /// # Errors
-    ///
-    /// See [`StateError`].
-    pub fn set_connection_tags(&self, id: ConnId, tags: Vec<String>) -> Result<(), StateError> {
-        self.patch_connection(id, ConnectionPatch { tags: Some(tags), ..ConnectionPatch::default() })
-    }
-
-    /// Changes state, user and tags of a connection at once: everything that the patch names, or nothing. Rooms that it
-    /// is in are not looked at again: see [`Node::reauthenticate`]. The id of a gateway session means the connection that carries it,
-    /// and the change lasts as long as that does.
-    ///
-    /// # Errors
-    ///
-    /// See [`StateError`]; nothing has changed then.
-    pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
-        let id = self.connection_meant(id);
-        let is_somebody_else = patch.user.is_some();
-        let is_fixed = |kind| self.0.registry.locate_as(id, kind).is_some();
-        if is_somebody_else && [ConnectionType::Ddp, ConnectionType::Gateway].into_iter().any(is_fixed) {
-            return Err(StateError::FixedUser);
-        }
-        self.0.registry.patch(id, patch)?;
-        if is_somebody_else {
-            self.note_command_user(id);
-        }
-        Ok(())
-    }
-
-    /// The user whom an id or a name means, for [`Node::set_connection_user`]: the configured one, of whom ids are looked at
-    /// first; else one with this id, which is his name too.
-    ///
-    /// # Errors
-    ///
-    /// [`BadUser`](switchboard_proto::user::BadUser) when it can be no user's id.
-    pub fn user_named(&self, id_or_name: &str) -> Result<User, switchboard_proto::user::BadUser> {
-        match self.0.users.find(id_or_name) {
-            Some(account) => Ok(account.user().clone()),
-            None => User::new(id_or_name),
-        }
-    }
-
-    /// An attribute that authentication patterns look at: a fact, else a value of the state.
-    fn attribute(&self, facts: &ConnFacts, name: &str) -> Option<Value> {
-        match name {
-            // What is a fact of a connection only a session that none carries has not.
-            "connectedAt" | "remoteIP" | "remotePort" if facts.remote == Remote::Nowhere => None,
-            "connectedAt" => Some(facts.connected_at.into()),
-            "fingerprint" => facts.fingerprint().map(Value::from),
-            "id" => Some(facts.id.to_string().into()),
-            "remoteIP" => Some(facts.remote.to_string().into()),
-            "remotePort" => Some(facts.remote.port().into()),
-            "type" => Some(facts.kind.as_str().into()),
-            "user" => self.user_of_member(facts.id).map(|user| user.id().into()),
-            name => self.state_of_member(facts.id, name),
-        }
     }
 
     fn directory(&self) -> &dyn Directory {

@@ -41,9 +41,28 @@ pub struct RoomDetails {
 }
 
 impl Node {
-    /// At most `limit` connections of this node, in the order of their ids, beginning behind `after`. Who stays connected
-    /// while the pages are read is on exactly one of them.
-    pub async fn page_of_connections(&self, after: Option<ConnId>, limit: usize) -> Page<ConnectionInfo, ConnId> {
+    /// At most `limit` connections of all nodes, in the order of their ids, beginning behind `after`. Who stays connected
+    /// while the pages are read is on exactly one of them, whichever nodes are asked for them.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`] when a node does not answer.
+    pub async fn page_of_connections(
+        &self,
+        after: Option<ConnId>,
+        limit: usize,
+    ) -> Result<Page<ConnectionInfo, ConnId>, CallError> {
+        match self.peers() {
+            Some(_) => self.page_of_all(after, limit).await,
+            None => Ok(self.page_of_connections_here(after, limit).await),
+        }
+    }
+
+    pub(super) async fn page_of_connections_here(
+        &self,
+        after: Option<ConnId>,
+        limit: usize,
+    ) -> Page<ConnectionInfo, ConnId> {
         let mut ids = self.connection_ids();
         ids.retain(|id| after.is_none_or(|after| *id > after));
         let next = cut(&mut ids, limit);
@@ -97,9 +116,56 @@ pub(super) fn cut<K: Ord + Clone>(keys: &mut Vec<K>, limit: usize) -> Option<K> 
     if has_more { keys.last().cloned() } else { None }
 }
 
+/// Pages of several lists, each of at most `limit` items, as one of the list that they are together.
+pub(super) fn merge<T, K: Ord + Copy>(pages: Vec<Page<T, K>>, limit: usize, key: impl Fn(&T) -> K) -> Page<T, K> {
+    // Behind the end of a page that was cut nobody knows what is missing.
+    let known = pages.iter().filter_map(|page| page.next).min();
+    let mut items: Vec<T> = pages.into_iter().flat_map(|page| page.items).collect();
+    items.retain(|item| known.is_none_or(|known| key(item) <= known));
+    items.sort_unstable_by_key(&key);
+    let is_cut = items.len() > limit;
+    items.truncate(limit);
+    let next = if is_cut { items.last().map(key) } else { known };
+    Page { items, next }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use super::{Page, cut, merge};
+
+    #[test]
+    fn pages_of_several_lists_are_pages_of_one() {
+        // Of each list a different part is shown for one limit, and what has gone meanwhile is not in its page.
+        let lists: [Vec<u32>; 3] =
+            [0, 1, 2].map(|list| (0..30).filter(|item| item * item % 3 == list || item % 5 == list).collect());
+        let mut all: Vec<u32> = lists.concat();
+        all.sort_unstable();
+        all.dedup();
+        let mut taken = std::collections::HashSet::new();
+        let lists = lists.map(|list| list.into_iter().filter(|item| taken.insert(*item)).collect::<Vec<_>>());
+        for (limit, most) in (1..=12).flat_map(|limit| (1..=limit).map(move |most| (limit, most))) {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let page = |list: &Vec<u32>| {
+                    let mut items: Vec<u32> =
+                        list.iter().copied().filter(|item| after.is_none_or(|after| *item > after)).collect();
+                    let next = cut(&mut items, most);
+                    items.retain(|item| item % 7 != 0);
+                    Page { items, next }
+                };
+                let merged = merge(lists.iter().map(page).collect(), limit, |item| *item);
+                assert!(merged.items.len() <= limit);
+                assert!(merged.next.is_none_or(|next| after.is_none_or(|after| next > after)), "{limit} {most}");
+                seen.extend(merged.items);
+                after = merged.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let expected: Vec<u32> = all.iter().copied().filter(|item| item % 7 != 0).collect();
+            assert_eq!(seen, expected, "{limit} {most}");
+        }
+    }
 
     #[test]
     fn pages_follow_one_another_without_gap_or_overlap() {

@@ -64,7 +64,7 @@ pub enum StateError {
     /// It would hold more than 64 values or 16 KiB.
     #[error("the state of a connection holds at most 64 values and 16 KiB")]
     Full,
-    /// The connection has ended.
+    /// The connection has ended, or is with another node: see [`Node::change_connection`](super::Node::change_connection).
     #[error("no such connection")]
     NoSuchConnection,
     /// Not a text, a number or a boolean.
@@ -73,6 +73,9 @@ pub enum StateError {
     /// More than [`MAX_TAGS`] tags.
     #[error("a connection has at most 64 tags")]
     TooManyTags,
+    /// The node that holds the connection does not answer. It may have changed it.
+    #[error("the node that holds the connection does not answer")]
+    Unavailable,
 }
 
 impl Profile {

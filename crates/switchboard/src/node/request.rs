@@ -72,7 +72,7 @@ impl Node {
 impl WebRequest {
     /// Runs the action that the params name.
     pub(crate) fn run(&self, call: ActionCall) -> Op<Outcome> {
-        let handle = ConnectionHandle { facts: self.facts.clone(), address: None, node: self.node.clone() };
+        let handle = ConnectionHandle { facts: self.facts.clone(), address: None, node: self.node.clone(), far: None };
         self.node.0.actions.run(call, handle)
     }
 }

@@ -80,7 +80,36 @@ impl Node {
             return Err(CallError::MessageRequired);
         }
         let Ok(room) = RoomName::parse(room) else { return Ok(None) };
-        let (sender, connection) = match speaker.into() {
+        let speaker = speaker.into();
+        if let Speaker::Mock(MockConnection { rooms: Some(rooms), .. }) = &speaker
+            && !rooms.iter().any(|other| other == room.as_str())
+        {
+            return Err(CallError::NotMember(room));
+        }
+        let (id, named) = match &speaker {
+            Speaker::Connection(id) => (Some(*id), None),
+            Speaker::Mock(mock) => (mock.id.as_deref().and_then(ConnId::parse), mock.id.clone()),
+        };
+        let holder = match id {
+            Some(id) => (self.holder(id).await, id),
+            None => return self.broadcast_here(speaker, room, body).await,
+        };
+        match holder {
+            (Ok(Some(slot)), id) => self.say_at(slot, id, named, room, body).await,
+            (Err(CallError::NoSuchConnection), _) if named.is_some() => self.broadcast_here(speaker, room, body).await,
+            (Err(error), _) => Err(error),
+            (Ok(None), _) => self.broadcast_here(speaker, room, body).await,
+        }
+    }
+
+    /// The same on the node that holds the speaker, if any does. The list of rooms has been looked at.
+    pub(super) async fn broadcast_here(
+        &self,
+        speaker: Speaker,
+        room: RoomName,
+        body: RawJson,
+    ) -> Result<Option<u64>, CallError> {
+        let (sender, connection) = match speaker {
             Speaker::Connection(id) => {
                 let member = self.member(id).await?;
                 if !member.rooms.contains(&room) {
@@ -88,21 +117,14 @@ impl Node {
                 }
                 (Sender::Connection(member.handle.id()), Some(member.handle))
             }
-            Speaker::Mock(mock) => {
-                if mock.rooms.is_some_and(|rooms| !rooms.iter().any(|other| other == room.as_str())) {
-                    return Err(CallError::NotMember(room));
-                }
-                match mock.id {
-                    None => (Sender::Server, None),
-                    Some(name) => {
-                        let may_speak = |id: &ConnId| id.is_session() || self.locate(*id).is_ok();
-                        let spoken_for = match ConnId::parse(&name).filter(may_speak) {
-                            Some(id) => self.member(id).await.ok(),
-                            None => None,
-                        };
-                        (Sender::Named(name.into()), spoken_for.map(|member| member.handle))
-                    }
-                }
+            Speaker::Mock(MockConnection { id: None, .. }) => (Sender::Server, None),
+            Speaker::Mock(MockConnection { id: Some(name), .. }) => {
+                let may_speak = |id: &ConnId| id.is_session() || self.locate(*id).is_ok();
+                let spoken_for = match ConnId::parse(&name).filter(may_speak) {
+                    Some(id) => self.member(id).await.ok(),
+                    None => None,
+                };
+                (Sender::Named(name.into()), spoken_for.map(|member| member.handle))
             }
         };
         self.say(self.saying(room, sender, connection, body)).await.map(number)

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use serde::de::IgnoredAny;
 use switchboard_proto::call::{Answer, CallError, ConnectionType, HistoryRange, Outcome, Publication, RoomKind};
 use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::face::ConnFacts;
@@ -18,6 +19,7 @@ use crate::users::Account;
 use crate::worker::calls::Caller;
 
 use super::chat::{crashed_call, kind_of, unavailable};
+use super::cluster::users::Question;
 use super::hooks::Saying;
 use super::{Node, User};
 
@@ -57,7 +59,7 @@ impl Node {
             Err(error) => return Err(error),
         };
         let kept = self.keep_user_room(&user, &room).await;
-        if is_new && !self.belongs(facts.id, &room).await {
+        if is_new && (kept.is_err() || !self.belongs(facts.id, &room).await) {
             drop(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await);
         }
         kept?;
@@ -75,11 +77,25 @@ impl Node {
             return Err(CallError::NoSuchRoom);
         }
         let mut was_member = self.0.sessions.remove_user_room(user.id(), &room).await.map_err(unavailable)?;
-        for (_, address) in self.sessions_of(user.id()) {
+        let left = Question::Left { user: user.id().to_owned(), room: room.clone() };
+        let (here, others) =
+            tokio::join!(self.leave_with_sessions_here(user.id(), &room), self.tell_others::<bool>(left));
+        was_member |= here || others.contains(&true);
+        if was_member { Ok(Answer::Left) } else { Err(CallError::NotMember(room)) }
+    }
+
+    /// Takes all sessions that a user has on this node out of a room, which he has left. `true`: one of them was in it.
+    pub(super) async fn leave_with_sessions_here(&self, user: &str, room: &RoomName) -> bool {
+        let mut was_member = false;
+        for (_, address) in self.sessions_of(user) {
             was_member |=
                 matches!(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await, Ok(Ok(_)));
         }
-        if was_member { Ok(Answer::Left) } else { Err(CallError::NotMember(room)) }
+        // He may have joined again meanwhile, with a session of another node.
+        if was_member && self.0.sessions.user_rooms(user).await.is_ok_and(|rooms| rooms.contains(room)) {
+            drop(self.enter_with_sessions_here(user, room).await);
+        }
+        was_member
     }
 
     /// The same for a client, who is not told that there is a room that he may not see.
@@ -95,7 +111,7 @@ impl Node {
     /// The room of two users: made, and both in it, if need be.
     pub(super) async fn open_direct(&self, facts: ConnFacts, with: String) -> Outcome {
         let user = self.user_of(&facts)?;
-        let other = self.known_user(&with).ok_or(CallError::NoSuchUser)?;
+        let other = self.user_known_anywhere(&with).await?.ok_or(CallError::NoSuchUser)?;
         if other.id() == user.id() {
             return Err(CallError::NotAuthorized);
         }
@@ -113,20 +129,25 @@ impl Node {
     async fn ensure_direct(&self, room: &RoomName, user: &User) -> Result<(), CallError> {
         let Some((one, other)) = room.direct_users() else { return Ok(()) };
         let is_his = user.id() == one || user.id() == other;
-        let both = [one, other].map(|id| self.known_user(id).filter(|found| found.id() == id));
-        let [Some(one), Some(other)] = both else { return Ok(()) };
-        if !is_his || one.id() == other.id() || self.directory().room(room).await.map_err(unavailable)?.is_some() {
+        if !is_his || one == other || self.directory().room(room).await.map_err(unavailable)?.is_some() {
             return Ok(());
         }
+        let mut both = Vec::with_capacity(2);
+        for id in [one, other] {
+            match self.user_known_anywhere(id).await?.filter(|found| found.id() == id) {
+                Some(user) => both.push(user),
+                None => return Ok(()),
+            }
+        }
         let (node, room) = (self.clone(), room.clone());
-        self.to_the_end(async move { node.make_direct(&room, [one, other]).await }).await
+        self.to_the_end(async move { node.make_direct(&room, &both).await }).await
     }
 
     /// With an error there is no room, and nobody is in it.
-    async fn make_direct(&self, room: &RoomName, both: [User; 2]) -> Result<(), CallError> {
+    async fn make_direct(&self, room: &RoomName, both: &[User]) -> Result<(), CallError> {
         let mut new = Vec::new();
         let mut made = Ok(true);
-        for user in &both {
+        for user in both {
             match self.keep_user_room(user, room).await {
                 Ok(true) => new.push(user),
                 Ok(false) => {}
@@ -142,7 +163,7 @@ impl Node {
             }
             return Err(error);
         }
-        for user in &both {
+        for user in both {
             self.enter_with_sessions(user, room).await;
         }
         Ok(())
@@ -165,30 +186,51 @@ impl Node {
 
     /// Puts all sessions of a user into a room. Those that may not enter, or end, stay outside.
     async fn enter_with_sessions(&self, user: &User, room: &RoomName) {
-        for (id, address) in self.sessions_of(user.id()) {
-            self.enter_with(id, address, room).await;
+        let joined = Question::Joined { user: user.id().to_owned(), room: room.clone() };
+        let others = self.tell_others::<IgnoredAny>(joined);
+        // What the backend failed at, the log has.
+        drop(tokio::join!(self.enter_with_sessions_here(user.id(), room), others));
+    }
+
+    /// The same on this node.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`] when a session is outside because the backend failed.
+    pub(super) async fn enter_with_sessions_here(&self, user: &str, room: &RoomName) -> Result<(), CallError> {
+        let mut entered = Ok(());
+        for (id, address) in self.sessions_of(user) {
+            entered = entered.and(self.enter_with(id, address, room).await);
         }
+        entered
     }
 
     /// Puts a session into a room of its user. A join may take a while: if he has left the room meanwhile, or the session is not
     /// his any more, it leaves again. Whoever leaves or logs out says so first and looks for memberships to end then, so that
     /// one of the two finds what the other did.
-    async fn enter_with(&self, id: ConnId, address: Address, room: &RoomName) {
-        while let Ok(Ok(_)) = self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await
-            && !self.belongs(id, room).await
-        {
+    async fn enter_with(&self, id: ConnId, address: Address, room: &RoomName) -> Result<(), CallError> {
+        loop {
+            match self.ask(address, |key, reply| Ask::Join(key, room.clone(), reply)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(CallError::Unavailable)) => return Err(CallError::Unavailable),
+                // It is in it, may not enter, or has ended.
+                Ok(Err(_)) | Err(_) => return Ok(()),
+            }
+            if self.belongs(id, room).await {
+                return Ok(());
+            }
             drop(self.ask(address, |key, reply| Ask::Leave(key, room.clone(), reply)).await);
             // It may belong there again since it was looked at.
             if !self.belongs(id, room).await {
-                return;
+                return Ok(());
             }
         }
     }
 
-    /// Whether a session is somebody's who is in this room.
+    /// Whether a session is somebody's who is in this room, as far as the store can be asked.
     async fn belongs(&self, id: ConnId, room: &RoomName) -> bool {
         let Some(user) = self.0.registry.user(id) else { return false };
-        self.0.sessions.user_rooms(user.id()).await.is_ok_and(|rooms| rooms.contains(room))
+        self.0.sessions.user_rooms(user.id()).await.map_or(true, |rooms| rooms.contains(room))
     }
 
     /// The sessions of a user and where they live: connections whose membership is his.

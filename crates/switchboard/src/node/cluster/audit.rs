@@ -178,12 +178,12 @@ impl Node {
             Left::Evict => {
                 tracing::warn!(room = %room.as_str().escape_debug(), "a room was destroyed, and this node was not told");
                 peers.life.corrections().evicted += 1;
-                self.evict_here(room).await;
+                self.heed_end_of_room(room).await?;
             }
             Left::Destroy => {
                 peers.life.corrections().noted.rooms += 1;
                 self.0.broker.close(room).await.map_err(unavailable)?;
-                self.evict_here(room).await;
+                self.heed_end_of_room(room).await?;
                 let forgotten = self.0.sessions.forget_room(room).await;
                 self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)?;
             }

@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use switchboard_proto::call::CallError;
-use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use switchboard_proto::shard::ShardEvent;
 
@@ -17,44 +16,9 @@ use crate::backend::cluster::{NodeEntry, To};
 use crate::backend::sessions::shards::{EndOfShard, EndedShard, ShardDelivery, ShardRecord};
 
 use super::super::Node;
-use super::super::chat::{Reauthentication, unavailable};
+use super::super::chat::unavailable;
 use super::super::gateway::applications::Application;
-use super::wire::{answer, conn_id, raw_json, room_name};
-
-/// A question for the home of a session.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::node) enum Question {
-    /// It joins a room.
-    Join(Seat),
-    /// It leaves a room.
-    Leave(Seat),
-    /// It is looked at again.
-    Reauthenticate(Session),
-}
-
-/// A session.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in crate::node) struct Session {
-    #[serde(with = "conn_id")]
-    id: ConnId,
-}
-
-/// A session and a room.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in crate::node) struct Seat {
-    #[serde(with = "conn_id")]
-    session: ConnId,
-    #[serde(with = "room_name")]
-    room: RoomName,
-}
-
-/// What a look at a session again has brought.
-#[derive(Debug, Serialize, Deserialize)]
-struct Looked {
-    rooms: Vec<String>,
-    removed: Vec<String>,
-}
+use super::wire::{conn_id, raw_json};
 
 /// Something that all nodes, or the home of a session, should know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,25 +85,6 @@ impl From<Why> for EndOfShard {
 }
 
 impl Node {
-    pub(super) async fn answer_about_gateway(&self, question: Question) -> Result<Box<RawValue>, CallError> {
-        match question {
-            Question::Join(Seat { session, room }) => {
-                let application = self.application_of_session(session).await?;
-                self.join_as_shard(session, application, room).await?;
-                answer(&())
-            }
-            Question::Leave(Seat { session, room }) => {
-                self.leave_as_shard(session, room).await?;
-                answer(&())
-            }
-            Question::Reauthenticate(Session { id }) => {
-                let Reauthentication { rooms, removed } = self.reauthenticate(id).await?;
-                let texts = |rooms: Vec<RoomName>| rooms.iter().map(RoomName::to_string).collect();
-                answer(&Looked { rooms: texts(rooms), removed: texts(removed) })
-            }
-        }
-    }
-
     pub(super) fn heed_gateway(&self, _from: u16, note: Note) {
         match note {
             Note::Carried { session, generation } => self.heed_carried(session, generation),
@@ -215,7 +160,7 @@ impl Node {
     }
 
     /// The home of a session, if that is another living node.
-    async fn home_elsewhere(&self, session: ConnId) -> Result<Option<u16>, CallError> {
+    pub(super) async fn home_elsewhere(&self, session: ConnId) -> Result<Option<u16>, CallError> {
         let Some(peers) = self.peers() else { return Ok(None) };
         if self.0.gateway.lives.of_session(session).is_some() {
             return Ok(None);
@@ -224,44 +169,6 @@ impl Node {
         let record = self.0.sessions.shard(session, now_ms).await.map_err(unavailable)?;
         let home = record.ok_or(CallError::NoSuchConnection)?.home;
         Ok(Some(home).filter(|home| peers.others().contains(home)))
-    }
-
-    /// Makes a session a member of a room, wherever its home is.
-    pub(in crate::node) async fn join_shard_anywhere(&self, session: ConnId, room: RoomName) -> Result<(), CallError> {
-        match (self.home_elsewhere(session).await?, self.peers()) {
-            (Some(home), Some(peers)) => {
-                peers.ask(home, &super::Question::Gateway(Question::Join(Seat { session, room }))).await
-            }
-            _ => {
-                let application = self.application_of_session(session).await?;
-                self.join_as_shard(session, application, room).await
-            }
-        }
-    }
-
-    /// Ends the membership of a session, wherever its home is.
-    pub(in crate::node) async fn leave_shard_anywhere(&self, session: ConnId, room: RoomName) -> Result<(), CallError> {
-        match (self.home_elsewhere(session).await?, self.peers()) {
-            (Some(home), Some(peers)) => {
-                peers.ask(home, &super::Question::Gateway(Question::Leave(Seat { session, room }))).await
-            }
-            _ => {
-                self.application_of_session(session).await?;
-                self.leave_as_shard(session, room).await
-            }
-        }
-    }
-
-    /// Looks at the rooms of a session again at its home. `None`: that is here.
-    pub(in crate::node) async fn reauthenticate_elsewhere(
-        &self,
-        session: ConnId,
-    ) -> Result<Option<Reauthentication>, CallError> {
-        let (Some(home), Some(peers)) = (self.home_elsewhere(session).await?, self.peers()) else { return Ok(None) };
-        let question = super::Question::Gateway(Question::Reauthenticate(Session { id: session }));
-        let Looked { rooms, removed } = peers.ask(home, &question).await?;
-        let names = |texts: Vec<String>| texts.iter().filter_map(|text| RoomName::parse(text).ok()).collect();
-        Ok(Some(Reauthentication { rooms: names(rooms), removed: names(removed) }))
     }
 
     /// A node is dead, and it is up to this one to put its affairs in order: its sessions have their home here from now on. The result

@@ -185,7 +185,7 @@ impl Node {
         let Departed { facts, user } = departed;
         let _lent = self.0.registry.lend(facts.id, user);
         self.0.hooks.run(Change::Leave, || MembershipChange {
-            connection: ConnectionHandle { facts: facts.clone(), address: None, node: self.clone() },
+            connection: ConnectionHandle { facts: facts.clone(), address: None, far: None, node: self.clone() },
             room: room.clone(),
         });
         self.report_leave(&facts, room);

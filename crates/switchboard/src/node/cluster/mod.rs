@@ -1,7 +1,8 @@
 //! Other nodes: what this one asks them, what they ask it, and what becomes of it when one of them dies.
 //!
 //! - `wire`: how it is said.
-//! - `rooms`, `connections`, `commands`, `gateway`: what is said about each of them.
+//! - `rooms`, `connections`, `commands`, `gateway`: what is said about each of them; `users`: about users and their rooms;
+//!   `described`: a connection as text.
 //! - `life`: nodes that come and go, and this one that was taken for dead; `burial`: what dead nodes leave; `audit`: what is noted in
 //!   the directory, compared with what is.
 //!
@@ -10,10 +11,12 @@
 mod audit;
 mod burial;
 mod commands;
-mod connections;
+pub(super) mod connections;
+mod described;
 mod gateway;
 mod life;
-mod rooms;
+pub(super) mod rooms;
+pub(super) mod users;
 pub(super) mod wire;
 
 use std::collections::HashMap;
@@ -22,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use switchboard_proto::call::CallError;
@@ -48,8 +51,8 @@ pub(super) enum Question {
     Connections(connections::Question),
     /// About client commands.
     Commands(commands::Question),
-    /// About gateway sessions.
-    Gateway(gateway::Question),
+    /// About users and their rooms.
+    Users(users::Question),
 }
 
 /// What one node tells others.
@@ -67,18 +70,31 @@ pub(super) enum Note {
 pub(super) struct Peers {
     cluster: Arc<dyn Cluster>,
     /// Questions that wait for their answers.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Box<RawValue>, Refusal>>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     /// `backend.redis.timeout`.
     timeout: Duration,
+    /// Bytes of a list in one answer, which is half of what a message may have.
+    page_bytes: usize,
     /// Questions of others that are being answered.
     answering: Arc<Semaphore>,
     life: Life,
 }
 
+/// A question that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Result<Box<RawValue>, Refusal>>,
+    /// Whoever was asked has said lately that he is at it.
+    is_promised: bool,
+}
+
 impl Peers {
-    /// Questions of others that are answered at the same time; the next one waits, and all behind it.
+    /// Questions of others that are answered at the same time; one more is refused.
     const ANSWERING: usize = 1024;
+
+    /// How often others are asked to do something that they have not confirmed.
+    const ROUNDS: u32 = 3;
 
     pub(super) fn new(cluster: Arc<dyn Cluster>, config: &Config) -> Self {
         Self {
@@ -87,12 +103,13 @@ impl Peers {
             // Answers to an earlier life of this node are not taken for ours.
             next: AtomicU64::new(fastrand::u64(..) >> 12),
             timeout: config.backend.redis.timeout,
+            page_bytes: config.backend.redis.max_message_bytes / 2,
             answering: Arc::new(Semaphore::new(Self::ANSWERING)),
             life: Life::new(config),
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Box<RawValue>, Refusal>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         // Nothing under this lock can panic half way.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,25 +135,39 @@ impl Peers {
         self.nodes().into_iter().map(|node| node.slot).filter(|slot| *slot != own).collect()
     }
 
-    /// Asks another node.
+    /// Whether another node lives.
+    pub(super) fn is_living(&self, slot: u16) -> bool {
+        self.nodes().iter().any(|node| node.slot == slot)
+    }
+
+    /// Asks another node. What takes it longer than others are waited for, it says: then it is waited for.
     ///
     /// # Errors
     ///
-    /// What it answers; [`CallError::Unavailable`] when it does not in `backend.redis.timeout`. Then what was asked may have been done.
+    /// What it answers; [`CallError::Unavailable`] when nothing is heard of it for twice `backend.redis.timeout`. Then what was asked
+    /// may have been done.
     pub(super) async fn ask<T: DeserializeOwned>(&self, slot: u16, question: &Question) -> Result<T, CallError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        self.waiting().insert(number, sender);
+        let (sender, mut answer) = oneshot::channel();
+        self.waiting().insert(number, Waiting { answer: sender, is_promised: false });
         let _forget = Forget { peers: self, number };
         self.say(To::Node(slot), &Message::<&Question, &Note>::Ask(number, question)).await?;
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(answer)) => wire::read(&*answer?),
-            Ok(Err(_)) => Err(CallError::Unavailable),
-            Err(_) => {
-                tracing::warn!(node = slot, "another node has not answered in time");
-                Err(CallError::Unavailable)
+        loop {
+            match tokio::time::timeout(self.timeout, &mut answer).await {
+                Ok(Ok(answer)) => return wire::read(&answer?),
+                Ok(Err(_)) => return Err(CallError::Unavailable),
+                Err(_) if self.is_promised(number) => {}
+                Err(_) => {
+                    tracing::warn!(node = slot, "another node has not answered in time");
+                    return Err(CallError::Unavailable);
+                }
             }
         }
+    }
+
+    /// Whether whoever was asked has said since the last look that he is at it.
+    fn is_promised(&self, number: u64) -> bool {
+        self.waiting().get_mut(&number).is_some_and(|waiting| std::mem::take(&mut waiting.is_promised))
     }
 
     /// Asks all other nodes at once, and waits for all of them. Who has died meanwhile is left out.
@@ -144,11 +175,42 @@ impl Peers {
         &self,
         question: &Question,
     ) -> Vec<(u16, Result<T, CallError>)> {
-        let asking = self.others().into_iter().map(|slot| async move { (slot, self.ask::<T>(slot, question).await) });
+        self.ask_these(self.others(), question).await
+    }
+
+    async fn ask_these<T: DeserializeOwned + Send>(
+        &self,
+        slots: Vec<u16>,
+        question: &Question,
+    ) -> Vec<(u16, Result<T, CallError>)> {
+        let asking = slots.into_iter().map(|slot| async move { (slot, self.ask::<T>(slot, question).await) });
         let mut answers = all(asking).await;
         let living = self.others();
         answers.retain(|(slot, answer)| answer.is_ok() || living.contains(slot));
         answers
+    }
+
+    /// Has nodes do something that they have not confirmed. They are asked again as long as they live, but not for ever: what a node
+    /// does not do then, it finds when it looks whether all is in order.
+    async fn insist<T: DeserializeOwned + Send>(&self, mut slots: Vec<u16>, question: &Question) {
+        for round in 1..Self::ROUNDS {
+            if slots.is_empty() {
+                return;
+            }
+            // A refusal comes at once, and asking again at once would not help.
+            tokio::time::sleep(self.timeout / 8 * round).await;
+            let answers = self.ask_these::<T>(slots, question).await;
+            slots = self.unconfirmed(&answers);
+        }
+        if !slots.is_empty() {
+            tracing::error!(nodes = ?slots, ?question, "nodes do not confirm a change");
+        }
+    }
+
+    /// Who lives and has not done what was asked.
+    fn unconfirmed<T>(&self, answers: &[(u16, Result<T, CallError>)]) -> Vec<u16> {
+        let failed = answers.iter().filter(|(_, answer)| answer.is_err()).map(|(slot, _)| *slot);
+        failed.filter(|slot| self.is_living(*slot)).collect()
     }
 
     /// Tells other nodes something, in the order of the calls.
@@ -194,6 +256,36 @@ impl Node {
         self.0.cluster.as_ref()
     }
 
+    /// Has all other nodes do something, and waits until all that live have done it, or do not confirm it again and again.
+    pub(super) async fn have_all_done(&self, question: impl Into<Question>) {
+        let question = question.into();
+        if let Some(peers) = self.peers() {
+            let answers = peers.ask_others::<IgnoredAny>(&question).await;
+            peers.insist::<IgnoredAny>(peers.unconfirmed(&answers), &question).await;
+        }
+    }
+
+    /// Has all other nodes do something. Waits for their first answers, which are the result; who does not answer is asked again, but
+    /// not waited for.
+    pub(super) async fn tell_others<T>(&self, question: impl Into<Question>) -> Vec<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let question = question.into();
+        let Some(peers) = self.peers() else { return Vec::new() };
+        let answers = peers.ask_others::<T>(&question).await;
+        let unconfirmed = peers.unconfirmed(&answers);
+        if !unconfirmed.is_empty() {
+            let node = self.clone();
+            self.spawn(Box::pin(async move {
+                if let Some(peers) = node.peers() {
+                    peers.insist::<T>(unconfirmed, &question).await;
+                }
+            }));
+        }
+        answers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()
+    }
+
     /// Does what the cluster tells, for as long as there is a node.
     pub(super) fn follow_cluster(&self, mut events: mpsc::Receiver<ClusterEvent>) {
         let inner = Arc::downgrade(&self.0);
@@ -216,34 +308,69 @@ impl Node {
     /// Another node says something.
     async fn hear_node(&self, from: u16, bytes: &Bytes) {
         let Some(peers) = self.peers() else { return };
-        match serde_json::from_slice::<Message<Question, Note>>(bytes) {
+        let odd = |error| tracing::warn!(node = from, %error, "another node says what nobody understands");
+        match serde_json::from_slice::<Message<&RawValue, &RawValue>>(bytes) {
             Ok(Message::Answer(number, answer)) => {
                 if let Some(waiting) = peers.waiting().remove(&number) {
                     // Whoever asked may have stopped waiting.
-                    let _ = waiting.send(answer);
+                    let _ = waiting.answer.send(answer);
                 }
             }
-            Ok(Message::Note(Note::Commands(note))) => self.heed_commands(from, note),
-            Ok(Message::Note(Note::Gateway(note))) => self.heed_gateway(from, note),
-            Ok(Message::Ask(number, question)) => {
-                let Ok(place) = Arc::clone(&peers.answering).acquire_owned().await else { return };
-                let node = self.clone();
-                self.spawn(Box::pin(async move {
-                    node.answer_node(from, number, question).await;
-                    drop(place);
-                }));
+            Ok(Message::Wait(number)) => {
+                if let Some(waiting) = peers.waiting().get_mut(&number) {
+                    waiting.is_promised = true;
+                }
             }
-            Err(error) => tracing::warn!(node = from, %error, "another node says what nobody understands"),
+            Ok(Message::Note(note)) => match serde_json::from_str(note.get()) {
+                Ok(Note::Commands(note)) => self.heed_commands(from, note),
+                Ok(Note::Gateway(note)) => self.heed_gateway(from, note),
+                Err(error) => odd(error),
+            },
+            Ok(Message::Ask(number, question)) => match serde_json::from_str(question.get()) {
+                Ok(question) => self.be_asked(from, number, question).await,
+                Err(error) => {
+                    odd(error);
+                    self.refuse_node(from, number).await;
+                }
+            },
+            Err(error) => odd(error),
+        }
+    }
+
+    async fn be_asked(&self, from: u16, number: u64, question: Question) {
+        let Some(peers) = self.peers() else { return };
+        let Ok(place) = Arc::clone(&peers.answering).try_acquire_owned() else {
+            return self.refuse_node(from, number).await;
+        };
+        let node = self.clone();
+        self.spawn(Box::pin(async move {
+            node.answer_node(from, number, question).await;
+            drop(place);
+        }));
+    }
+
+    async fn refuse_node(&self, from: u16, number: u64) {
+        if let Some(peers) = self.peers() {
+            drop(peers.say(To::Node(from), &Message::Answer(number, Err(CallError::Unavailable.into()))).await);
         }
     }
 
     async fn answer_node(&self, from: u16, number: u64, question: Question) {
         let Some(peers) = self.peers() else { return };
-        let answer = match question {
-            Question::Rooms(question) => self.answer_about_rooms(question).await,
-            Question::Connections(question) => self.answer_about_connections(question).await,
-            Question::Commands(question) => self.answer_about_commands(from, question).await,
-            Question::Gateway(question) => self.answer_about_gateway(question).await,
+        let mut answering = Box::pin(async {
+            match question {
+                Question::Rooms(question) => self.answer_about_rooms(question).await,
+                Question::Connections(question) => self.answer_about_connections(question).await,
+                Question::Commands(question) => self.answer_about_commands(from, question).await,
+                Question::Users(question) => self.answer_about_users(question).await,
+            }
+        });
+        let answer = loop {
+            match tokio::time::timeout(peers.timeout / 2, &mut answering).await {
+                Ok(answer) => break answer,
+                // Hooks and middleware may take as long as they like.
+                Err(_) => drop(peers.say(To::Node(from), &Message::Wait(number)).await),
+            }
         };
         // Whoever asked learns from its own deadline that there is no answer.
         drop(peers.say(To::Node(from), &Message::Answer(number, answer.map_err(Refusal::from))).await);

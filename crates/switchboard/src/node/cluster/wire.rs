@@ -16,6 +16,8 @@ use switchboard_proto::json::RawJson;
 pub(super) enum Message<Q, N> {
     /// A question.
     Ask(u64, Q),
+    /// The answer to one of ours will come, but not soon.
+    Wait(u64),
     /// The answer to one of ours.
     Answer(u64, Result<Box<RawValue>, Refusal>),
     /// Something that is not answered.
@@ -57,7 +59,7 @@ impl From<CallError> for Refusal {
 
 impl From<Refusal> for CallError {
     fn from(Refusal { code, about }: Refusal) -> Self {
-        let room = |error: fn(RoomName) -> Self| RoomName::parse(&about).map_or(Self::Unavailable, error);
+        let room = |error: fn(RoomName) -> Self| RoomName::restore(&about).map_or(Self::Unavailable, error);
         match code.as_str() {
             "no-such-room" => Self::NoSuchRoom,
             "already-member" => room(Self::AlreadyMember),
@@ -123,7 +125,24 @@ pub(in crate::node) mod room_name {
 
     pub(in crate::node) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoomName, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        RoomName::parse(&text).map_err(D::Error::custom)
+        RoomName::restore(&text).ok_or_else(|| D::Error::custom("not a room's name"))
+    }
+}
+
+/// Names of several rooms.
+pub(in crate::node) mod room_names {
+    use super::RoomName;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::node) fn serialize<S: Serializer>(rooms: &[RoomName], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(rooms.iter().map(RoomName::as_str))
+    }
+
+    pub(in crate::node) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RoomName>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let names = texts.iter().map(|text| RoomName::restore(text));
+        names.collect::<Option<_>>().ok_or_else(|| D::Error::custom("not a room's name"))
     }
 }
 
@@ -148,12 +167,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_all_rooms_come_through() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Rooms {
+            #[serde(with = "room_name")]
+            one: RoomName,
+            #[serde(with = "room_names")]
+            several: Vec<RoomName>,
+        }
+        let several = vec![RoomName::parse("ö \u{22}").unwrap(), RoomName::direct("u1", "u2")];
+        let rooms = Rooms { one: RoomName::direct("u2", "u1"), several };
+        let text = serde_json::to_string(&rooms).unwrap();
+        assert_eq!(serde_json::from_str::<Rooms>(&text).unwrap(), rooms);
+        for odd in [r#"{"one":"","several":[]}"#, r#"{"one":"a","several":["\u0002"]}"#] {
+            assert!(serde_json::from_str::<Rooms>(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
     fn errors_come_through_as_what_they_are() {
         let lobby = RoomName::parse("lobby").unwrap();
         for error in [
             CallError::NoSuchRoom,
-            CallError::AlreadyMember(lobby.clone()),
-            CallError::NotMember(lobby),
+            CallError::AlreadyMember(lobby),
+            CallError::NotMember(RoomName::direct("u1", "u2")),
             CallError::MessageRequired,
             CallError::NoSuchConnection,
             CallError::NotAuthorized,

@@ -32,7 +32,7 @@ impl Node {
 
     /// A session as server code sees a member of a room.
     pub(in crate::node) fn session_handle(&self, session: ConnId) -> ConnectionHandle {
-        ConnectionHandle { facts: self.session_facts(session), address: None, node: self.clone() }
+        ConnectionHandle { facts: self.session_facts(session), address: None, node: self.clone(), far: None }
     }
 
     /// The member of rooms that is meant: the session that a connection carries, else the id itself.
@@ -55,7 +55,7 @@ impl Node {
     pub(in crate::node) async fn member(&self, id: ConnId) -> Result<ConnectionInfo, CallError> {
         let member = self.member_meant(id);
         if !member.is_session() {
-            return self.connection(id).await;
+            return self.connection_here(id).await;
         }
         self.application_of_session(member).await?;
         let mut rooms = self.0.gateway.rooms.of(member);
@@ -64,7 +64,7 @@ impl Node {
             let kept = self.0.sessions.shard_rooms(member).await.map_err(unavailable)?;
             rooms = kept.into_iter().map(|(room, _)| room).collect();
         }
-        Ok(ConnectionInfo { handle: self.session_handle(member), rooms, outbox_bytes: 0, session: Some(member) })
+        Ok(ConnectionInfo { rooms, session: Some(member), ..ConnectionInfo::new(self.session_handle(member)) })
     }
 
     /// Whose a session is that is in a room, or that a connection carries.

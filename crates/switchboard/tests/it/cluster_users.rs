@@ -1,0 +1,108 @@
+//! Users with sessions on several nodes: their rooms, their rooms of two, their tokens.
+
+use serde_json::{Value, json};
+use switchboard::proto::id::ConnId;
+
+use super::cluster_support::Nodes;
+use super::ddp_support::{PASSWORD, ROOMS, refused, said, users, words};
+use super::peer::eventually;
+
+const OPEN: &str = "rooms.starting=[{ name = \"open\" }, { name = \"staff\", auth = { staff = true } }]";
+
+fn start(count: usize) -> Nodes {
+    Nodes::start(count, &[&users(), OPEN])
+}
+
+#[test]
+fn a_user_joins_and_leaves_with_the_sessions_that_he_has_on_all_nodes() {
+    let nodes = start(3);
+    let mut sessions: Vec<_> = (0..3).map(|node| nodes.node(node).ddp_in("bot", &[])).collect();
+    let mut ids: Vec<ConnId> =
+        sessions.iter_mut().enumerate().map(|(node, session)| nodes.node(node).id_of_ddp(session)).collect();
+    ids.sort_unstable();
+    let members = |asked: usize| {
+        let status = nodes.node(asked).wait(nodes.node(asked).node().room_status("open")).unwrap();
+        let mut members: Vec<ConnId> = status.members.into_iter().map(|member| member.id).collect();
+        members.sort_unstable();
+        members
+    };
+    // All are in it when the answer comes, whichever of them asks.
+    for (joins, leaves) in [(0, 1), (1, 2), (2, 0)] {
+        assert_eq!(sessions[joins].call("joinRoom", json!(["open"])), Ok(json!(true)));
+        assert_eq!(members(leaves), ids);
+        sessions[leaves].call("sendMessage", json!([{"rid": "open", "msg": "to all"}])).unwrap();
+        for session in &mut sessions {
+            assert_eq!(said(&session.heard(ROOMS)[0]).0, "to all");
+        }
+        assert_eq!(sessions[leaves].call("leaveRoom", json!(["open"])), Ok(Value::Null));
+        assert_eq!(members(joins), []);
+        for session in &mut sessions {
+            let not_inside = words("error-user-not-in-room", "You are not in this room");
+            assert_eq!(refused(session.call("leaveRoom", json!(["open"]))), not_inside);
+        }
+    }
+    // The same for one of them by the API of a node that has it not.
+    let id = nodes.node(0).id_of_ddp(&mut sessions[0]);
+    let path = format!("/v1/rooms/open/members/{id}");
+    nodes.operator(1).ask("PUT", &path).expect(201);
+    assert_eq!(members(2), ids);
+    nodes.operator(2).ask("PUT", &path).expect(200);
+    nodes.operator(1).ask("DELETE", &path).expect(200);
+    assert_eq!(members(2), []);
+    nodes.operator(1).ask("DELETE", &path).expect_error(404, "not_member");
+}
+
+#[test]
+fn a_later_session_is_in_the_rooms_that_its_user_joined_at_another_node() {
+    let nodes = start(2);
+    let mut first = nodes.node(0).ddp_in("ann", &["open", "staff"]);
+    let later = nodes.node(1).ddp_in("ann", &[]);
+    for room in ["open", "staff"] {
+        assert_eq!((nodes.node(0).member_count(room), nodes.node(1).member_count(room)), (2, 2), "{room}");
+    }
+    drop(later);
+    eventually("it takes itself out", || nodes.node(0).member_count("open") == 1);
+    assert_eq!(first.call("leaveRoom", json!(["open"])), Ok(Value::Null));
+    let _again = nodes.node(1).ddp_in("ann", &[]);
+    assert_eq!((nodes.node(1).member_count("open"), nodes.node(1).member_count("staff")), (0, 2));
+}
+
+#[test]
+fn sessions_of_two_users_on_two_nodes_share_a_room_of_their_own() {
+    let nodes = start(2);
+    let mut bot = nodes.node(0).ddp_in("bot", &[]);
+    let mut ann = nodes.node(1).ddp_in("ann", &[]);
+    let made = bot.call("createDirectMessage", json!(["ann"])).unwrap();
+    assert_eq!(made, json!({"rid": "%da1%b1"}));
+    assert_eq!(ann.call("createDirectMessage", json!(["b1"])), Ok(made));
+    ann.call("sendMessage", json!([{"rid": "%da1%b1", "msg": "between us"}])).unwrap();
+    for client in [&mut bot, &mut ann] {
+        assert_eq!(said(&client.heard(ROOMS)[0]), ("between us", 1));
+    }
+}
+
+#[test]
+fn a_user_whom_only_another_node_knows_can_be_written_to() {
+    let nodes = start(2);
+    let mut bot = nodes.node(0).ddp_in("bot", &[]);
+    let unknown = bot.call("createDirectMessage", json!(["u9"]));
+    assert!(unknown.is_err(), "{unknown:?}");
+    let client = nodes.node(1).connect();
+    let id = nodes.node(1).id_of(&client);
+    nodes.operator(0).send("PATCH", &format!("/v1/connections/{id}"), &json!({"user": "u9"})).expect(200);
+    assert_eq!(bot.call("createDirectMessage", json!(["u9"])), Ok(json!({"rid": "%db1%u9"})));
+    drop(client);
+}
+
+#[test]
+fn a_token_is_good_at_every_node_until_any_takes_it_back() {
+    let nodes = start(2);
+    let mut first = nodes.node(0).ddp();
+    let token = first.log_in("ann", PASSWORD);
+    let resume = |node: usize| nodes.node(node).ddp().call("login", json!([{"resume": token}]));
+    assert_eq!(resume(1).unwrap()["id"], "a1");
+    assert_eq!(first.call("logout", json!([])), Ok(Value::Null));
+    for node in 0..2 {
+        assert!(resume(node).is_err());
+    }
+}
