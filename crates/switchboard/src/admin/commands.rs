@@ -394,7 +394,7 @@ impl CommandRow {
         Self {
             user: row.user.as_ref().map(|user| user.id().to_owned()),
             connection: row.connection.to_string(),
-            node: shared.node.name().to_owned(),
+            node: shared.node.node_of(row.connection),
             outcome: row.outcome.as_str(),
             latency_ms: row.latency_ms,
             reply: row.reply.clone().map(AsItIs),

@@ -8,7 +8,24 @@ use crate::proto::json::RawJson;
 use crate::proto::user::User;
 
 use super::client_data::{Capabilities, ClientData};
+use super::described::{Described, Taking};
 use super::order::{Aim, Clock};
+
+/// Where a connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Home {
+    /// On another node, the one with this number: it says what its connection does, and hands over what is for it.
+    Elsewhere(u16),
+    /// With a worker of this node.
+    Here(Address),
+}
+
+impl Home {
+    /// Whether it is another node.
+    pub const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
+    }
+}
 
 /// A connection, as the node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +33,7 @@ pub struct Client {
     /// Its id.
     pub connection: ConnId,
     /// Where it lives.
-    pub address: Address,
+    pub home: Home,
     /// Whose it is.
     pub user: Option<User>,
 }
@@ -88,6 +105,8 @@ pub(super) struct Record {
     pub(super) resumed_unix_ms: Option<u64>,
     /// Its place among all connections by activity; no two have the same.
     pub(super) rank: u64,
+    /// The latest time of a command that it was sent.
+    pub(super) latest_ts: u64,
     pub(super) health: Health,
     /// Pending commands that have a row for it.
     pub(super) addressed: BTreeSet<u64>,
@@ -103,11 +122,14 @@ pub(super) struct Session {
 }
 
 /// What its answers say about a client.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    pub(super) ping_ms: Option<u64>,
-    pub(super) heard_unix_ms: Option<u64>,
-    pub(super) is_unresponsive: bool,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Round trip of its latest answered heartbeat.
+    pub ping_ms: Option<u64>,
+    /// When it last answered anything, in milliseconds since 1970.
+    pub heard_unix_ms: Option<u64>,
+    /// It left the latest heartbeat unanswered.
+    pub is_unresponsive: bool,
 }
 
 impl Record {
@@ -119,6 +141,7 @@ impl Record {
             paused: None,
             resumed_unix_ms: None,
             rank,
+            latest_ts: 0,
             health: Health::default(),
             addressed: BTreeSet::new(),
         }
@@ -128,12 +151,26 @@ impl Record {
         self.client.user.as_ref().map(User::id)
     }
 
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.client.home.is_elsewhere()
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.is_settling)
     }
 
     pub(super) fn is_settling(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_settling)
+    }
+
+    /// A time for what it is sent now: this one, unless it was sent something later. Nodes agree on the times of a user, but what
+    /// two of them send does not always arrive in the order of its times.
+    pub(super) fn later(&mut self, ts: u64) -> u64 {
+        if self.is_elsewhere() {
+            return ts;
+        }
+        self.latest_ts = ts.max(self.latest_ts + 1);
+        self.latest_ts
     }
 
     /// Whether this is whom, or one of those whom, a command waits for.
@@ -149,6 +186,23 @@ impl Record {
 
     pub(super) fn announces(&self, key: &str) -> bool {
         self.data.as_ref().is_some_and(|data| data.capabilities().announce(key))
+    }
+
+    pub(super) fn taking(&self) -> Option<Taking> {
+        let session = self.session.as_ref()?;
+        Some(Taking { since_unix_ms: session.since_unix_ms, is_settling: session.is_settling })
+    }
+
+    pub(super) fn described(&self) -> Described {
+        Described {
+            connection: self.client.connection,
+            user: self.client.user.clone(),
+            taking: self.taking(),
+            data: self.data.clone(),
+            paused: self.paused.clone(),
+            resumed_unix_ms: self.resumed_unix_ms,
+            health: self.health,
+        }
     }
 
     pub(super) fn view(&self) -> ClientView {

@@ -75,6 +75,16 @@ impl ClientData {
         Ok(Self { object, ip: ip.into(), capabilities, asks_for_commands, is_extended })
     }
 
+    /// The object as it was sent.
+    pub fn object(&self) -> &RawJson {
+        &self.object
+    }
+
+    /// Where the client connected from.
+    pub fn ip(&self) -> &str {
+        &self.ip
+    }
+
     /// What the client said that it can do.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities

@@ -152,6 +152,11 @@ impl History {
         Some((Arc::clone(&entry.shown), entry.audience.includes(from, user)))
     }
 
+    /// Whether a command is remembered.
+    pub(super) fn knows(&self, id: CommandId) -> bool {
+        self.numbers.contains_key(&id)
+    }
+
     /// The number of the latest.
     pub(super) fn end(&self) -> u64 {
         self.settled

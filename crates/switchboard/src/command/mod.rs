@@ -22,6 +22,9 @@ mod rows;
 mod client;
 mod client_data;
 
+mod described;
+mod follower;
+
 mod figures;
 mod history;
 mod idempotency;
@@ -29,14 +32,16 @@ mod idempotency;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientView, Paused, Status};
+pub use client::{Client, ClientView, Health, Home, Paused, Status};
 pub use client_data::{BadClientData, Capabilities, ClientData, HEARTBEAT, PAUSE, RESUME};
+pub use described::{Described, Taking};
 pub use engine::Engine;
 pub use figures::{COUNTED_KEYS, Ended, Figures, LATENCY_BUCKETS_MS};
+pub use follower::{AskPart, Follower, PartHead};
 pub use history::{PendingCommand, SettledCommand};
 pub use limits::CommandLimits;
 pub use order::{
-    Accepted, Aim, Clock, Dispatch, Idempotency, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, Settling,
+    Accepted, Aim, Clock, Dispatch, Idempotency, Obeyed, Order, Out, Outgoing, Refusal, Reply, ReplyTooLarge, Settling,
     TargetKind, TargetName,
 };
 pub use outcome::{Counts, Mode, Outcome, Report, Row};

@@ -13,6 +13,7 @@ use crate::proto::id::ConnId;
 use crate::proto::json::RawJson;
 use crate::proto::user::User;
 
+use super::client::{Home, Paused};
 use super::outcome::{Mode, Report};
 
 /// Who is asked.
@@ -220,14 +221,14 @@ pub struct Outgoing {
     /// Whose clock says when it leaves.
     pub clock: Clock,
     /// Where it goes.
-    pub to: Vec<Address>,
+    pub to: Vec<Home>,
 }
 
 /// A command for one connection, to be handed over now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
     /// Where the connection lives.
-    pub address: Address,
+    pub home: Home,
     /// Which it is.
     pub connection: ConnId,
     /// What is handed over.
@@ -250,16 +251,37 @@ pub struct Settling {
 pub struct Out<W> {
     /// Outcomes, each with all who wait for it.
     pub settled: Vec<(Vec<W>, Arc<Report>)>,
-    /// Connections from which room messages are withheld from now on (`true`), or no more.
+    /// Connections of this node from which room messages are withheld from now on (`true`), or no more.
     pub paused: Vec<(Address, bool)>,
     /// The first reply that counted, of each command that got one.
     pub responded: Vec<(CommandId, RawJson)>,
     /// Sessions that may not listen yet: [`Engine::ready`](super::Engine::ready) is to be called when their time is over.
     pub settling: Vec<Settling>,
+    /// In a cluster, connections of this node of which something has changed that other nodes know, or that have ended: see
+    /// [`Engine::described`](super::Engine::described).
+    pub changed: Vec<ConnId>,
+    /// What connections of other nodes did that concerns those: see [`Engine::obeyed`](super::Engine::obeyed).
+    pub obeyed: Vec<(ConnId, Obeyed)>,
+}
+
+/// What a client did that concerns the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obeyed {
+    /// It listens to no rooms, from now on.
+    Pause(Paused),
+    /// It listens again, since this time (milliseconds since 1970).
+    Resume(u64),
 }
 
 impl<W> Default for Out<W> {
     fn default() -> Self {
-        Self { settled: Vec::new(), paused: Vec::new(), responded: Vec::new(), settling: Vec::new() }
+        Self {
+            settled: Vec::new(),
+            paused: Vec::new(),
+            responded: Vec::new(),
+            settling: Vec::new(),
+            changed: Vec::new(),
+            obeyed: Vec::new(),
+        }
     }
 }

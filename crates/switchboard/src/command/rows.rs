@@ -175,7 +175,11 @@ impl Rows {
         let row = &mut self.rows[at];
         self.stages[row.stage as usize] -= 1;
         self.stages[stage as usize] += 1;
+        let has_left = row.stage == Stage::Left;
         row.stage = stage;
+        if has_left && row.outcome.is_none() {
+            self.open_left -= 1;
+        }
         if stage == Stage::Left && row.outcome.is_none() {
             self.open_left += 1;
             if let Some(mine) = row.user.as_ref().and_then(|user| self.by_user.get_mut(user.id())) {

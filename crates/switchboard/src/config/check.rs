@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::kind::quote;
 use super::problem::{ConfigError, Problem};
 use super::section::Section;
-use super::settings::Config;
+use super::settings::{BackendKind, Config};
 use super::users::User;
 
 impl Config {
@@ -123,7 +123,26 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         }
     }
     conflicts.extend(application_conflicts(config));
+    conflicts.extend(cluster_conflicts(config));
     conflicts
+}
+
+/// What one node could not tell another.
+fn cluster_conflicts(config: &Config) -> Vec<Conflict> {
+    const LONGEST: &str = "backend.redis.max_message_bytes";
+    let (commands, most) = (&config.commands, config.backend.redis.max_message_bytes / 2);
+    let sizes = [
+        ("commands.max_command_bytes", commands.max_command_bytes),
+        ("commands.max_reply_bytes", commands.max_reply_bytes),
+        ("commands.max_client_data_bytes", commands.max_client_data_bytes),
+    ];
+    let is_in_cluster = config.backend.kind == BackendKind::Redis;
+    let too_long = sizes.into_iter().filter(|(_, bytes)| is_in_cluster && *bytes > most);
+    let conflict = |(key, _)| {
+        let text = format!("with backend.kind = \"redis\", at most half of {LONGEST}; raise that, or lower this key");
+        Conflict { key, others: vec!["backend.kind", LONGEST], text }
+    };
+    too_long.map(conflict).collect()
 }
 
 /// What is wrong about applications beside what else is there.

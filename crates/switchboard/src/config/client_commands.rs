@@ -65,6 +65,22 @@ settings! {
                 reached "the same key sends a new command";
             /// Idempotency keys that are remembered.
             idempotency_max: usize = 10_000, Whole::range(0, 1_000_000), reached "the oldest are forgotten";
+            /// Clients of other nodes that this one knows of, so that its commands reach them.
+            sessions_elsewhere_max: usize = 1_000_000, Whole::range(1, 10_000_000),
+                reached "commands of this node do not reach further ones";
+            /// Commands of other nodes that were handed to clients of this one and are remembered until their limits.
+            carried_max: usize = 100_000, Whole::range(0, 10_000_000),
+                reached "the oldest are forgotten; replies to them go by `commands.lookup_rate`";
+            /// Bytes of commands of other nodes that wait for space with a worker of this one.
+            errand_bytes: usize = 16 * MIB, Size::range(64 * KIB, 1024 * MIB),
+                reached "the sender is told `overflow` of that session";
+            /// Replies in a second, of each connection, to commands of which this node does not know which node sent them: it asks all of
+            /// them. 0: any number.
+            lookup_rate: u32 = 10, Whole::range(0, 1_000_000), reached "the client is told to reply later";
+            /// Such replies that a connection may have sent at once: a bot that comes back to another node has this many to send.
+            lookup_burst: u32 = 100, Whole::range(1, 1_000_000), reached "as with `commands.lookup_rate`";
+            /// Such replies of all connections that may wait for what other nodes say.
+            lookups_max: usize = 256, Whole::range(1, 100_000), reached "as with `commands.lookup_rate`";
             /// Listeners to replies that a program which embeds the server may have at the same time.
             listeners_max: usize = 10_000, Whole::any(), reached "further ones are refused";
         }

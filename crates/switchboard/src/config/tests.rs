@@ -456,6 +456,21 @@ fn values_that_contradict_each_other_are_refused_with_a_remedy() {
 }
 
 #[test]
+fn what_one_client_says_or_is_told_fits_into_a_message_between_nodes() {
+    for key in ["max_command_bytes", "max_reply_bytes", "max_client_data_bytes"] {
+        let file = |kind| {
+            format!(
+                "backend.kind = \"{kind}\"\ncommands.{key} = \"600KiB\"\nbackend.redis.max_message_bytes = \"1MiB\"\n"
+            )
+        };
+        let text = "with backend.kind = \"redis\", at most half of backend.redis.max_message_bytes; raise that, or lower this key";
+        let errors = refused(&file("redis"));
+        assert!(errors.contains(&format!("commands.{key}: {text}")), "{errors}");
+        loaded(&file("memory"), &[], &[]);
+    }
+}
+
+#[test]
 fn a_misread_value_is_no_ground_for_a_contradiction() {
     let error = refused("[servers.socket]\nsecure = \"yes\"\ntls.cert = \"c.pem\"\n");
     assert_eq!(error, "switchboard.toml:2: servers.socket.secure: expected true or false, found \"yes\"");

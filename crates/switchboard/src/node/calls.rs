@@ -130,7 +130,7 @@ impl Calls for Node {
                 self.start_user_call(async move { node.log_out(caller).await })
             }
             Call::SetClientData { data } => Op::Ready(self.set_client_data(&caller, data)),
-            Call::ReplyCommand { id, reply } => Op::Ready(self.reply_to_command(&caller, &id, reply)),
+            Call::ReplyCommand { id, reply } => self.reply_to_command(&caller, &id, reply),
             Call::FindRoom { names } => {
                 let node = self.clone();
                 self.start_user_call(async move { node.find_room(caller, names).await })

@@ -192,7 +192,7 @@ impl Node {
     /// See [`StateError`]; nothing has changed then.
     pub fn patch_connection(&self, id: ConnId, patch: ConnectionPatch) -> Result<(), StateError> {
         let id = self.connection_meant(id);
-        let is_somebody_else = patch.user.is_some();
+        let (is_somebody_else, has_other_tags) = (patch.user.is_some(), patch.tags.is_some());
         let is_fixed = |kind| self.0.registry.locate_as(id, kind).is_some();
         if is_somebody_else && [ConnectionType::Ddp, ConnectionType::Gateway].into_iter().any(is_fixed) {
             return Err(StateError::FixedUser);
@@ -200,6 +200,8 @@ impl Node {
         self.0.registry.patch(id, patch)?;
         if is_somebody_else {
             self.note_command_user(id);
+        } else if has_other_tags {
+            self.note_command_tags(id);
         }
         Ok(())
     }

@@ -57,8 +57,8 @@ use crate::webhook::Webhooks;
 
 use chat::unavailable;
 use cluster::Peers;
-pub(crate) use commands::CommandSettings;
 use commands::Commands;
+pub(crate) use commands::{CommandSettings, ElsewhereSettings};
 use files::PublicFolder;
 use gate::Gate;
 use gateway::Gateway;
@@ -100,7 +100,7 @@ struct Inner {
     commands: Commands,
     users: Users,
     gateway: Gateway,
-    send_rates: SendRates,
+    send_rates: SendRates<Arc<str>>,
     counters: Counters,
     /// A connection has ended.
     closed: Notify,
@@ -222,6 +222,7 @@ impl Node {
             runtime,
         } = parts;
         let (cluster, events) = cluster.map(|parts| (parts.cluster, parts.events)).unzip();
+        let is_in_cluster = cluster.is_some();
         let node = Self(Arc::new(Inner {
             name: config.node.name.clone(),
             documentation: actions.documentation(),
@@ -251,7 +252,7 @@ impl Node {
             workers,
             rooms_changing: RoomLocks::default(),
             rooms_heeded: RoomLocks::default(),
-            commands: Commands::new(commands),
+            commands: Commands::new(commands, is_in_cluster),
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
@@ -262,6 +263,7 @@ impl Node {
         }));
         node.keep_command_time();
         node.keep_hearts();
+        node.keep_up_with_clients_elsewhere();
         node.keep_tokens_clean();
         node.keep_shards();
         node.start_scribe(scribe);

@@ -1,36 +1,35 @@
-//! How often users say something.
+//! How often somebody may do something.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 
-use super::User;
-
-/// A bucket for each user who said something lately: it fills with the rate, and each message takes one.
+/// A bucket for each who did it lately: it fills with the rate, and each time takes one.
 #[derive(Debug)]
-pub(super) struct SendRates {
+pub(super) struct SendRates<K> {
     per_second: u32,
     burst: u32,
-    buckets: Mutex<HashMap<Arc<str>, Bucket>>,
+    buckets: Mutex<HashMap<K, Bucket>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Thousandths of messages that may be said.
+    /// Thousandths of how often it may be done.
     left: u64,
     at_ms: u64,
 }
 
-impl SendRates {
-    /// Buckets that are kept; those of users who have said nothing for long enough are full, and go first.
+impl<K: Eq + Hash> SendRates<K> {
+    /// Buckets that are kept; those of whoever has not done it for long enough are full, and go first.
     const MOST: usize = 10_000;
 
-    /// With a rate of 0 everybody may say as much as he likes.
+    /// With a rate of 0 everybody may do it as often as he likes.
     pub(super) fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second, burst, buckets: Mutex::default() }
     }
 
-    /// Takes a message, or says in how many milliseconds the next one may be said.
-    pub(super) fn take(&self, user: &User, now_ms: u64) -> Result<(), u64> {
+    /// Does it once, or says in how many milliseconds it may be done.
+    pub(super) fn take(&self, who: K, now_ms: u64) -> Result<(), u64> {
         if self.per_second == 0 {
             return Ok(());
         }
@@ -45,7 +44,7 @@ impl SendRates {
         if buckets.len() >= Self::MOST {
             buckets.retain(|_, bucket| filled(bucket) < full);
         }
-        let bucket = buckets.entry(user.shared_id()).or_insert(Bucket { left: full, at_ms: now_ms });
+        let bucket = buckets.entry(who).or_insert(Bucket { left: full, at_ms: now_ms });
         *bucket = Bucket { left: filled(bucket), at_ms: now_ms };
         match bucket.left.checked_sub(1000) {
             Some(left) => {
@@ -64,19 +63,19 @@ mod tests {
     #[test]
     fn a_burst_may_be_said_at_once_and_then_as_much_as_the_rate_allows() {
         let rates = SendRates::new(5, 3);
-        let [ann, bob] = ["ann", "bob"].map(|id| User::new(id).unwrap());
+        let [ann, bob] = ["ann", "bob"];
         for _ in 0..3 {
-            assert_eq!(rates.take(&ann, 1000), Ok(()));
+            assert_eq!(rates.take(ann, 1000), Ok(()));
         }
-        assert_eq!(rates.take(&ann, 1000), Err(200));
-        assert_eq!(rates.take(&ann, 1150), Err(50));
-        assert_eq!((rates.take(&bob, 1150), rates.take(&ann, 1200)), (Ok(()), Ok(())));
-        assert_eq!(rates.take(&ann, 1200), Err(200));
+        assert_eq!(rates.take(ann, 1000), Err(200));
+        assert_eq!(rates.take(ann, 1150), Err(50));
+        assert_eq!((rates.take(bob, 1150), rates.take(ann, 1200)), (Ok(()), Ok(())));
+        assert_eq!(rates.take(ann, 1200), Err(200));
         for _ in 0..3 {
-            assert_eq!(rates.take(&ann, 60_000), Ok(()));
+            assert_eq!(rates.take(ann, 60_000), Ok(()));
         }
-        assert_eq!(rates.take(&ann, 60_000), Err(200));
+        assert_eq!(rates.take(ann, 60_000), Err(200));
         let unlimited = SendRates::new(0, 1);
-        assert!((0..100).all(|_| unlimited.take(&ann, 0).is_ok()));
+        assert!((0..100).all(|_| unlimited.take(ann, 0).is_ok()));
     }
 }

@@ -283,7 +283,7 @@ impl Node {
             return Op::Ready(Err(CallError::OutOfSync));
         }
         let is_bot = self.0.users.by_id(user.id()).is_some_and(Account::is_bot);
-        if !is_bot && let Err(retry_ms) = self.0.send_rates.take(&user, self.uptime_ms()) {
+        if !is_bot && let Err(retry_ms) = self.0.send_rates.take(user.shared_id(), self.uptime_ms()) {
             return Op::Ready(Err(CallError::TooManyRequests { retry_ms }));
         }
         let sender = Sender::Connection(caller.facts.id);

@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::hub::{HubLimits, SlowConsumer};
 use crate::net::http::{FrontSettings, GatewaySite, WebSocketDoor};
 use crate::node::gateway::applications::{Application, SecretDigest};
-use crate::node::{CommandSettings, GatewayOptions, User};
+use crate::node::{CommandSettings, ElsewhereSettings, GatewayOptions, User};
 use crate::worker::WorkerSettings;
 
 /// In settings 0 turns a limit off.
@@ -175,6 +175,16 @@ pub(super) fn command_settings(config: &Config) -> CommandSettings {
         ts_offset_ms: millis(commands.ts_offset),
         heartbeat_interval: commands.heartbeat_interval,
         listeners_max: off_is_max(commands.listeners_max),
+        elsewhere: ElsewhereSettings {
+            sessions_max: commands.sessions_elsewhere_max,
+            carried_max: commands.carried_max,
+            errand_bytes: commands.errand_bytes,
+            lookup_rate: commands.lookup_rate,
+            lookup_burst: commands.lookup_burst,
+            lookups_max: commands.lookups_max,
+            // So that one that goes beyond by the last connection still fits.
+            part_bytes: config.backend.redis.max_message_bytes / 4,
+        },
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use switchboard::ConnId;
 use switchboard::command::{
-    Aim, Client, CommandLimits, CommandOptions, CommandRefusal, Dispatch, Engine, Mode, Order, Out, Outcome, Reply,
-    Report, TargetKind, TargetName,
+    Aim, Client, CommandLimits, CommandOptions, CommandRefusal, Dispatch, Engine, Home, Mode, Order, Out, Outcome,
+    Reply, Report, TargetKind, TargetName,
 };
 use switchboard::hub::mail::{Address, CommandFate, ConnKey};
 use switchboard::node::User;
@@ -88,7 +88,7 @@ impl World {
         let key = ConnKey { slot: u32::try_from(index).unwrap(), generation: 0 };
         let client = Client {
             connection: Self::id(index),
-            address: Address { worker: 0, key },
+            home: Home::Here(Address { worker: 0, key }),
             user: Some(self.users[user].clone()),
         };
         self.engine.take_commands(client, false, self.now, &mut self.out);
@@ -166,7 +166,8 @@ impl World {
         while self.engine.next_outgoing().is_some() {
             self.ts += 1;
             for dispatch in self.engine.send_next(self.ts, self.now) {
-                self.connections[dispatch.address.key.slot as usize].inbox.push_back(dispatch);
+                let Home::Here(address) = dispatch.home else { panic!("there is one node") };
+                self.connections[address.key.slot as usize].inbox.push_back(dispatch);
             }
         }
         for (waiters, report) in self.out.settled.drain(..) {

@@ -9,6 +9,7 @@ mod admin_faults;
 mod bench_commands;
 mod bench_gateway;
 mod bots;
+mod cluster_commands;
 mod cluster_connections;
 mod cluster_faults;
 mod cluster_gateway;

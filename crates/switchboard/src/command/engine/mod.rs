@@ -1,5 +1,6 @@
 //! The engine: which command is pending, who may answer it, and what its sender is told.
 
+mod elsewhere;
 mod replies;
 mod sending;
 mod sessions;
@@ -51,6 +52,8 @@ pub struct Engine<W> {
     /// Bytes of replies in unfinished collections.
     collected_bytes: usize,
     is_draining: bool,
+    /// There may be other nodes, which are to know what connections of this one do.
+    is_shared: bool,
     /// Rises with everything that needs a number: commands, sessions, activity.
     counter: u64,
 }
@@ -75,8 +78,14 @@ impl<W> Engine<W> {
             rows: 0,
             collected_bytes: 0,
             is_draining: false,
+            is_shared: false,
             counter: 0,
         }
+    }
+
+    /// The same, of a node that tells others what its connections do: [`Out::changed`] says when.
+    pub fn in_cluster(limits: CommandLimits) -> Self {
+        Self { is_shared: true, ..Self::new(limits) }
     }
 
     /// Takes a command. If it is new, `waiter` gets exactly one report through [`Out::settled`], perhaps at once, and at the

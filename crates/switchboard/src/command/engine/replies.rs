@@ -5,9 +5,9 @@ use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 use crate::proto::user::User;
 
-use super::super::client::Paused;
+use super::super::client::{Home, Paused};
 use super::super::client_data::{PAUSE, RESUME};
-use super::super::order::{Out, Reply, ReplyTooLarge};
+use super::super::order::{Obeyed, Out, Reply, ReplyTooLarge};
 use super::super::outcome::{Mode, Outcome};
 use super::super::rows::Stage;
 use super::Engine;
@@ -155,20 +155,36 @@ impl<W> Engine<W> {
 
     /// A client did what it was asked: some of that concerns the server.
     fn note_success(&mut self, key: &str, from: ConnId, sender: Option<&str>, now: Now, out: &mut Out<W>) {
-        let Some(record) = self.clients.get_mut(&from) else { return };
-        let address = record.client.address;
-        match key {
-            PAUSE if record.paused.is_none() => {
-                record.paused = Some(Paused { since_unix_ms: now.unix_ms, by: sender.map(Box::from) });
+        let obeyed = match key {
+            PAUSE => Obeyed::Pause(Paused { since_unix_ms: now.unix_ms, by: sender.map(Box::from) }),
+            RESUME => Obeyed::Resume(now.unix_ms),
+            _ => return,
+        };
+        match self.clients.get(&from) {
+            Some(record) if !record.is_elsewhere() => self.obeyed(from, obeyed, out),
+            // Perhaps its node knows more of it than this one.
+            _ if self.is_shared => out.obeyed.push((from, obeyed)),
+            _ => {}
+        }
+    }
+
+    /// A connection of this node did what concerns the server, in the eyes of the node that had asked it.
+    pub fn obeyed(&mut self, connection: ConnId, obeyed: Obeyed, out: &mut Out<W>) {
+        let Some(record) = self.clients.get_mut(&connection) else { return };
+        let Home::Here(address) = record.client.home else { return };
+        match obeyed {
+            Obeyed::Pause(_) if record.paused.is_some() => return,
+            Obeyed::Pause(paused) => {
+                record.paused = Some(paused);
                 out.paused.push((address, true));
             }
-            RESUME => {
-                record.resumed_unix_ms = Some(now.unix_ms);
+            Obeyed::Resume(at_unix_ms) => {
+                record.resumed_unix_ms = Some(at_unix_ms);
                 if record.paused.take().is_some() {
                     out.paused.push((address, false));
                 }
             }
-            _ => {}
         }
+        self.tell(connection, out);
     }
 }

@@ -1,11 +1,11 @@
 //! From an order to sessions: who is addressed, when it leaves, what follows from what became of it.
 
-use crate::hub::mail::Address;
 use crate::hub::mail::CommandFate;
 use crate::proto::command::{CommandDelivery, CommandId, Recipient};
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 
+use super::super::client::Home;
 use super::super::order::{Aim, Clock, Dispatch, Out, Outgoing};
 use super::super::outcome::{Mode, Outcome};
 use super::super::pending::Pending;
@@ -27,9 +27,9 @@ impl<W> Engine<W> {
         loop {
             let (key, part) = self.asked.take().or_else(|| self.outgoing.pop_first())?;
             let Some(command) = self.pending.get(&key.0) else { continue };
-            let to: Vec<Address> = queued(command, &part)
+            let to: Vec<Home> = queued(command, &part)
                 .filter_map(|at| self.clients.get(&command.rows.get(at).connection))
-                .map(|record| record.client.address)
+                .map(|record| record.client.home)
                 .collect();
             if !to.is_empty() {
                 let next = Outgoing { id: command.id(), clock: part.clock.clone(), to };
@@ -54,11 +54,11 @@ impl<W> Engine<W> {
         for at in places {
             let row = command.rows.get(at);
             let connection = row.connection;
-            let Some(record) = self.clients.get(&connection) else { continue };
+            let Some(record) = self.clients.get_mut(&connection) else { continue };
             let to = row.user.clone().map_or(Recipient::Guest(connection), Recipient::User);
             let document = command.order.document.clone();
-            let delivery = CommandDelivery { document, to, ts, ttl_ms };
-            dispatches.push(Dispatch { address: record.client.address, connection, delivery });
+            let delivery = CommandDelivery { document, to, ts: record.later(ts), ttl_ms };
+            dispatches.push(Dispatch { home: record.client.home, connection, delivery });
             command.rows.set_sent(at, now.monotonic_ms);
         }
         dispatches
@@ -75,6 +75,8 @@ impl<W> Engine<W> {
             (Stage::Sent, CommandFate::Overflow) => Stage::Overflow,
             // It was told to have closed before it was told to have got the command.
             (Stage::Gone, CommandFate::Delivered) => Stage::Left,
+            // It left another node, and whether it had got the command was not known.
+            (Stage::Left, CommandFate::Gone | CommandFate::Overflow) => Stage::Gone,
             _ => return,
         };
         self.advance(number, at, stage);

@@ -4,7 +4,7 @@ use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 use crate::proto::user::User;
 
-use super::super::client::{Client, ClientView, Record, Session};
+use super::super::client::{Client, ClientView, Home, Record, Session};
 use super::super::client_data::{ClientData, HEARTBEAT};
 use super::super::order::{Clock, Out, Settling};
 use super::super::rows::Stage;
@@ -15,8 +15,17 @@ use super::Engine;
 enum End {
     /// Its connection ended, or is somebody else's now.
     Left,
+    /// The same on another node: whether it got what is on its way is not known.
+    LeftElsewhere,
     /// It is still there, and may answer what was delivered to it.
     Stopped,
+}
+
+impl End {
+    /// The end of a connection.
+    fn of(record: &Record) -> Self {
+        if record.is_elsewhere() { Self::LeftElsewhere } else { Self::Left }
+    }
 }
 
 /// Sessions: connections that take commands.
@@ -40,6 +49,7 @@ impl<W> Engine<W> {
         self.sessions += 1;
         self.list(connection);
         self.touch(connection);
+        self.tell(connection, out);
         if is_settling {
             out.settling.push(Settling { connection, generation, has_data: false });
         }
@@ -51,13 +61,12 @@ impl<W> Engine<W> {
     pub fn stop_taking(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         let Some(record) = self.clients.get_mut(&connection) else { return };
         record.data = None;
-        if record.session.is_none() {
-            return;
-        }
+        self.tell(connection, out);
         self.unlist(connection);
-        if let Some(record) = self.clients.get_mut(&connection) {
-            record.session = None;
-            self.sessions -= 1;
+        if let Some(record) = self.clients.get_mut(&connection)
+            && record.session.take().is_some()
+        {
+            self.sessions -= usize::from(!record.is_elsewhere());
             let (user, addressed) = (record.client.user.clone(), record.addressed.iter().copied().collect());
             self.part_from(connection, addressed, End::Stopped, now, out);
             self.despair(connection, user.as_ref(), now, out);
@@ -75,10 +84,9 @@ impl<W> Engine<W> {
             session.generation = generation;
             out.settling.push(Settling { connection, generation, has_data: true });
         }
+        self.tell(connection, out);
         // It may have announced what a command waits for.
-        if record.session.is_some() {
-            self.offer(connection, now, out);
-        }
+        self.offer(connection, now, out);
     }
 
     /// A session has had its time to listen. Nothing happens if it is not the session of this generation any more.
@@ -95,6 +103,7 @@ impl<W> Engine<W> {
         let Some(record) = self.clients.get_mut(&connection) else { return };
         if record.user_id() == user.as_ref().map(User::id) {
             record.client.user = user;
+            self.tell(connection, out);
             return;
         }
         self.unlist(connection);
@@ -102,14 +111,18 @@ impl<W> Engine<W> {
         let before = std::mem::replace(&mut record.client.user, user);
         if before.is_some() {
             record.health = Default::default();
-            if record.paused.take().is_some() {
-                out.paused.push((record.client.address, false));
+            if record.paused.take().is_some()
+                && let Home::Here(address) = record.client.home
+            {
+                out.paused.push((address, false));
             }
         }
         let addressed = record.addressed.iter().copied().collect();
+        let end = End::of(record);
         self.list(connection);
+        self.tell(connection, out);
         if before.is_some() {
-            self.part_from(connection, addressed, End::Left, now, out);
+            self.part_from(connection, addressed, end, now, out);
         }
         self.despair(connection, before.as_ref(), now, out);
         self.offer(connection, now, out);
@@ -117,10 +130,12 @@ impl<W> Engine<W> {
 
     /// A connection ended. To be called for every connection; cheap for those that never took commands.
     pub fn close(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
+        self.tell(connection, out);
         self.unlist(connection);
         let Some(record) = self.clients.remove(&connection) else { return };
-        self.sessions -= usize::from(record.session.is_some());
-        self.part_from(connection, record.addressed.into_iter().collect(), End::Left, now, out);
+        self.sessions -= usize::from(record.session.is_some() && !record.is_elsewhere());
+        let end = End::of(&record);
+        self.part_from(connection, record.addressed.into_iter().collect(), end, now, out);
         self.despair(connection, record.client.user.as_ref(), now, out);
     }
 
@@ -138,22 +153,23 @@ impl<W> Engine<W> {
     }
 
     /// What became of a heartbeat: its round trip in milliseconds, or `None` if it was not answered in time.
-    pub fn note_heartbeat(&mut self, connection: ConnId, ping_ms: Option<u64>, now: Now) {
+    pub fn note_heartbeat(&mut self, connection: ConnId, ping_ms: Option<u64>, now: Now, out: &mut Out<W>) {
         if let Some(record) = self.clients.get_mut(&connection) {
             record.health.is_unresponsive = ping_ms.is_none();
             if ping_ms.is_some() {
                 record.health.ping_ms = ping_ms;
                 record.health.heard_unix_ms = Some(now.unix_ms);
             }
+            self.tell(connection, out);
         }
     }
 
-    /// Sessions that listen and named heartbeats among what they answer.
+    /// Sessions of this node that listen and named heartbeats among what they answer.
     pub fn heartbeat_targets(&self) -> Vec<Client> {
         let names = |record: &&Record| record.data.as_ref().is_some_and(|data| data.capabilities().name(HEARTBEAT));
         self.clients
             .values()
-            .filter(|record| record.is_ready())
+            .filter(|record| record.is_ready() && !record.is_elsewhere())
             .filter(names)
             .map(|record| record.client.clone())
             .collect()
@@ -174,8 +190,13 @@ impl<W> Engine<W> {
         self.clients.get(&connection).map(Record::view)
     }
 
+    /// Whose a connection is, if it takes commands or said something about itself.
+    pub fn user_of(&self, connection: ConnId) -> Option<Option<&User>> {
+        self.clients.get(&connection).map(|record| record.client.user.as_ref())
+    }
+
     /// Makes sure that there is a record of a connection, with this user.
-    fn meet(&mut self, client: Client, now: Now, out: &mut Out<W>) {
+    pub(super) fn meet(&mut self, client: Client, now: Now, out: &mut Out<W>) {
         let connection = client.connection;
         if self.clients.contains_key(&connection) {
             self.set_user(connection, client.user, now, out);
@@ -186,7 +207,7 @@ impl<W> Engine<W> {
     }
 
     /// Adds a session to those of its user.
-    fn list(&mut self, connection: ConnId) {
+    pub(super) fn list(&mut self, connection: ConnId) {
         let Some(record) = self.clients.get(&connection) else { return };
         if let (Some(user), Some(session)) = (&record.client.user, &record.session) {
             self.parties.change(Clock::User(user.shared_id()), |party| {
@@ -208,19 +229,20 @@ impl<W> Engine<W> {
     }
 
     /// A session that was settling listens now.
-    fn become_ready(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
+    pub(super) fn become_ready(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         let Some(record) = self.clients.get_mut(&connection) else { return };
         let Some(session) = record.session.as_mut().filter(|session| session.is_settling) else { return };
         session.is_settling = false;
         if let Some(user) = &record.client.user {
             self.parties.change(Clock::User(user.shared_id()), |party| party.settling -= 1);
         }
+        self.tell(connection, out);
         self.let_leave(connection);
         self.offer(connection, now, out);
     }
 
     /// Gives a session what waits for somebody like it, in the order of acceptance.
-    fn offer(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
+    pub(super) fn offer(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         let Some(record) = self.clients.get(&connection).filter(|record| record.session.is_some()) else { return };
         for number in self.held(connection, record.client.user.clone().as_ref()) {
             if self.is_eligible(number, connection) {
@@ -254,7 +276,8 @@ impl<W> Engine<W> {
             let Some(at) = command.rows.find(connection) else { continue };
             let stage = match (command.rows.get(at).stage, end) {
                 (Stage::Waiting | Stage::Queued, _) | (Stage::Sent, End::Left) => Stage::Gone,
-                (Stage::Delivered, End::Left) => Stage::Left,
+                // What may have been handed over is not handed to anybody else.
+                (Stage::Delivered, End::Left) | (Stage::Sent | Stage::Delivered, End::LeftElsewhere) => Stage::Left,
                 _ => continue,
             };
             self.advance(number, at, stage);

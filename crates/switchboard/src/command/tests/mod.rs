@@ -1,6 +1,8 @@
 //! The rules one by one, the engine against a naive reference, and many commands at once.
 
 mod bulk;
+mod cluster;
+mod elsewhere;
 mod limits;
 mod model;
 mod naive;
@@ -33,7 +35,7 @@ fn user(name: &str) -> Option<User> {
 }
 
 fn client(number: u32, name: &str) -> Client {
-    Client { connection: conn(number), address: address(number), user: user(name) }
+    Client { connection: conn(number), home: Home::Here(address(number)), user: user(name) }
 }
 
 fn command_id(number: u32) -> CommandId {
@@ -143,10 +145,11 @@ impl Rig {
             self.ts += 1;
             for dispatch in self.engine.send_next(self.ts, self.now) {
                 let command = dispatch.delivery.document.id;
-                assert!(next.to.contains(&dispatch.address));
+                assert!(next.to.contains(&dispatch.home));
                 assert_eq!((dispatch.delivery.ts, next.id), (self.ts, command));
                 let number = (0..1000).find(|number| command_id(*number) == command).unwrap();
-                left.push(format!("{number}>{}", dispatch.address.key.slot));
+                let to = (0..1000).find(|to| conn(*to) == dispatch.connection).unwrap();
+                left.push(format!("{number}>{to}"));
             }
         }
         left.join(" ")

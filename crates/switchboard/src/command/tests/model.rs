@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::naive::{Naive, USERS};
+use super::naive::{Naive, USERS, is_elsewhere};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -26,6 +26,9 @@ enum Step {
     Time(u64),
     Touch(usize),
 }
+
+/// The other node.
+const NODE: u16 = 7;
 
 /// A command that is to be sent.
 #[derive(Clone, Debug)]
@@ -122,14 +125,22 @@ impl Both {
             }
             Step::Close(at) => {
                 if let Some(at) = known(at, naive) {
-                    engine.close(conn(naive.close(at)), now, out);
+                    let number = naive.close(at);
+                    match is_elsewhere(number) {
+                        true => engine.close_elsewhere(NODE, conn(number), now, out),
+                        false => engine.close(conn(number), now, out),
+                    }
                 }
             }
             Step::Data(at, announces) => {
                 if let Some(at) = known(at, naive) {
                     let (number, name) = naive.set_data(at, announces);
                     let keys = if announces { json!({"commands": ["k"]}) } else { json!({}) };
-                    engine.set_client_data(client(number, name), data(keys), now, out);
+                    if is_elsewhere(number) {
+                        engine.hear(NODE, naive.clients[at].described(), now, out);
+                    } else {
+                        engine.set_client_data(client(number, name), data(keys), now, out);
+                    }
                 }
             }
             Step::Drain => {
@@ -152,8 +163,12 @@ impl Both {
             Step::Ready(at) => {
                 if let Some(at) = known(at, naive) {
                     let number = naive.ready(at);
-                    let generation = self.generations.get(&number).copied().unwrap_or_default();
-                    engine.ready(conn(number), generation, now, out);
+                    if is_elsewhere(number) {
+                        engine.hear(NODE, naive.clients[at].described(), now, out);
+                    } else {
+                        let generation = self.generations.get(&number).copied().unwrap_or_default();
+                        engine.ready(conn(number), generation, now, out);
+                    }
                 }
             }
             Step::Reply(command, from) => {
@@ -167,18 +182,31 @@ impl Both {
             Step::SetUser(at, name) => {
                 if let Some(at) = known(at, naive) {
                     let number = naive.set_user(at, USERS[name]);
-                    engine.set_user(conn(number), user(USERS[name]), now, out);
+                    if is_elsewhere(number) {
+                        engine.hear(NODE, naive.clients[at].described(), now, out);
+                    } else {
+                        engine.set_user(conn(number), user(USERS[name]), now, out);
+                    }
                 }
             }
             Step::Stop(at) => {
                 if let Some(at) = known(at, naive) {
-                    engine.stop_taking(conn(naive.stop(at)), now, out);
+                    let number = naive.stop(at);
+                    if is_elsewhere(number) {
+                        engine.hear(NODE, naive.clients[at].described(), now, out);
+                    } else {
+                        engine.stop_taking(conn(number), now, out);
+                    }
                 }
             }
             Step::Take(at, settling) => {
                 if let Some(at) = known(at, naive) {
                     let (number, name) = naive.take(at, settling);
-                    engine.take_commands(client(number, name), settling, now, out);
+                    if is_elsewhere(number) {
+                        engine.hear(NODE, naive.clients[at].described(), now, out);
+                    } else {
+                        engine.take_commands(client(number, name), settling, now, out);
+                    }
                 }
             }
             Step::Time(ms) => {
@@ -187,7 +215,12 @@ impl Both {
             }
             Step::Touch(at) => {
                 if let Some(at) = known(at, naive) {
-                    engine.touch(conn(naive.touch(at)));
+                    let number = naive.touch(at);
+                    if is_elsewhere(number) {
+                        engine.touch_elsewhere(NODE, conn(number));
+                    } else {
+                        engine.touch(conn(number));
+                    }
                 }
             }
         }
@@ -268,7 +301,8 @@ impl Both {
         let figures = self.rig.engine.figures();
         let naive = &self.naive;
         assert_eq!(figures.pending, naive.commands.len());
-        assert_eq!(figures.sessions, naive.clients.iter().filter(|client| client.takes).count());
+        let own = naive.clients.iter().filter(|client| client.takes && !is_elsewhere(client.number));
+        assert_eq!(figures.sessions, own.count());
         let not_counted = [figures.duplicate_replies, figures.foreign_replies, figures.late_replies];
         assert_eq!(not_counted, [naive.duplicate, naive.foreign, naive.late]);
         assert_eq!(self.rig.engine.next_deadline(), naive.commands.iter().map(|command| command.deadline_ms).min());

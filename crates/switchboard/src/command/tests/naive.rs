@@ -33,6 +33,27 @@ pub(super) struct NaiveClient {
     active: u64,
 }
 
+impl NaiveClient {
+    /// What its node would say of it.
+    pub(super) fn described(&self) -> Described {
+        let keys = if self.announces { json!({"commands": ["k"]}) } else { json!({}) };
+        Described {
+            connection: conn(self.number),
+            user: user(self.user),
+            taking: self.takes.then_some(Taking { since_unix_ms: 1, is_settling: self.is_settling }),
+            data: self.has_data.then(|| data(keys)),
+            paused: None,
+            resumed_unix_ms: None,
+            health: Health::default(),
+        }
+    }
+}
+
+/// Every third connection is one of another node.
+pub(super) fn is_elsewhere(number: u32) -> bool {
+    number.is_multiple_of(3)
+}
+
 #[derive(Debug)]
 pub(super) struct NaiveCommand {
     number: u32,
@@ -219,7 +240,9 @@ impl Naive {
     }
 
     fn part_from(&mut self, number: u32) {
-        self.advance(number, &[Waiting, Queued, Sent], Gone);
+        self.advance(number, &[Waiting, Queued], Gone);
+        // Whether it got what was on its way is told by its node later, or never.
+        self.advance(number, &[Sent], if is_elsewhere(number) { Left } else { Gone });
         self.advance(number, &[Delivered], Left);
     }
 
@@ -312,6 +335,7 @@ impl Naive {
             (Sent, CommandFate::Gone) => Gone,
             (Sent, CommandFate::Overflow) => Overflow,
             (Gone, CommandFate::Delivered) => Left,
+            (Left, CommandFate::Gone | CommandFate::Overflow) => Gone,
             (stage, _) => stage,
         };
         if (before, row.stage) == (Sent, Delivered) {

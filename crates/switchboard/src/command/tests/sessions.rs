@@ -101,12 +101,12 @@ fn a_client_that_leaves_heartbeats_unanswered_is_unresponsive() {
         let view = rig.engine.client(conn(1)).unwrap();
         (view.status.as_str(), view.ping_ms, view.heard_unix_ms, view.is_silent_from_start)
     };
-    rig.engine.note_heartbeat(conn(1), None, rig.now);
+    rig.engine.note_heartbeat(conn(1), None, rig.now, &mut rig.out);
     assert_eq!(view(&rig), ("unresponsive", None, None, true));
-    rig.engine.note_heartbeat(conn(1), Some(12), rig.now);
+    rig.engine.note_heartbeat(conn(1), Some(12), rig.now, &mut rig.out);
     assert_eq!(view(&rig), ("online", Some(12), Some(1000), false));
     rig.at(10);
-    rig.engine.note_heartbeat(conn(1), None, rig.now);
+    rig.engine.note_heartbeat(conn(1), None, rig.now, &mut rig.out);
     assert_eq!(view(&rig), ("unresponsive", Some(12), Some(1000), false));
     // Any answer shows that it lives.
     rig.send(1, to_user("bob"), Mode::First);

@@ -214,7 +214,10 @@ impl Node {
         let Some(peers) = self.peers() else { return };
         let node = self.clone();
         match event {
-            ClusterEvent::Joined(other) => tracing::info!(node = other.name, slot = other.slot, "a node has come"),
+            ClusterEvent::Joined(other) => {
+                tracing::info!(node = other.name, slot = other.slot, "a node has come");
+                self.follow_commands_of(&[other.slot]);
+            }
             ClusterEvent::Left(other) => {
                 tracing::info!(node = other.name, slot = other.slot, "a node has gone");
                 self.commands_of_node_gone(&other);
@@ -236,7 +239,10 @@ impl Node {
                 peers.life.is_fenced.store(false, Ordering::Release);
                 if is_new {
                     peers.life.is_to_restore.store(true, Ordering::Release);
+                    let ending = self.clone();
+                    self.spawn(Box::pin(async move { ending.end_gateway_sessions().await }));
                 }
+                self.follow_commands_of(&peers.others());
                 let postponed = std::mem::take(&mut *lock(&peers.life.postponed));
                 for (departed, room) in postponed {
                     self.tell_departure(departed, &room);

@@ -10,7 +10,7 @@
 
 mod audit;
 mod burial;
-mod commands;
+pub(super) mod commands;
 pub(super) mod connections;
 mod described;
 mod gateway;
@@ -63,6 +63,12 @@ pub(super) enum Note {
     Commands(commands::Note),
     /// About gateway sessions.
     Gateway(gateway::Note),
+}
+
+impl From<commands::Note> for Note {
+    fn from(note: commands::Note) -> Self {
+        Self::Commands(note)
+    }
 }
 
 /// The other nodes, as this one speaks to them.
@@ -138,6 +144,11 @@ impl Peers {
     /// Whether another node lives.
     pub(super) fn is_living(&self, slot: u16) -> bool {
         self.nodes().iter().any(|node| node.slot == slot)
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Asks another node. What takes it longer than others are waited for, it says: then it is waited for.

@@ -5,8 +5,9 @@ use switchboard_proto::command::CommandId;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 
-use crate::command::{Client, ClientData, ClientView, Reply, ReplyTooLarge, Settling};
+use crate::command::{Client, ClientData, ClientView, Home, Settling};
 use crate::hub::mail::CommandFate;
+use crate::op::Op;
 use crate::worker::calls::Caller;
 
 use super::super::Node;
@@ -15,7 +16,7 @@ impl Node {
     /// A connection as it is. To be asked with the engine in hand: of two changes the engine then hears the later one last.
     fn client(&self, caller: &Caller) -> Client {
         let connection = caller.facts.id;
-        Client { connection, address: caller.address, user: self.0.registry.user(connection) }
+        Client { connection, home: Home::Here(caller.address), user: self.0.registry.user(connection) }
     }
 
     /// Whether a connection takes commands, where that is a subscription.
@@ -75,21 +76,30 @@ impl Node {
 
     /// A reply. Whether it was the one that its command waited for is told; why it was not is not, or clients could look for
     /// ids of others.
-    pub(in crate::node) fn reply_to_command(&self, caller: &Caller, id: &str, reply: RawJson) -> CallOutcome {
-        let user = self.0.registry.user(caller.facts.id);
+    pub(in crate::node) fn reply_to_command(&self, caller: &Caller, id: &str, reply: RawJson) -> Op<CallOutcome> {
+        let connection = caller.facts.id;
+        let user = self.0.registry.user(connection);
         if caller.facts.kind == ConnectionType::Ddp && user.is_none() {
-            return Err(CallError::NotLoggedIn);
+            return Op::Ready(Err(CallError::NotLoggedIn));
         }
-        // Before the lock: it takes longer the longer the reply is.
-        let (reply, now) = (Reply::new(reply), self.command_now());
-        let counted = self.with_engine(|engine, out| engine.reply(id, caller.facts.id, user.as_ref(), reply, now, out));
-        counted.map(Answer::CommandReplied).map_err(|ReplyTooLarge| CallError::ReplyTooLarge)
+        match self.peers() {
+            None => Op::Ready(self.reply_here(id, connection, user.as_ref(), reply)),
+            Some(_) => self.reply_anywhere(id, connection, user, reply),
+        }
     }
 
     /// A worker has handed a command over, or could not.
     pub(in crate::node) fn note_command_fate(&self, id: CommandId, connection: ConnId, fate: CommandFate) {
         let now = self.command_now();
-        self.with_engine(|engine, out| engine.delivered(id, connection, fate, now, out));
+        self.with_desk(|desk, out| {
+            // Under the lock: its sender hears of it before it hears that the connection has ended.
+            let is_for_other = desk.elsewhere.as_deref().is_some_and(|elsewhere| {
+                !desk.engine.is_pending(id) && self.tell_fate_elsewhere(elsewhere, id, connection, fate)
+            });
+            if !is_for_other {
+                desk.engine.delivered(id, connection, fate, now, out);
+            }
+        });
     }
 
     /// A connection is somebody else's, or nobody's, from now on.
@@ -124,9 +134,10 @@ impl Node {
         }));
     }
 
-    /// What a connection said about itself, and how it does with commands. None: it never said anything, and takes none.
+    /// What a connection said about itself, and how it does with commands. None: it never said anything, and takes none. In a
+    /// cluster it may be one of any node.
     pub fn client_of(&self, connection: ConnId) -> Option<ClientView> {
-        let connection = self.connection_meant(connection);
+        let connection = self.connection_meant_anywhere(connection);
         self.0.commands.desk().engine.client(connection)
     }
 }

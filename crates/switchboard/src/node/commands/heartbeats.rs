@@ -52,6 +52,6 @@ impl Node {
             Outcome::Cancelled | Outcome::Disconnected | Outcome::NoRecipient | Outcome::Shutdown => return,
         };
         let now = self.command_now();
-        self.0.commands.desk().engine.note_heartbeat(connection, ping_ms, now);
+        self.with_engine(|engine, out| engine.note_heartbeat(connection, ping_ms, now, out));
     }
 }

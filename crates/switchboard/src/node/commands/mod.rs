@@ -1,11 +1,18 @@
 //! Client commands: the server asks a client to do something and gets its reply, or learns why there is none.
 //!
 //! What is pending and who may answer is decided by the [`Engine`], which knows neither clocks nor sockets. Around it:
-//! `courier` hands commands to connections, `clients` is what connections do, `heartbeats` asks whether they are there.
+//! `courier` hands commands to connections, `clients` is what connections do, `heartbeats` asks whether they are there, `aim` finds out
+//! who is meant. In a cluster `elsewhere` knows of the clients of other nodes, `errands` goes between the nodes, and `replies` finds the
+//! one that waits.
 
+mod aim;
+mod carried;
 mod clients;
 mod courier;
+mod elsewhere;
+mod errands;
 mod heartbeats;
+mod replies;
 mod responses;
 
 use std::collections::VecDeque;
@@ -19,21 +26,23 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use switchboard_proto::command::{CommandDocument, CommandId, Recipient};
-use switchboard_proto::id::{ConnId, RoomName};
+use switchboard_proto::id::ConnId;
 use switchboard_proto::time::Now;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::clock;
 use crate::command::{
-    Accepted, Aim, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
+    Accepted, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
     PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
 };
 use crate::hub::mail::Address;
 use crate::random;
 
-use super::{Node, User};
+use super::Node;
+use super::send_rates::SendRates;
 
 pub use crate::command::ClientCommand;
+use elsewhere::Elsewhere;
 use responses::Responses;
 
 /// What a node takes from the configuration for client commands.
@@ -60,6 +69,26 @@ pub(crate) struct CommandSettings {
     pub(crate) heartbeat_interval: Duration,
     /// `commands.listeners_max`.
     pub(crate) listeners_max: usize,
+    pub(crate) elsewhere: ElsewhereSettings,
+}
+
+/// What it takes from there for a cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ElsewhereSettings {
+    /// `commands.sessions_elsewhere_max`.
+    pub(crate) sessions_max: usize,
+    /// `commands.carried_max`.
+    pub(crate) carried_max: usize,
+    /// `commands.errand_bytes`.
+    pub(crate) errand_bytes: usize,
+    /// `commands.lookup_rate`.
+    pub(crate) lookup_rate: u32,
+    /// `commands.lookup_burst`.
+    pub(crate) lookup_burst: u32,
+    /// `commands.lookups_max`.
+    pub(crate) lookups_max: usize,
+    /// Bytes of what is told of connections at a time: a part of `backend.redis.max_message_bytes`.
+    pub(crate) part_bytes: usize,
 }
 
 type Waiter = oneshot::Sender<Arc<Report>>;
@@ -69,6 +98,10 @@ pub(super) struct Commands {
     settings: CommandSettings,
     desk: Mutex<Desk>,
     responses: Responses,
+    /// How often each connection may ask other nodes whether they know a command.
+    lookup_rates: SendRates<ConnId>,
+    /// How many such questions may wait for their answers.
+    lookups: Arc<Semaphore>,
     check: RwLock<Option<Arc<Check>>>,
     /// When the timekeeper looks next, on the monotonic clock.
     next_look_ms: AtomicU64,
@@ -87,6 +120,8 @@ struct Desk {
     untold_pauses: VecDeque<(Address, bool)>,
     /// A task waits for that space.
     pauses_wait: bool,
+    /// Without a cluster there is nothing elsewhere.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 type Check = dyn Fn(&CommandRequest<'_>) -> bool + Send + Sync;
@@ -115,16 +150,20 @@ impl Drop for Commands {
 }
 
 impl Commands {
-    pub(super) fn new(settings: CommandSettings) -> Self {
+    pub(super) fn new(settings: CommandSettings, is_in_cluster: bool) -> Self {
+        let engine = if is_in_cluster { Engine::in_cluster } else { Engine::new };
         Self {
             settings,
             desk: Mutex::new(Desk {
-                engine: Engine::new(settings.limits),
+                engine: engine(settings.limits),
                 courier_waits: false,
                 untold_pauses: VecDeque::new(),
                 pauses_wait: false,
+                elsewhere: is_in_cluster.then(|| Box::new(Elsewhere::new(settings.elsewhere))),
             }),
             responses: Responses::new(settings.listeners_max),
+            lookup_rates: SendRates::new(settings.elsewhere.lookup_rate, settings.elsewhere.lookup_burst),
+            lookups: Arc::new(Semaphore::new(settings.elsewhere.lookups_max)),
             check: RwLock::default(),
             next_look_ms: AtomicU64::new(u64::MAX),
             earlier: Arc::default(),
@@ -418,66 +457,22 @@ impl Node {
         Ok(limit)
     }
 
-    /// Who is meant, and how his document names him.
-    async fn aim(&self, target: &Target) -> Result<(Aim, Option<Recipient>), CommandRefusal> {
-        Ok(match target {
-            Target::All => (Aim::Everybody, None),
-            Target::Connection(id) => {
-                let id = &self.connection_meant(*id);
-                let place = self.0.registry.locate(*id).ok_or(CommandRefusal::NoSuchConnection)?;
-                if place.is_err() {
-                    return Err(CommandRefusal::NotSupported);
-                }
-                let user = self.0.registry.user(*id);
-                let recipient = user.clone().map_or(Recipient::Guest(*id), Recipient::User);
-                (Aim::Connection { id: *id, user }, Some(recipient))
-            }
-            Target::Room(room) => {
-                let room = RoomName::parse(room).map_err(|_| CommandRefusal::NoSuchRoom)?;
-                let members = self.directory().members(&room).await.map_err(|_| CommandRefusal::Unavailable)?;
-                let members = members.ok_or(CommandRefusal::NoSuchRoom)?;
-                (Aim::Sessions(members.into_iter().map(|member| self.connection_meant(member.id)).collect()), None)
-            }
-            Target::Tag(tag) => (Aim::Sessions(self.tagged(tag)), None),
-            Target::User(name) => {
-                let user = self.known_user(name).ok_or(CommandRefusal::NoSuchUser)?;
-                (Aim::User(user.clone()), Some(Recipient::User(user)))
-            }
-        })
-    }
-
-    /// A user who is configured, or whose connection is here.
-    pub(super) fn known_user(&self, id_or_name: &str) -> Option<User> {
-        if let Some(account) = self.0.users.find(id_or_name) {
-            return Some(account.user().clone());
-        }
-        if let Some(application) = self.0.gateway.applications.by_id(id_or_name) {
-            return Some(application.user.clone());
-        }
-        self.0.registry.connections_of(id_or_name).into_iter().find_map(|id| self.0.registry.user(id))
-    }
-
-    /// Connections with a tag, or of users with it.
-    fn tagged(&self, tag: &str) -> Vec<ConnId> {
-        let mut tagged = self.0.registry.tagged(tag);
-        for account in self.0.users.iter().filter(|account| account.tags().iter().any(|other| other == tag)) {
-            tagged.extend(self.0.registry.connections_of(account.user().id()));
-        }
-        tagged.sort_unstable();
-        tagged.dedup();
-        tagged
-    }
-
     pub(super) fn command_now(&self) -> Now {
         Now { monotonic_ms: self.uptime_ms(), unix_ms: clock::unix_ms(), ..Now::default() }
     }
 
     /// Does something with the engine, and then whatever it wants done.
     fn with_engine<T>(&self, step: impl FnOnce(&mut Engine<Waiter>, &mut Out<Waiter>) -> T) -> T {
+        self.with_desk(|desk, out| step(&mut desk.engine, out))
+    }
+
+    /// Does something at the desk, and then whatever the engine wants done.
+    fn with_desk<T>(&self, step: impl FnOnce(&mut Desk, &mut Out<Waiter>) -> T) -> T {
         let commands = &self.0.commands;
         let mut out = Out::default();
         let mut desk = commands.desk();
-        let result = step(&mut desk.engine, &mut out);
+        let result = step(&mut desk, &mut out);
+        self.tell_changes(&mut desk, std::mem::take(&mut out.changed));
         let wakes = self.deliver_commands(&mut desk);
         self.mute(&mut desk, std::mem::take(&mut out.paused));
         let next_ms = desk.engine.next_deadline().unwrap_or(u64::MAX);

@@ -107,7 +107,7 @@ impl Node {
         if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
             return Err(PublishError::BadId);
         }
-        let taken = gateway.rates.take(&application.user, self.uptime_ms());
+        let taken = gateway.rates.take(application.user.shared_id(), self.uptime_ms());
         taken.map_err(|retry_ms| PublishError::TooMany { retry_ms })?;
         let item = items::application(&name, &data);
         self.publish_item(application, development, to, item, id.map(Into::into)).await

@@ -97,7 +97,7 @@ pub(super) struct Gateway {
     counters: Counters,
     /// How long rooms wait for any of them.
     rooms_patience: Patience,
-    rates: SendRates,
+    rates: SendRates<Arc<str>>,
     waiting: Arc<Waiting>,
     /// The store's time.
     pub(super) clock: Steady,
