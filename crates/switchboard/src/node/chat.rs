@@ -376,11 +376,16 @@ impl Node {
         let mut is_new = false;
         let begun = Instant::now();
         loop {
-            is_new |= self.0.directory.add_room(room, pattern.clone(), max_rooms).await.map_err(|error| match error {
+            let added = self.0.directory.add_room(room, pattern.clone(), max_rooms).await;
+            if matches!(added, Err(AddRoomError::TooMany)) {
+                return Err(CallError::TooManyRooms);
+            }
+            // With any other error it may be there all the same, and then it needs its sequence.
+            self.0.broker.open(room).await.map_err(unavailable)?;
+            is_new |= added.map_err(|error| match error {
                 AddRoomError::TooMany => CallError::TooManyRooms,
                 AddRoomError::Backend(error) => unavailable(error),
             })?;
-            self.0.broker.open(room).await.map_err(unavailable)?;
             // Another node may be destroying it, and closes it then, perhaps behind our back: the room is made once that is done.
             if self.0.directory.room(room).await.map_err(unavailable)?.is_some() {
                 return Ok(is_new);

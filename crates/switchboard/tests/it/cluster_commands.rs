@@ -10,7 +10,7 @@ use switchboard_testkit::gateway::GatewayClient;
 
 use crate::bots::{Bot, WIRES, Wire, fail_fast, to_user, within_ms};
 use crate::ddp_support::{COMMANDS, date};
-use crate::gateway_support::{APP, credentials, hash_of, stats};
+use crate::gateway_support::{APP, about_room, credentials, hash_of, stats};
 use crate::peer::eventually;
 use crate::support::TestServer;
 
@@ -161,6 +161,26 @@ fn connections_tags_and_everybody_are_meant_on_every_node() {
     own.obey("all", &replied());
     let sent = here.outcome(pending, Outcome::Replied);
     assert_eq!(rows(sent.report()).len(), 2);
+}
+
+#[test]
+fn the_members_of_a_room_are_asked_on_every_node() {
+    let cluster = Nodes::start(2, &[]);
+    let [here, there] = [&cluster.nodes[0], &cluster.nodes[1]];
+    let mut bots = [cluster.bot(0, Wire::Line, None), cluster.bot(1, Wire::Web, Some("u1"))];
+    let mut outside = cluster.bot(1, Wire::Line, None);
+    bots.iter_mut().for_each(|bot| bot.join("defaultRoom"));
+    let (mut shard, session) = shard(there);
+    cluster.know(session);
+    assert_eq!(about_room(&mut shard, json!({}), "join", "defaultRoom")["ok"], true);
+    let pending = here.ask_for(Target::Room("defaultRoom".to_owned()), "vote", with(Mode::All));
+    bots.iter_mut().for_each(|bot| bot.obey("vote", &replied()));
+    let command = shard.expect("GATEWAY_COMMAND")["data"].take();
+    shard.send(&json!({"type": 9, "d": {"_id": command["_id"], "reply": replied()}}));
+    let sent = here.outcome(pending, Outcome::Replied);
+    let rows = rows(sent.report());
+    assert!(rows.len() == 3 && rows.iter().all(|(_, outcome)| *outcome == Outcome::Replied), "{rows:?}");
+    outside.expect_silence();
 }
 
 #[test]
