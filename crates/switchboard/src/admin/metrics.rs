@@ -185,7 +185,7 @@ fn cluster(page: &mut Page, figures: &LifeFigures) {
         "switchboard_cluster_corrections_total",
         "Corrections of the directory.",
         "what",
-        &figures.corrections,
+        &figures.corrections.by_what(),
     );
     page.labelled(
         Counter,

@@ -175,7 +175,7 @@ fn fault_row_53_rows_of_nobody_vanish_from_a_room_and_nobody_notices() {
     redis.command(&["SADD", "switchboard:{nodes}:rooms", "nowhere"]);
     eventually("they are gone", || redis.command(&["HLEN", rows]) == "1");
     eventually("so is the name", || !redis.command(&["SMEMBERS", "switchboard:{nodes}:rooms"]).contains("nowhere"));
-    let corrections: HashMap<_, _> = a.node().cluster_figures().unwrap().corrections.into_iter().collect();
+    let corrections: HashMap<_, _> = a.node().cluster_figures().unwrap().corrections.by_what().into_iter().collect();
     assert_eq!((corrections["garbage"], corrections["foreign"]), (1, 1));
     // Whoever it was, nobody had told that it left.
     eventually("it has left", || left.lock().unwrap().len() == 1);

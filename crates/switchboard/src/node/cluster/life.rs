@@ -48,11 +48,27 @@ pub(super) struct Life {
 }
 
 /// What was found to be wrong in the directory since the start, and put right.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Corrections {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Corrections {
     pub(super) noted: Mended,
     pub(super) evicted: u64,
     pub(super) rechecked: u64,
+}
+
+impl Corrections {
+    /// How many there were, by what was wrong.
+    pub fn by_what(&self) -> [(&'static str, u64); 7] {
+        let Self { noted, evicted, rechecked } = self;
+        [
+            ("evicted", *evicted),
+            ("foreign", noted.foreign),
+            ("garbage", noted.garbage),
+            ("missing", noted.missing),
+            ("pattern", *rechecked),
+            ("room", noted.rooms),
+            ("stale", noted.stale),
+        ]
+    }
 }
 
 /// Figures of a node in its cluster.
@@ -68,8 +84,8 @@ pub struct LifeFigures {
     pub buried_nodes: u64,
     /// Their members that left here.
     pub buried_members: u64,
-    /// Corrections of the directory by what was wrong.
-    pub corrections: [(&'static str, u64); 7],
+    /// Corrections of the directory.
+    pub corrections: Corrections,
     /// Of the store.
     pub store: ClusterFigures,
 }
@@ -131,22 +147,13 @@ impl Node {
     pub fn cluster_figures(&self) -> Option<LifeFigures> {
         let peers = self.peers()?;
         let life = &peers.life;
-        let Corrections { noted, evicted, rechecked } = *life.corrections();
         Some(LifeFigures {
             nodes: peers.nodes().len(),
             is_up: peers.cluster().is_up() && !life.is_fenced(),
             fenced: life.fenced.load(Ordering::Relaxed),
             buried_nodes: life.buried_nodes.load(Ordering::Relaxed),
             buried_members: life.buried_members.load(Ordering::Relaxed),
-            corrections: [
-                ("evicted", evicted),
-                ("foreign", noted.foreign),
-                ("garbage", noted.garbage),
-                ("missing", noted.missing),
-                ("pattern", rechecked),
-                ("room", noted.rooms),
-                ("stale", noted.stale),
-            ],
+            corrections: *life.corrections(),
             store: peers.cluster().figures(),
         })
     }

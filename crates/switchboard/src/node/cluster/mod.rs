@@ -38,7 +38,7 @@ use crate::op::{Op, all};
 use super::Node;
 use super::chat::unavailable;
 use life::Life;
-pub use life::LifeFigures;
+pub use life::{Corrections, LifeFigures};
 use wire::{Message, Refusal};
 
 /// What one node asks another.
