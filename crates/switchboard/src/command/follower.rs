@@ -157,6 +157,14 @@ impl<T> Follower<T> {
         self.known.remove(&connection)
     }
 
+    /// The other node is gone, and all its connections with it: those that were known. It may come back.
+    pub fn lose(&mut self) -> HashMap<ConnId, T> {
+        let known = std::mem::take(&mut self.known);
+        // Parts of before are not taken for those of a node that comes back.
+        *self = Self { round: self.round, ..Self::new(self.patience_ms) };
+        known
+    }
+
     /// Everything that is known.
     pub fn known(&self) -> &HashMap<ConnId, T> {
         &self.known
@@ -236,6 +244,14 @@ mod tests {
         assert!(!follower.accept(&head(21, next, None)));
         assert_eq!(follower.tick(6500), None, "not all the time");
         assert_eq!(follower.tick(7000), Some(AskPart { round: 3, after: 0 }));
+    }
+
+    #[test]
+    fn a_node_that_comes_back_is_asked_for_everything_at_once() {
+        let mut follower = whole();
+        assert_eq!((follower.lose().len(), follower.known().len()), (2, 0));
+        assert_eq!(follower.heed(7, 11, true, 5001), Some(AskPart { round: 2, after: 0 }));
+        assert_eq!(follower.tick(7001), None, "with as much patience as before");
     }
 
     #[test]

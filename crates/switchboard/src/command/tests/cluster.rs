@@ -165,10 +165,9 @@ impl Cluster {
         self.asked.clear();
         self.dispatched.clear();
         self.ask(|asker, follower, now, out| {
-            for connection in follower.known().keys() {
-                asker.close_elsewhere(NODE, *connection, now, out);
+            for connection in follower.lose().into_keys() {
+                asker.close_elsewhere(NODE, connection, now, out);
             }
-            *follower = Follower::new(2000);
             None
         });
     }

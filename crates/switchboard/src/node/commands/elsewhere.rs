@@ -139,7 +139,20 @@ impl Elsewhere {
     /// A connection of another node has ended.
     fn end(&mut self, engine: &mut Engine<Waiter>, node: u16, connection: ConnId, step: Step<'_>) {
         let known = self.nodes.get_mut(&node).and_then(|other| other.follower.remove(connection));
-        let Some(besides) = known else { return };
+        if let Some(besides) = known {
+            self.forget(engine, node, connection, &besides, step);
+        }
+    }
+
+    /// What was known of a connection of another node is so no more.
+    fn forget(
+        &mut self,
+        engine: &mut Engine<Waiter>,
+        node: u16,
+        connection: ConnId,
+        besides: &Besides,
+        step: Step<'_>,
+    ) {
         self.known -= 1;
         self.is_full = false;
         if let Some(session) = besides.session {
@@ -156,15 +169,11 @@ impl Elsewhere {
     }
 
     /// A node is gone, and all its connections with it.
-    fn lose(&mut self, engine: &mut Engine<Waiter>, node: u16, mut step: Step<'_>) {
+    fn lose(&mut self, engine: &mut Engine<Waiter>, node: u16, step: Step<'_>) {
         let Some(other) = self.nodes.get_mut(&node) else { return };
         other.is_there = false;
-        let known: Vec<ConnId> = other.follower.known().keys().copied().collect();
-        for connection in known {
-            self.end(engine, node, connection, step.reborrow());
-        }
-        if let Some(other) = self.nodes.get_mut(&node) {
-            other.follower = Follower::new(0);
+        for (connection, besides) in other.follower.lose() {
+            self.forget(engine, node, connection, &besides, Step { now: step.now, out: &mut *step.out });
         }
     }
 }
@@ -173,12 +182,6 @@ impl Elsewhere {
 struct Step<'a> {
     now: switchboard_proto::time::Now,
     out: &'a mut Out<Waiter>,
-}
-
-impl Step<'_> {
-    fn reborrow(&mut self) -> Step<'_> {
-        Step { now: self.now, out: self.out }
-    }
 }
 
 /// What this node says about its own connections.
