@@ -95,7 +95,7 @@ fn what_a_room_says_reaches_a_bot_that_was_put_into_it_through_another_node() {
     broadcast(&cluster, 2, "from another node");
     assert_eq!(told(&mut client).1, "from another node");
     for node in 0..NODES {
-        assert_eq!(cluster.members(node, "lobby"), [hash.clone()], "as node {node} sees it");
+        assert_eq!(cluster.members(node, "lobby"), std::slice::from_ref(&hash), "as node {node} sees it");
     }
     // Told what only it is to know, and ended, by whichever node.
     let message =

@@ -85,6 +85,15 @@ fn a_room_is_made_once_listed_sorted_and_counted() {
 }
 
 #[test]
+fn rooms_of_two_users_are_listed_like_all_others() {
+    each(|subject| {
+        let direct = RoomName::direct("u1", "u2");
+        assert!(done(subject.any().add_room(&direct, Pattern::new(), 10)));
+        assert_eq!(done(subject.any().rooms()), [direct]);
+    });
+}
+
+#[test]
 fn a_room_begins_with_its_pattern_and_a_new_one_replaces_it() {
     each(|subject| {
         let pattern = Pattern::new().with("plan", "gold").with("n", 1);

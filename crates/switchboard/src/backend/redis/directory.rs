@@ -228,7 +228,7 @@ impl Inner {
         command.arg(list);
         let answer = self.store.read(command).await?;
         let names = answer.list().ok_or_else(|| self.store.odd("the list of rooms", &answer))?;
-        Ok(names.iter().filter_map(|name| RoomName::parse(name.text()?).ok()).collect())
+        Ok(names.iter().filter_map(|name| RoomName::restore(name.text()?)).collect())
     }
 
     async fn rooms(&self) -> Result<Vec<RoomName>, BackendError> {

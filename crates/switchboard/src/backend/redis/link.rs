@@ -5,7 +5,6 @@
 //! itself: whoever got no answer is told so, since what was asked may have been done.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -355,12 +354,6 @@ impl Link {
     /// As [`Link::run`].
     pub(crate) async fn query(&self, command: Cmd) -> Result<Value, BackendError> {
         self.ask(None, &command).await.map_err(|failure| self.note(failure))
-    }
-
-    /// Asks, without having to be awaited from here on: what is asked this way leaves in the order of the calls, as far as there is space.
-    pub(crate) fn start(&self, command: &Cmd) -> impl Future<Output = Result<Value, BackendError>> + Send + 'static {
-        let (link, command) = (self.clone(), command.clone());
-        async move { link.query(command).await }
     }
 
     async fn ask(&self, over: Option<u64>, command: &Cmd) -> Result<Value, Failure> {

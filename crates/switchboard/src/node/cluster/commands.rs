@@ -11,8 +11,6 @@ use switchboard_proto::user::User;
 use crate::command::{AskPart, ClientData, Described, Health, Obeyed, PartHead, Paused, Taking};
 use crate::hub::mail::CommandFate;
 
-use crate::backend::cluster::NodeEntry;
-
 use super::super::Node;
 use super::wire;
 
