@@ -69,7 +69,7 @@ fn two_nodes_have_one_room_and_each_moves_connections_of_the_other() {
         assert_eq!(client.ask("roomView lobby")["data"]["membersCount"], 2);
     }
     assert_eq!(runtime.block_on(two_nodes::move_all(a.node(), b.node())).unwrap(), 1);
-    assert_eq!(one.ask("roomView balcony")["data"]["membersCount"], 1);
+    assert_eq!(other.ask("roomView balcony")["data"]["membersCount"], 1);
     runtime.block_on(async { tokio::join!(a.stop(), b.stop()) });
 }
 

@@ -380,7 +380,10 @@ impl Cluster {
     /// Stops a node in the middle of whatever it does (SIGSTOP).
     #[track_caller]
     pub fn pause(&self, node: usize) {
-        self.signal(node, Signal::STOP);
+        match &*self.nodes[node].process() {
+            Some(process) => process.pause(),
+            None => panic!("node {} does not run", self.name(node)),
+        }
     }
 
     /// Lets a node go on (SIGCONT).

@@ -45,6 +45,20 @@ impl Process {
         }
     }
 
+    /// Stops it in the middle of whatever it does (SIGSTOP), and waits until all its threads stand still.
+    #[track_caller]
+    pub(super) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        // The state stands behind the name, which is in parentheses and may hold anything.
+        let stands = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z']));
+        super::eventually("all threads stand still", || {
+            fs::read_dir(&tasks).is_ok_and(|mut tasks| {
+                tasks.all(|task| task.and_then(|task| fs::read_to_string(task.path().join("stat"))).is_ok_and(stands))
+            })
+        });
+    }
+
     /// Kills it, and waits until it is gone.
     pub(super) fn kill(&mut self) {
         // Both fail only if it has ended already.

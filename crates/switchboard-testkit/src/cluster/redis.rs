@@ -175,7 +175,7 @@ impl RedisServer {
     /// Stops it in the middle of whatever it does (SIGSTOP): it keeps its connections and answers nothing.
     #[track_caller]
     pub fn pause(&self) {
-        self.running().signal(Signal::STOP);
+        self.running().pause();
     }
 
     /// Lets it go on (SIGCONT).

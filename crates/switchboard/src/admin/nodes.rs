@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::backend::cluster::NodeEntry;
 use crate::command::{Figures, Outcome};
+use crate::node::NodeEntry;
 use crate::node::NotReady;
 use crate::proto::call::ConnectionType;
 use crate::proto::close::CloseReason;

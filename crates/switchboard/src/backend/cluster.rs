@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_proto::id::ConnId;
 
 use super::BackendError;
+use super::redis::trouble::Trouble;
 use crate::op::Op;
 
 /// A node of the cluster, as the others know it.
@@ -91,7 +92,7 @@ pub struct Report {
 }
 
 /// Figures of a cluster's store since the start, as this node met it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterFigures {
     /// What was not done, by the reason.
     pub errors: Vec<(&'static str, u64)>,
@@ -99,6 +100,14 @@ pub struct ClusterFigures {
     pub reconnects: u64,
     /// How often it was not certain that what is published is heard, so that listening began anew.
     pub relistens: u64,
+}
+
+/// Those of a node without a cluster.
+impl Default for ClusterFigures {
+    fn default() -> Self {
+        let errors = Trouble::ALL.iter().map(|trouble| (trouble.as_str(), 0)).collect();
+        Self { errors, reconnects: 0, relistens: 0 }
+    }
 }
 
 /// The other nodes, and this one among them.

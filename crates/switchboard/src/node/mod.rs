@@ -42,6 +42,8 @@ pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
 pub use say::{MockConnection, Speaker};
 pub use switchboard_proto::user::User;
 
+pub use crate::backend::cluster::NodeEntry;
+
 use crate::action::Actions;
 use crate::action::cache::Cache;
 use crate::backend::cluster::{Cluster, ClusterEvent};

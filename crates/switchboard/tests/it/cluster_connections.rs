@@ -223,7 +223,13 @@ fn lists_of_connections_go_on_at_any_node() {
 
 #[test]
 fn lists_that_are_too_long_for_a_message_are_cut() {
-    let nodes = Nodes::start(2, &["backend.redis.max_message_bytes=64KiB"]);
+    let settings = [
+        "backend.redis.max_message_bytes=64KiB",
+        "commands.max_command_bytes=16KiB",
+        "commands.max_reply_bytes=16KiB",
+        "commands.max_client_data_bytes=16KiB",
+    ];
+    let nodes = Nodes::start(2, &settings);
     let clients = nodes.node(0).connect_into(6, &[]);
     for id in nodes.node(0).node().connection_ids() {
         let text = "x".repeat(12_000);

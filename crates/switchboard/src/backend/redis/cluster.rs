@@ -39,6 +39,9 @@ const MESSAGE: u8 = b'm';
 /// spaces in between.
 const GROWN: u8 = b'g';
 
+/// What a node says that has just come: whoever hears it looks around, and does not find out at its next sign of life only.
+const COME: u8 = b'c';
+
 /// Takes what rooms say.
 pub(crate) trait RoomListener: Send + Sync {
     /// Something was published on the channel of a room. The next is handed on when this is ready.
@@ -127,7 +130,7 @@ impl Redis {
         rooms: Arc<dyn RoomListener>,
     ) -> Result<(Arc<dyn Cluster>, mpsc::Receiver<ClusterEvent>), BackendError> {
         let Self { store, ears, nodes, max_message_bytes, events, received, .. } = self;
-        let speaker = Speaker { store: store.clone(), events: events.clone(), rooms };
+        let speaker = Speaker { store: store.clone(), nodes: nodes.clone(), events: events.clone(), rooms };
         ears.begin(Arc::new(speaker));
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
         tokio::spawn(send_out(ears.clone(), to_send));
@@ -137,6 +140,7 @@ impl Redis {
         let mut hears = cluster.ears.is_up();
         let heard = tokio::time::timeout(cluster.ears.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
         heard.map_err(|_| BackendError("what is published in Redis does not come back".to_owned())).map(drop)?;
+        cluster.say_that_it_has_come().await;
         tokio::spawn(keep_up(Arc::downgrade(&cluster), events));
         Ok((cluster, received))
     }
@@ -145,6 +149,7 @@ impl Redis {
 /// Sorts what is heard.
 struct Speaker {
     store: Store,
+    nodes: Nodes,
     events: mpsc::Sender<ClusterEvent>,
     rooms: Arc<dyn RoomListener>,
 }
@@ -164,6 +169,10 @@ impl Listener for Speaker {
                 Some(ClusterEvent::Message { from, bytes: Bytes::from(payload).slice(3..) })
             }
             Some((&GROWN, rest)) => grown(rest),
+            Some((&COME, _)) => {
+                self.nodes.look();
+                return Box::pin(std::future::ready(()));
+            }
             _ => None,
         };
         let Some(event) = event else {
@@ -232,6 +241,14 @@ impl RedisCluster {
         let keys = &self.store.keys;
         self.ears.listen(&keys.all_channel()).await?;
         self.ears.listen(&keys.node_channel(slot)).await
+    }
+}
+
+impl RedisCluster {
+    async fn say_that_it_has_come(&self) {
+        if let Err(error) = self.ears.publish(&self.store.keys.all_channel(), &[COME]).await {
+            tracing::debug!(%error, "the other nodes find out later that this one has come");
+        }
     }
 }
 
@@ -325,11 +342,15 @@ async fn keep_up(cluster: std::sync::Weak<RedisCluster>, events: mpsc::Sender<Cl
             if let Membership::Member { generation: now } = stands
                 && is_heard
             {
-                if cluster.slot() != slot {
+                let is_another = cluster.slot() != slot;
+                if is_another {
                     cluster.ears.cease(&cluster.store.keys.node_channel(slot));
                     slot = cluster.slot();
                 }
                 let is_listening = cluster.listen_as(slot).await.is_ok();
+                if is_another {
+                    cluster.say_that_it_has_come().await;
+                }
                 if is_listening && (!was_up || now != generation) {
                     let is_new = std::mem::replace(&mut generation, now) != now;
                     cluster.is_up.store(true, Ordering::Relaxed);

@@ -65,6 +65,8 @@ struct Inner {
     rejoin: Notify,
     /// It stops, and says no more that it lives.
     is_leaving: AtomicBool,
+    /// Another node has come: it is looked around at once.
+    look: Arc<Notify>,
 }
 
 /// How this node and its cluster get on.
@@ -106,6 +108,7 @@ impl Nodes {
             standing: channel::Sender::new(Membership::Away),
             rejoin: Notify::new(),
             is_leaving: AtomicBool::new(false),
+            look: Arc::default(),
         }));
         let mut keeper = Keeper { watch: Watch::default(), events, untold: Vec::new() };
         nodes.attach(true).await?;
@@ -261,6 +264,11 @@ impl Nodes {
         answer.await.map(drop)
     }
 
+    /// Looks around at once, because another node has come.
+    pub(super) fn look(&self) {
+        self.0.look.notify_one();
+    }
+
     /// See [`crate::backend::cluster::Cluster::rejoin`].
     pub(super) fn rejoin(&self) {
         self.0.rejoin.notify_one();
@@ -329,13 +337,16 @@ impl Keeper {
 
 /// Says that the node lives, for as long as there is one.
 async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkState>, mut keeper: Keeper) {
-    let Some(lease) = inner.upgrade().map(|inner| inner.settings.lease) else { return };
+    let Some((lease, look)) = inner.upgrade().map(|inner| (inner.settings.lease, Arc::clone(&inner.look))) else {
+        return;
+    };
     let mut beats = tokio::time::interval(lease / 5);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut serial = 1;
     loop {
         tokio::select! {
             _ = beats.tick() => {}
+            () = look.notified() => {}
             changed = link.changed() => if changed.is_err() { return },
         }
         let Some(nodes) = inner.upgrade().map(Nodes) else { return };
