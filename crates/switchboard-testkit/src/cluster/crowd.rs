@@ -217,6 +217,10 @@ impl Turns {
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 self.serve(event.token().0);
+                // The end that comes together with a last line has no event of its own, and a short read does not see it.
+                if event.is_read_closed() {
+                    self.serve(event.token().0);
+                }
             }
             self.shared.changed.notify_all();
         }

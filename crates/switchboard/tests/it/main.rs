@@ -12,6 +12,7 @@ mod bots;
 mod cluster_commands;
 mod cluster_connections;
 mod cluster_faults;
+mod cluster_figures;
 mod cluster_gateway;
 mod cluster_harness;
 mod cluster_life;
