@@ -38,7 +38,7 @@ describe('a room of two nodes', () => {
   it('is seen alike from both', async () => {
     const ids = [...members.map((member) => member.client.id), await raw.id()].sort()
     for (const member of members) {
-      const { data } = await member.call('roomView', 'defaultRoom')
+      const { data } = (await member.call('roomView', 'defaultRoom')).data
       assert.equal(data.membersCount, ids.length)
       assert.deepEqual(Object.keys(data.members).sort(), ids)
     }
@@ -64,7 +64,7 @@ describe('a room of two nodes', () => {
     assert.equal((await ask(servers[0], 'PUT', path)).status, 201)
     assert.deepEqual(Object.keys((await raw.ask('roomView secureRoom')).data.members), [id])
     assert.equal((await ask(servers[0], 'DELETE', path)).status, 200)
-    assert.equal((await raw.ask('roomView secureRoom')).error, 'connection not in this room (secureRoom)')
+    assert.equal((await raw.ask('roomView secureRoom')).status, 'not member of room secureRoom')
   })
 })
 
