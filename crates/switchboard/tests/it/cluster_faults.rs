@@ -263,6 +263,23 @@ fn redis_restarts(redis: RedisServer, data: Data) {
 }
 
 #[test]
+fn fault_row_48_when_the_redis_that_publishes_is_another_one_and_restarts_what_it_lost_is_filled() {
+    let (redis, mut pubsub) = (RedisServer::start(), RedisServer::start());
+    let options = ClusterOptions::new(env!("CARGO_BIN_EXE_switchboard"), NODES).redis(&redis).pubsub(&pubsub);
+    let mut trial = Trial::of(redis, options, &[]);
+    assert_eq!(trial.redis.command(&["PUBSUB", "CHANNELS"]).trim(), "", "nobody listens to the store");
+    trial.while_all_speak(|talk| {
+        pubsub.kill();
+        talk.nobody_is_ready();
+        pubsub.restart(Data::Deleted);
+        talk.all_are_ready();
+    });
+    assert!(trial.clients.iter().all(RoomClient::is_connected));
+    trial.ends_well("the Redis that publishes was started anew");
+    drop(trial);
+}
+
+#[test]
 fn fault_row_49_when_a_replica_takes_over_nothing_is_missing_or_it_is_told() {
     let mut master = RedisServer::start();
     let replica = RedisServer::start_with(RedisOptions::default().replica_of(master.address()));
