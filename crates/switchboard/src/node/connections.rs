@@ -157,8 +157,8 @@ impl Node {
         self.patch_connection(id, ConnectionPatch { user: Some(user), ..ConnectionPatch::default() })
     }
 
-    /// Replaces the tags of a connection of this node: at most [`MAX_TAGS`], each of 1 to 128 bytes without control characters. One that
-    /// is named twice counts once.
+    /// Replaces the tags of a connection of this node: at most [`MAX_TAGS`](super::profile::MAX_TAGS), each of 1 to 128 bytes without
+    /// control characters. One that is named twice counts once.
     ///
     /// # Errors
     ///

@@ -1,11 +1,11 @@
 //! The backend of several nodes: Redis.
 //!
-//! - [`link`]: the connection; [`trouble`]: what can be wrong with it; `script`: steps that run inside of Redis; [`keys`]: names there.
-//! - [`store`]: all that together, and whether this node may write.
-//! - [`directory`]: rooms and members.
+//! - `link`: the connection; `trouble`: what can be wrong with it; `script`: steps that run inside of Redis; `keys`: names there.
+//! - `store`: all that together, and whether this node may write.
+//! - `directory`: rooms and members.
 //! - `nodes`: who lives; `ears`: what is published.
-//! - [`broker`]: rooms; `envelope`: a message on its way; `feed`: what a node knows of a room.
-//! - [`sessions`]: what outlives connections.
+//! - `broker`: rooms; `envelope`: a message on its way; `feed`: what a node knows of a room.
+//! - `sessions`: what outlives connections.
 
 pub(crate) mod broker;
 pub(crate) mod cluster;
