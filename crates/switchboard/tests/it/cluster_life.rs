@@ -166,6 +166,20 @@ fn fault_row_48_a_redis_that_forgets_everything_is_told_again_who_is_where() {
 }
 
 #[test]
+fn two_nodes_of_one_name_do_not_throw_each_other_out_again_and_again() {
+    let redis = RedisServer::start();
+    let [(first, _), (second, _)] = ["a"; 2].map(|name| node(&redis.url(), name));
+    let figures = |server: &TestServer| server.node().cluster_figures().unwrap();
+    let refused = || figures(&first).store.errors.into_iter().find(|(reason, _)| *reason == "fenced").unwrap().1;
+    // Thrown out, and then refused twice.
+    eventually("the first one has tried", || figures(&first).fenced == 1 && refused() >= 3);
+    assert_eq!((figures(&first).is_up, figures(&second).is_up, figures(&second).fenced), (false, true, 0));
+    drop(second);
+    eventually("the name is free", || figures(&first).is_up);
+    assert_eq!(figures(&first).fenced, 1);
+}
+
+#[test]
 fn fault_row_53_rows_of_nobody_vanish_from_a_room_and_nobody_notices() {
     let redis = RedisServer::start();
     let (a, left) = node(&redis.url(), "a");
@@ -175,8 +189,10 @@ fn fault_row_53_rows_of_nobody_vanish_from_a_room_and_nobody_notices() {
     redis.command(&["SADD", "switchboard:{nodes}:rooms", "nowhere"]);
     eventually("they are gone", || redis.command(&["HLEN", rows]) == "1");
     eventually("so is the name", || !redis.command(&["SMEMBERS", "switchboard:{nodes}:rooms"]).contains("nowhere"));
-    let corrections: HashMap<_, _> = a.node().cluster_figures().unwrap().corrections.by_what().into_iter().collect();
-    assert_eq!((corrections["garbage"], corrections["foreign"]), (1, 1));
+    let corrected =
+        || -> HashMap<_, _> { a.node().cluster_figures().unwrap().corrections.by_what().into_iter().collect() };
+    eventually("it is counted", || ["garbage", "foreign"].iter().all(|what| corrected()[what] > 0));
+    assert_eq!((corrected()["garbage"], corrected()["foreign"]), (1, 1));
     // Whoever it was, nobody had told that it left.
     eventually("it has left", || left.lock().unwrap().len() == 1);
     assert_eq!(clients[0].ask("roomView lobby")["data"]["membersCount"], 1);

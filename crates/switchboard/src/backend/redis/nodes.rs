@@ -86,6 +86,17 @@ enum Said {
     Fenced,
 }
 
+/// As whom a node says who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum As {
+    /// As a process that has just started, in place of any other of its name.
+    New,
+    /// As one that was taken for dead, with a number of its own. Not in place of one that lives.
+    Anew,
+    /// As whom it was before.
+    Before,
+}
+
 impl Nodes {
     /// Takes part in the cluster, and does so for as long as there is a node.
     ///
@@ -110,8 +121,8 @@ impl Nodes {
             is_leaving: AtomicBool::new(false),
             look: Arc::default(),
         }));
-        let mut keeper = Keeper { watch: Watch::default(), events, untold: Vec::new() };
-        nodes.attach(true).await?;
+        let mut keeper = Keeper { watch: Watch::default(), events, untold: Vec::new(), to_claim: Vec::new() };
+        nodes.attach(As::New).await?;
         nodes.beat(&mut keeper).await?;
         let inner = Arc::downgrade(&nodes.0);
         let link = nodes.0.store.link.state();
@@ -123,12 +134,13 @@ impl Nodes {
         ["meta", "list", "seen", "dead", "graves", "diggers"].map(|what| self.0.store.keys.nodes(what))
     }
 
-    /// Says to the store who this is. `is_fresh`: as a life of its own, with a number of its own.
-    async fn attach(&self, is_fresh: bool) -> Result<Said, BackendError> {
+    /// Says to the store who this is.
+    async fn attach(&self, who: As) -> Result<Said, BackendError> {
         let Inner { store, settings, .. } = &*self.0;
         let standing = &store.standing;
         let (slot, incarnation) =
-            if is_fresh { (0, fastrand::u64(1..) >> 1) } else { (standing.slot(), standing.incarnation()) };
+            if who == As::Before { (standing.slot(), standing.incarnation()) } else { (0, fastrand::u64(1..) >> 1) };
+        let spares_ms = if who == As::Anew { settings.lease.as_millis() } else { 0 };
         let serial = store.link.serial().unwrap_or_default();
         let server = store.link.server().await?;
         let masters = server.runs.iter().map(String::as_str).collect::<Vec<_>>().join(",");
@@ -139,7 +151,7 @@ impl Nodes {
         let entry = self.entry();
         let answer = store.link.run_over(Some(serial), &ATTACH, &keys, |command| {
             command.arg(masters).arg(&settings.cluster).arg(FORMAT).arg(slot).arg(generation);
-            command.arg(incarnation).arg(&settings.name).arg(entry);
+            command.arg(incarnation).arg(&settings.name).arg(entry).arg(spares_ms.to_string());
         });
         let answer = answer.await?;
         let words = answer.list().unwrap_or_default();
@@ -164,7 +176,13 @@ impl Nodes {
                 word(1).unwrap_or_default(),
                 settings.cluster
             ))),
-            (Some("full"), ..) => Err(BackendError("the cluster has no number left for this node".to_owned())),
+            (Some("name"), ..) => Err(store.link.trouble(
+                Trouble::Fenced,
+                format_args!("another node with the name {:?} has taken its place: give each a node.name of its own", settings.name),
+            )),
+            (Some("full"), ..) => Err(BackendError("the cluster has no number left for this node: stop some of its 65535, or use another backend.redis.prefix"
+                    .to_owned(),
+            )),
             _ => Err(store.odd("attach", &answer)),
         }
     }
@@ -199,15 +217,26 @@ impl Nodes {
             (Some("ok"), [_, generation, nodes, graves]) => {
                 if generation.number() != Some(standing.generation()) {
                     // Somebody else has found out that the store has lost something.
-                    return self.attach(false).await;
+                    return self.attach(As::Before).await;
                 }
                 standing.extend(sent_ms, settings.lease);
                 let changes = keeper.watch.look(sent_ms, incarnation, settings.lease, entries(nodes), entries(graves));
                 *lock(&self.0.others) = keeper.watch.known().cloned().collect();
                 keeper.untold.extend(changes.left.into_iter().map(ClusterEvent::Left));
                 keeper.untold.extend(changes.joined.into_iter().map(ClusterEvent::Joined));
-                for node in changes.to_bury {
-                    if self.claim(&node).await? {
+                let is_new = |node: &NodeEntry| keeper.to_claim.iter().all(|old| old.incarnation != node.incarnation);
+                let to_bury: Vec<_> = changes.to_bury.into_iter().filter(is_new).collect();
+                keeper.to_claim.extend(to_bury);
+                while let Some(node) = keeper.to_claim.pop() {
+                    let is_claimed = match self.claim(&node).await {
+                        Ok(is_claimed) => is_claimed,
+                        Err(error) => {
+                            // It may have been claimed, and then nobody else is offered it.
+                            keeper.to_claim.push(node);
+                            return Err(error);
+                        }
+                    };
+                    if is_claimed {
                         tracing::warn!(
                             node = node.name,
                             slot = node.slot,
@@ -222,7 +251,7 @@ impl Nodes {
                 Ok(Said::Ok)
             }
             (Some("fenced"), _) => Ok(Said::Fenced),
-            (Some("unknown"), _) => self.attach(false).await,
+            (Some("unknown"), _) => self.attach(As::Before).await,
             _ => Err(store.odd("beat", &answer)),
         }
     }
@@ -319,6 +348,8 @@ struct Keeper {
     events: mpsc::Sender<ClusterEvent>,
     /// What the node could not be told yet.
     untold: Vec<ClusterEvent>,
+    /// Dead nodes of which nobody knows yet who buries them.
+    to_claim: Vec<NodeEntry>,
 }
 
 impl Keeper {
@@ -360,7 +391,7 @@ async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkSta
         }
         let said = match state {
             LinkState::Down => Err(BackendError("there is no connection".to_owned())),
-            LinkState::Up { serial: new, .. } if new != serial => match nodes.attach(false).await {
+            LinkState::Up { serial: new, .. } if new != serial => match nodes.attach(As::Before).await {
                 Ok(Said::Ok) => {
                     serial = new;
                     nodes.beat(&mut keeper).await
@@ -370,10 +401,12 @@ async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkSta
             LinkState::Up { server, .. } => {
                 // Servers of a Redis Cluster change behind one connection.
                 let is_changed = server.is_cluster && nodes.are_masters_new().await;
-                if is_changed { nodes.attach(false).await } else { nodes.beat(&mut keeper).await }
+                if is_changed { nodes.attach(As::Before).await } else { nodes.beat(&mut keeper).await }
             }
         };
         if nodes.0.is_leaving.load(Ordering::Acquire) {
+            // What was on its way may have extended what had ended.
+            nodes.0.store.standing.end();
             return;
         }
         nodes.note(said, &mut keeper);
@@ -409,7 +442,8 @@ impl Nodes {
         keeper.tell();
         self.0.rejoin.notified().await;
         keeper.watch = Watch::default();
-        let said = match self.attach(true).await {
+        keeper.to_claim.clear();
+        let said = match self.attach(As::Anew).await {
             Ok(_) => self.beat(keeper).await,
             Err(error) => Err(error),
         };

@@ -1,5 +1,6 @@
 -- A node takes its place, or says that it is there again. KEYS: meta, list, seen, dead, graves.
--- ARGV: masters (names with commas), name of the cluster, format, slot or 0, generation it knows, incarnation, name, the rest of its entry.
+-- ARGV: masters (names with commas), name of the cluster, format, slot or 0, generation it knows, incarnation, name, the rest of its entry,
+-- and the lease if it begins anew, else 0.
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local format = redis.call('HGET', KEYS[1], 'format')
@@ -8,7 +9,7 @@ local cluster = redis.call('HGET', KEYS[1], 'cluster')
 if cluster and cluster ~= ARGV[2] then return {'cluster', cluster} end
 
 -- A master that was there and is not any more may have taken with it what it had confirmed.
-local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
+local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0') or 0
 local known = redis.call('HGET', KEYS[1], 'masters')
 local is_lost = not known
 for master in string.gmatch(known or '', '[^,]+') do
@@ -27,25 +28,27 @@ if slot > 0 then
   if not entry and tonumber(ARGV[5]) == generation then return {'fenced'} end
 else
   local taken = {}
-  for _, grave in ipairs(redis.call('HKEYS', KEYS[5])) do taken[tonumber(grave)] = true end
+  for _, grave in ipairs(redis.call('HKEYS', KEYS[5])) do taken[tonumber(grave) or 0] = true end
   local entries = redis.call('HGETALL', KEYS[2])
   for i = 1, #entries, 2 do
     local other, its_name = string.match(entries[i + 1], '^(.-)\t(.-)\t')
-    -- A node of the same name is another life of this one.
+    -- A node of the same name is another life of this one. Whoever was thrown out by it does not throw it out in turn.
     if its_name == name then
+      local seen = tonumber(redis.call('ZSCORE', KEYS[3], entries[i]) or '0')
+      if now - seen < tonumber(ARGV[9]) then return {'name'} end
       redis.call('HSET', KEYS[4], other, now)
       redis.call('HSET', KEYS[5], entries[i], entries[i + 1])
       redis.call('HDEL', KEYS[2], entries[i])
       redis.call('ZREM', KEYS[3], entries[i])
     end
-    taken[tonumber(entries[i])] = true
+    taken[tonumber(entries[i]) or 0] = true
   end
   slot = 1
   while taken[slot] do slot = slot + 1 end
   if slot > 65535 then return {'full'} end
   local dead = redis.call('HGETALL', KEYS[4])
   for i = 1, #dead, 2 do
-    if now - tonumber(dead[i + 1]) > 86400000 then redis.call('HDEL', KEYS[4], dead[i]) end
+    if now - (tonumber(dead[i + 1]) or 0) > 86400000 then redis.call('HDEL', KEYS[4], dead[i]) end
   end
 end
 redis.call('HSET', KEYS[2], slot, incarnation .. '\t' .. name .. '\t' .. ARGV[8])
