@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use switchboard_proto::id::ConnId;
@@ -32,6 +33,9 @@ const OUTGOING: usize = 4096;
 
 /// Of these, how many go out together.
 const BATCH: usize = 128;
+
+/// Pause after which the channels of this node are asked for once more.
+const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 
 /// What begins a message of a node: who says it follows in two bytes.
 const MESSAGE: u8 = b'm';
@@ -139,7 +143,15 @@ impl Redis {
         cluster.listen_as(cluster.slot()).await?;
         let mut hears = cluster.ears.is_up();
         let heard = tokio::time::timeout(cluster.ears.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
-        heard.map_err(|_| BackendError("what is published in Redis does not come back".to_owned())).map(drop)?;
+        heard
+            .map_err(|_| {
+                BackendError(
+                "what is published in Redis does not come back: may this user publish and subscribe (channels with \
+                 backend.redis.prefix), and is backend.redis.pubsub_url the server that is meant?"
+                    .to_owned(),
+            )
+            })
+            .map(drop)?;
         cluster.say_that_it_has_come().await;
         tokio::spawn(keep_up(Arc::downgrade(&cluster), events));
         Ok((cluster, received))
@@ -157,7 +169,7 @@ struct Speaker {
 impl Listener for Speaker {
     fn heard(&self, channel: &str, payload: Vec<u8>) -> BoxFuture<'_, ()> {
         if let Some(room) = self.store.keys.room_of_channel(channel) {
-            return Box::pin(async move { self.rooms.said(&room, payload).await });
+            return self.rooms.said(&room, payload);
         }
         let event = match payload.split_first() {
             Some((&MESSAGE, [high, low, ..])) => {
@@ -358,6 +370,12 @@ async fn keep_up(cluster: std::sync::Weak<RedisCluster>, events: mpsc::Sender<Cl
                     if events.send(ClusterEvent::Up { is_new }).await.is_err() {
                         return;
                     }
+                }
+                if !is_listening {
+                    // Nothing else may change before it is heard after all.
+                    drop(cluster);
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                    continue;
                 }
             } else if was_up {
                 was_up = false;

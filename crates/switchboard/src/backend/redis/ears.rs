@@ -22,6 +22,7 @@ use crate::op::BoxFuture;
 use super::keys::Keys;
 use super::link::{Link, LinkSettings, LinkState};
 use super::store::{Answered, Standing};
+use super::trouble::Trouble;
 
 /// Where what is heard goes.
 pub(super) trait Listener: Send + Sync {
@@ -122,7 +123,7 @@ impl Inbox {
             _ => return,
         };
         let mut queue = lock(&self.queue);
-        if queue.1 + heard.bytes() > self.most_bytes {
+        if self.has_lost.load(Ordering::Relaxed) || queue.1 + heard.bytes() > self.most_bytes {
             self.has_lost.store(true, Ordering::Relaxed);
         } else {
             queue.1 += heard.bytes();
@@ -223,7 +224,10 @@ impl Ears {
         self.0.changed.notify_one();
         match tokio::time::timeout(self.0.link.timeout(), heard).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(BackendError(format!("Redis: {channel} is not heard yet"))),
+            _ => Err(self
+                .0
+                .link
+                .trouble(Trouble::Timeout, format_args!("{channel} is not heard within backend.redis.timeout"))),
         }
     }
 
@@ -289,21 +293,23 @@ impl Ears {
     /// Brings what is heard into line with what is wanted. `Ok(true)`: nothing is left to do.
     async fn settle(&self, sharded: bool) -> Result<bool, BackendError> {
         let (begin, cease) = lock(&self.0.channels).next(Self::BATCH);
+        let mut groups = Vec::with_capacity(4);
         for (channels, begins) in [(begin, true), (cease, false)] {
             let of_rooms = |channel: &String| self.0.keys.room_of_channel(channel).is_some();
             let (rooms, others): (Vec<_>, Vec<_>) = channels.into_iter().partition(of_rooms);
-            for (channels, sharded) in [(others, false), (rooms, sharded)] {
-                if channels.is_empty() {
-                    continue;
-                }
-                let done = self.0.link.listen(&channels, begins, sharded).await;
-                let mut all = lock(&self.0.channels);
-                match done {
-                    Ok(()) => all.note(&channels, begins),
-                    Err(error) => {
-                        all.unsettled.extend(channels);
-                        return Err(error);
-                    }
+            groups.extend([(others, begins, false), (rooms, begins, sharded)]);
+        }
+        groups.retain(|(channels, ..)| !channels.is_empty());
+        let mut groups = groups.into_iter();
+        while let Some((channels, begins, sharded)) = groups.next() {
+            let done = self.0.link.listen(&channels, begins, sharded).await;
+            let mut all = lock(&self.0.channels);
+            match done {
+                Ok(()) => all.note(&channels, begins),
+                Err(error) => {
+                    // What was not come to is still to be done.
+                    all.unsettled.extend(channels.into_iter().chain(groups.flat_map(|(channels, ..)| channels)));
+                    return Err(error);
                 }
             }
         }
@@ -418,7 +424,8 @@ async fn hand_on(inner: std::sync::Weak<Inner>, inbox: Arc<Inbox>, listener: Arc
                 Heard::Said { channel, payload } => {
                     let Ok(channel) = String::from_utf8(channel) else { continue };
                     let Some(ears) = inner.upgrade().map(Ears) else { return };
-                    if channel == ears.0.keys.beacon_channel(ears.0.standing.slot()) {
+                    // Only the beacon has nothing to say: for the others its name need not be made.
+                    if payload.is_empty() && channel == ears.0.keys.beacon_channel(ears.0.standing.slot()) {
                         ears.note_beacon();
                     } else {
                         drop(ears);
@@ -435,7 +442,7 @@ async fn hand_on(inner: std::sync::Weak<Inner>, inbox: Arc<Inbox>, listener: Arc
         }
         if inbox.has_lost.swap(false, Ordering::Relaxed) {
             let Some(ears) = inner.upgrade().map(Ears) else { return };
-            ears.begin_anew("more came than could wait");
+            ears.begin_anew("more came than could wait (backend.redis.inbox_bytes)");
         }
         if inner.strong_count() == 0 {
             return;
