@@ -122,9 +122,16 @@ impl Node {
         for rooms in rooms.chunks(TOGETHER) {
             self.end_orphans(peers, directory, rooms).await?;
             let comparisons = all(rooms.iter().map(|room| directory.compare(room).into_future())).await;
+            // What was found in one room is told by nobody else, whatever another one met.
+            let mut result = Ok(());
             for (room, comparison) in rooms.iter().zip(comparisons) {
-                self.settle_comparison(peers, room, comparison.map_err(unavailable)?).await?;
+                let settled = match comparison {
+                    Ok(found) => self.settle_comparison(peers, room, found).await,
+                    Err(error) => Err(unavailable(error)),
+                };
+                result = result.and(settled);
             }
+            result?;
         }
         Ok(())
     }

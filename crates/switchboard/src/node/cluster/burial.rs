@@ -27,8 +27,8 @@ impl Node {
         let Some(peers) = self.peers() else { return };
         let life = peers.life.number();
         let began = tokio::time::Instant::now();
-        let mut members = 0;
-        while let Err(error) = self.try_bury(&dead, &mut members).await {
+        let (mut members, mut adopted) = (0, HashSet::new());
+        while let Err(error) = self.try_bury(&dead, &mut members, &mut adopted).await {
             tracing::warn!(node = dead.name, slot = dead.slot, %error, "a dead node is not buried yet");
             tokio::time::sleep(PAUSE).await;
             if peers.life.number() != life {
@@ -45,12 +45,18 @@ impl Node {
         );
     }
 
-    async fn try_bury(&self, dead: &NodeEntry, members: &mut u64) -> Result<(), CallError> {
+    async fn try_bury(
+        &self,
+        dead: &NodeEntry,
+        members: &mut u64,
+        adopted: &mut HashSet<ConnId>,
+    ) -> Result<(), CallError> {
         let (Some(peers), Some(directory)) = (self.peers(), self.0.directory.shared()) else { return Ok(()) };
-        // Adopted sessions go on here: they do not leave, even if they have not returned to all their rooms yet.
-        let adopted: HashSet<ConnId> = self.adopt_gateway_sessions(dead).await?.into_iter().collect();
+        // Adopted sessions go on here: they do not leave, even if they have not returned to all their rooms yet. Each is named once.
+        adopted.extend(self.adopt_gateway_sessions(dead).await?);
+        let adopted = &*adopted;
         for rooms in directory.all_rooms().await.map_err(unavailable)?.chunks(TOGETHER) {
-            let burials = rooms.iter().map(|room| self.empty_room(directory, dead, room, &adopted));
+            let burials = rooms.iter().map(|room| self.empty_room(directory, dead, room, adopted));
             for emptied in all(burials).await {
                 *members += emptied?;
             }

@@ -217,7 +217,7 @@ impl Node {
         }));
     }
 
-    pub(super) async fn note_life(&self, event: ClusterEvent) {
+    pub(super) fn note_life(&self, event: ClusterEvent) {
         let Some(peers) = self.peers() else { return };
         let node = self.clone();
         match event {

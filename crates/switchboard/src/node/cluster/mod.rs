@@ -303,21 +303,21 @@ impl Node {
         self.spawn(Box::pin(async move {
             while let Some(event) = events.recv().await {
                 let Some(node) = inner.upgrade().map(Node) else { return };
-                node.note_cluster_event(event).await;
+                node.note_cluster_event(event);
             }
         }));
     }
 
-    async fn note_cluster_event(&self, event: ClusterEvent) {
+    fn note_cluster_event(&self, event: ClusterEvent) {
         match event {
-            ClusterEvent::Message { from, bytes } => self.hear_node(from, &bytes).await,
+            ClusterEvent::Message { from, bytes } => self.hear_node(from, &bytes),
             ClusterEvent::Grown { session, last, bytes } => self.log_has_grown(session, last, bytes),
-            event => self.note_life(event).await,
+            event => self.note_life(event),
         }
     }
 
     /// Another node says something.
-    async fn hear_node(&self, from: u16, bytes: &Bytes) {
+    fn hear_node(&self, from: u16, bytes: &Bytes) {
         let Some(peers) = self.peers() else { return };
         let odd = |error| tracing::warn!(node = from, %error, "another node says what nobody understands");
         match serde_json::from_slice::<Message<&RawValue, &RawValue>>(bytes) {
@@ -338,20 +338,20 @@ impl Node {
                 Err(error) => odd(error),
             },
             Ok(Message::Ask(number, question)) => match serde_json::from_str(question.get()) {
-                Ok(question) => self.be_asked(from, number, question).await,
+                Ok(question) => self.be_asked(from, number, question),
                 Err(error) => {
                     odd(error);
-                    self.refuse_node(from, number).await;
+                    self.refuse_node(from, number);
                 }
             },
             Err(error) => odd(error),
         }
     }
 
-    async fn be_asked(&self, from: u16, number: u64, question: Question) {
+    fn be_asked(&self, from: u16, number: u64, question: Question) {
         let Some(peers) = self.peers() else { return };
         let Ok(place) = Arc::clone(&peers.answering).try_acquire_owned() else {
-            return self.refuse_node(from, number).await;
+            return self.refuse_node(from, number);
         };
         let node = self.clone();
         self.spawn(Box::pin(async move {
@@ -360,9 +360,10 @@ impl Node {
         }));
     }
 
-    async fn refuse_node(&self, from: u16, number: u64) {
+    /// It is on its way when this returns: whoever hears the other nodes does not wait for Redis.
+    fn refuse_node(&self, from: u16, number: u64) {
         if let Some(peers) = self.peers() {
-            drop(peers.say(To::Node(from), &Message::Answer(number, Err(CallError::Unavailable.into()))).await);
+            drop(peers.send(To::Node(from), &Message::Answer(number, Err(CallError::Unavailable.into()))));
         }
     }
 
@@ -380,10 +381,13 @@ impl Node {
             match tokio::time::timeout(peers.timeout / 2, &mut answering).await {
                 Ok(answer) => break answer,
                 // Hooks and middleware may take as long as they like.
-                Err(_) => drop(peers.say(To::Node(from), &Message::Wait(number)).await),
+                Err(_) => drop(peers.send(To::Node(from), &Message::Wait(number))),
             }
         };
-        // Whoever asked learns from its own deadline that there is no answer.
-        drop(peers.say(To::Node(from), &Message::Answer(number, answer.map_err(Refusal::from))).await);
+        let answer = Message::Answer(number, answer.map_err(Refusal::from));
+        if peers.send(To::Node(from), &answer).await.is_err() {
+            // It may be too long. If that is not heard either, whoever asked learns it from its own deadline.
+            self.refuse_node(from, number);
+        }
     }
 }

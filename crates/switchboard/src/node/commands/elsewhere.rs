@@ -113,15 +113,15 @@ impl Elsewhere {
     fn hear(&mut self, engine: &mut Engine<Waiter>, node: u16, told: Told, step: Step<'_>) {
         let (described, besides) = told.read();
         let connection = described.connection;
-        let Some(other) = self.nodes.get_mut(&node) else { return };
+        let Some(other) = self.nodes.get_mut(&node).filter(|_| connection.node() == node) else { return };
         let is_new = !other.follower.known().contains_key(&connection);
         if is_new && self.known >= self.settings.sessions_max {
             if !std::mem::replace(&mut self.is_full, true) {
-                tracing::warn!("clients of other nodes are passed over: commands.sessions_elsewhere_max is reached");
+                tracing::warn!(
+                    "clients of other nodes are passed over, commands of this node do not reach them: raise \
+                     commands.sessions_elsewhere_max"
+                );
             }
-            return;
-        }
-        if connection.node() != node {
             return;
         }
         if let Some(session) = besides.session {
@@ -154,7 +154,8 @@ impl Elsewhere {
         step: Step<'_>,
     ) {
         self.known -= 1;
-        self.is_full = false;
+        // Not each time that one goes and the next one comes.
+        self.is_full &= self.known > self.settings.sessions_max / 8 * 7;
         if let Some(session) = besides.session {
             self.forget_session(session, connection);
         }

@@ -294,12 +294,12 @@ impl Lives {
     /// This connection carries the session no more. `false`: it did not, or a later generation is here.
     pub(in crate::node) fn remove(&self, live: &Live) -> bool {
         let mut index = self.index();
-        let is_here = index.by_session.get(&live.session).is_some_and(|here| here.generation == live.generation);
-        if is_here {
-            index.by_session.remove(&live.session);
-            index.by_connection.remove(&live.facts.id);
-        }
-        is_here
+        let here = index.by_session.get(&live.session).filter(|here| here.generation == live.generation);
+        let Some(here) = here.cloned() else { return false };
+        index.by_session.remove(&here.session);
+        index.by_connection.remove(&here.facts.id);
+        here.let_go();
+        true
     }
 
     pub(in crate::node) fn all(&self) -> Vec<Arc<Live>> {
@@ -408,6 +408,7 @@ mod tests {
         for go in [
             |lives: &Lives, live: &Live| drop(lives.remove_connection(live.facts.id)),
             |lives: &Lives, live: &Live| drop(lives.remove_session(live.session)),
+            |lives: &Lives, live: &Live| assert!(lives.remove(live)),
             |lives: &Lives, _: &Live| drop(lives.insert(self::live(1, 2, 2))),
             |lives: &Lives, _: &Live| drop(lives.insert(self::live(2, 1, 1))),
         ] {

@@ -80,7 +80,7 @@ impl Inner {
             let mut hall = room.hall();
             hall.generation = generation;
             // What was said meanwhile is told another time.
-            hall.local -= local;
+            hall.local = hall.local.saturating_sub(local);
         }
         if !self.take_head(room, Some(asked), head).await
             && let Some(renewed) = self.head(&room.name, asked.place.number, true).await?
