@@ -517,10 +517,10 @@ impl Naive {
     }
 }
 
-/// Memory, which survives nothing.
-struct InMemory(Arc<dyn SessionStore>);
+/// A store that is not ended here.
+pub(in crate::backend) struct Lasting(pub(in crate::backend) Arc<dyn SessionStore>);
 
-impl World for InMemory {
+impl World for Lasting {
     fn store(&self) -> Arc<dyn SessionStore> {
         Arc::clone(&self.0)
     }
@@ -536,5 +536,5 @@ impl World for InMemory {
 
 #[test]
 fn whatever_is_done_in_memory_is_what_a_naive_store_would_do() {
-    check(256, || InMemory(Arc::new(MemorySessions::new(ROOMS, SHARD_LIMITS))));
+    check(256, || Lasting(Arc::new(MemorySessions::new(ROOMS, SHARD_LIMITS))));
 }

@@ -52,7 +52,9 @@ impl Lanes {
         let mut inside = lock(&self.0);
         let bytes = append.item.as_str().len();
         if inside.count >= MAX_WAITING || inside.bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
-            return Err(BackendError("too many events wait to be appended".into()));
+            return Err(BackendError(
+                "too many events wait to be appended: Redis is slower than what is published".into(),
+            ));
         }
         inside.count += 1;
         inside.bytes += bytes;

@@ -48,13 +48,6 @@ pub(super) const fn digit(development: bool) -> &'static str {
     if development { "1" } else { "0" }
 }
 
-/// What of a step is the same everywhere.
-struct Step {
-    script: &'static Script,
-    keys: Vec<String>,
-    first: [String; 8],
-}
-
 impl RedisSessions {
     /// For how long keys live that nobody touches: as long as anything in them may count.
     fn lives_ms(&self) -> u64 {
@@ -62,26 +55,26 @@ impl RedisSessions {
         DAY_MS + number(limits.resume_window_ms.max(limits.id_memory_ms))
     }
 
-    fn step(&self, script: &'static Script, application: &str, now_ms: u64) -> Step {
-        let Self(inner) = self;
-        let (limits, standing) = (&inner.limits, &inner.store.standing);
-        let generation = standing.generation();
-        let names = KEYS.map(|what| inner.store.keys.application(application, &format!("{generation}:{what}")));
-        let notify = &inner.notify;
-        Step {
-            script,
-            keys: names.into(),
-            first: [
-                self.lives_ms().to_string(),
-                number(limits.resume_window_ms).to_string(),
-                number(now_ms).to_string(),
-                standing.slot().to_string(),
-                limits.log_events.to_string(),
-                limits.log_bytes.to_string(),
-                limits.total_bytes.to_string(),
-                if notify.in_script { notify.channel_prefix.clone() } else { String::new() },
-            ],
-        }
+    /// The keys of an application's sessions.
+    fn keys(&self, application: &str) -> [String; KEYS.len()] {
+        let store = &self.0.store;
+        let generation = store.standing.generation();
+        KEYS.map(|what| store.keys.application(application, &format!("{generation}:{what}")))
+    }
+
+    /// What the first arguments of each script are.
+    fn first(&self, now_ms: u64) -> [String; 8] {
+        let (limits, notify) = (&self.0.limits, &self.0.notify);
+        [
+            self.lives_ms().to_string(),
+            number(limits.resume_window_ms).to_string(),
+            number(now_ms).to_string(),
+            self.0.store.standing.slot().to_string(),
+            limits.log_events.to_string(),
+            limits.log_bytes.to_string(),
+            limits.total_bytes.to_string(),
+            if notify.in_script { notify.channel_prefix.clone() } else { String::new() },
+        ]
     }
 
     /// Makes a step that changes something.
@@ -92,9 +85,8 @@ impl RedisSessions {
         now_ms: u64,
         arguments: impl FnOnce(&mut Cmd),
     ) -> BoxFuture<'static, Result<Value, BackendError>> {
-        let Step { script, keys, first } = self.step(script, application, now_ms);
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        self.0.store.change(script, &keys, |step| arguments(step.arg(&first)))
+        let (keys, first) = (self.keys(application), self.first(now_ms));
+        self.0.store.change(script, &keys.each_ref().map(String::as_str), |step| arguments(step.arg(&first[..])))
     }
 
     /// Makes a step that changes nothing.
@@ -105,9 +97,8 @@ impl RedisSessions {
         now_ms: u64,
         arguments: impl FnOnce(&mut Cmd),
     ) -> BoxFuture<'static, Result<Value, BackendError>> {
-        let Step { script, keys, first } = self.step(script, application, now_ms);
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        self.0.store.link.run(script, &keys, |step| arguments(step.arg(&first)))
+        let (keys, first) = (self.keys(application), self.first(now_ms));
+        self.0.store.link.run(script, &keys.each_ref().map(String::as_str), |step| arguments(step.arg(&first[..])))
     }
 
     pub(super) fn odd<T>(&self, what: &str, answer: &Value, read: Option<T>) -> Result<T, BackendError> {
@@ -456,10 +447,10 @@ impl ShardStore for RedisSessions {
     }
 
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>> {
-        let Step { keys, .. } = self.step(&LIST, application, now_ms);
+        let [.., sums] = self.keys(application);
         self.with(|this| async move {
             let mut get = redis::cmd("HMGET");
-            get.arg(keys.last()).arg("began").arg("starts");
+            get.arg(sums).arg("began").arg("starts");
             let answer = this.0.store.read(get).await?;
             let kept = answer.list().and_then(|list| Some((list.first()?.number()?, list.get(1)?.number()?)));
             let (began_ms, count) = kept.unwrap_or_default();

@@ -8,7 +8,7 @@ use redis::Value;
 use switchboard_proto::shard::LogItem;
 
 use super::*;
-use crate::backend::contract::model::{ROOMS, World, check};
+use crate::backend::contract::model::{Lasting, ROOMS, check};
 use crate::backend::contract::shards::{NOW, begin, fleet, hash, note, owner, publication, resume, session};
 use crate::backend::contract::{SHARD_LIMITS, block_on, done, room, token};
 use crate::backend::redis::testing::{self, TestStore};
@@ -44,30 +44,14 @@ fn key(test: &TestStore, what: &str) -> String {
     test.store.keys.application("app", &format!("{}:{what}", test.store.standing.generation()))
 }
 
-struct InRedis(Arc<dyn SessionStore>);
-
-impl World for InRedis {
-    fn store(&self) -> Arc<dyn SessionStore> {
-        Arc::clone(&self.0)
-    }
-
-    fn restart(&mut self, _: bool, _: u64, _: u64) -> bool {
-        false
-    }
-
-    fn fill(&self, _: bool) -> bool {
-        false
-    }
-}
-
 #[test]
 fn whatever_is_done_in_redis_is_what_a_naive_store_would_do() {
-    check(48, || InRedis(Arc::new(testing::single().sessions(ROOMS, SHARD_LIMITS))));
+    check(48, || Lasting(Arc::new(testing::single().sessions(ROOMS, SHARD_LIMITS))));
 }
 
 #[test]
 fn whatever_is_done_in_a_redis_cluster_is_what_a_naive_store_would_do() {
-    check(16, || InRedis(Arc::new(testing::cluster().sessions(ROOMS, SHARD_LIMITS))));
+    check(16, || Lasting(Arc::new(testing::cluster().sessions(ROOMS, SHARD_LIMITS))));
 }
 
 #[test]

@@ -13,8 +13,8 @@ for fleet in pairs(FLEETS) do
     end
   end
 end
-for place, s in ipairs(answer) do
-  answer[place] = {s.id, row(s), text(fleet_total(s.fleet))}
-end
+local totals = {}
+for fleet in pairs(FLEETS) do totals[fleet] = text(fleet_total(fleet)) end
+for place, s in ipairs(answer) do answer[place] = {s.id, row(s), totals[s.fleet]} end
 keep()
 return answer
