@@ -11,7 +11,8 @@ use crate::params::ParamLimits;
 /// Which generation of ActionHero the answers look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compat {
-    /// Serves clients of every generation: [`Compat::Classic`], and `messageId` in the answer to a request that has one.
+    /// Serves clients of every generation: answers as [`Compat::Classic`], with `messageId` for a request that has one.
+    /// A required input that is `0`, `false` or `[]` counts as given.
     #[default]
     Auto,
     /// ActionHero 9, as in the documents.
@@ -24,8 +25,8 @@ impl Compat {
     /// Which values of a required input count as missing.
     pub(super) const fn missing(self) -> Missing {
         match self {
-            Self::Auto | Self::Classic => Missing::Falsy,
-            Self::Modern => Missing::Empty,
+            Self::Classic => Missing::Falsy,
+            Self::Auto | Self::Modern => Missing::Empty,
         }
     }
 }
