@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -402,12 +403,24 @@ pub enum ActionError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reply {
     members: Vec<(Cow<'static, str>, Value)>,
+    http: Option<Box<HttpReply>>,
+}
+
+/// How an answer over HTTP differs from the usual one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpReply {
+    /// Status code in place of the usual one.
+    pub status: Option<u16>,
+    /// Further headers, or other values of the usual ones.
+    pub headers: Vec<(Cow<'static, str>, String)>,
+    /// Body in place of the JSON document.
+    pub body: Option<Bytes>,
 }
 
 impl Reply {
     /// A reply without members.
     pub const fn new() -> Self {
-        Self { members: Vec::new() }
+        Self { members: Vec::new(), http: None }
     }
 
     /// Sets a member, replacing one of the same name.
@@ -433,6 +446,38 @@ impl Reply {
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         self.set(name, value);
         self
+    }
+
+    /// Sets the status of an answer over HTTP, from 200 to 599. Other protocols ignore it.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.http_mut().status = Some(status);
+        self
+    }
+
+    /// Adds a header to an answer over HTTP. A name that the server sets too, such as `Cache-Control`, replaces the server's
+    /// value. Headers that frame the message (`Content-Length`, `Connection` …) are left out. Other protocols ignore it.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.http_mut().headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the whole body of an answer over HTTP, in place of the JSON document. Its media type is the header
+    /// `content-type`, or `application/octet-stream` without one. Other protocols ignore it and show the members.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.http_mut().body = Some(body.into());
+        self
+    }
+
+    /// How the answer over HTTP differs from the usual one.
+    pub fn http(&self) -> Option<&HttpReply> {
+        self.http.as_deref()
+    }
+
+    fn http_mut(&mut self) -> &mut HttpReply {
+        self.http.get_or_insert_default()
     }
 
     /// A member's value.

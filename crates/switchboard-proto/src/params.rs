@@ -1,7 +1,11 @@
 //! The named values that travel with an action.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::json::{write_text, write_value};
 
 /// How much the sticky params of one connection may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +30,51 @@ pub struct TooManyParams;
 /// Named values in the order in which they were first set. Values keep their JSON types.
 ///
 /// A handful is typical and `limits.max_params` the ceiling, so a list beats a map.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Params {
     entries: Vec<(Box<str>, Value)>,
     bytes: usize,
+}
+
+/// Prints the names only: a value may be a password, and debug output ends in logs.
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.entries.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Names of params whose values are secrets, such as `password`.
+///
+/// Upper and lower case, `_` and `-` make no difference: `api_key` covers `apiKey`. A secret does not stick to its
+/// connection, and answers show [`SecretParams::MASK`] instead of its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretParams {
+    /// In lower case, without `_` and `-`.
+    names: Vec<Box<str>>,
+}
+
+impl SecretParams {
+    /// Stands for the value of a secret wherever params are shown.
+    pub const MASK: &'static str = "***";
+
+    /// Covers these names.
+    pub fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
+        let mut names: Vec<Box<str>> =
+            names.into_iter().map(|name| plain(name.as_ref()).map(char::from).collect::<String>().into()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self { names }
+    }
+
+    /// Returns whether the param `name` is a secret.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.iter().any(|secret| plain(name).eq(secret.bytes()))
+    }
+}
+
+/// The bytes of a name that count in a comparison. Names that are not ASCII compare by their UTF-8 bytes.
+fn plain(name: &str) -> impl Iterator<Item = u8> + '_ {
+    name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')).map(|byte| byte.to_ascii_lowercase())
 }
 
 impl Params {
@@ -95,6 +140,24 @@ impl Params {
         self.entries.iter().map(|(name, value)| (&**name, value))
     }
 
+    /// Writes the params as a JSON object, with [`SecretParams::MASK`] for the values of secrets.
+    pub fn write_json(&self, out: &mut Vec<u8>, secrets: &SecretParams) {
+        out.push(b'{');
+        for (index, (name, value)) in self.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_text(out, name);
+            out.push(b':');
+            if secrets.contains(name) {
+                write_text(out, SecretParams::MASK);
+            } else {
+                write_value(out, value);
+            }
+        }
+        out.push(b'}');
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -140,6 +203,24 @@ mod tests {
         assert_eq!(params.set("c", json!(3), limits), Err(TooManyParams));
         assert_eq!(params.set("a", json!("x".repeat(60)), limits), Err(TooManyParams));
         assert_eq!(params, before);
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_spelling_and_not_printed() {
+        let secrets = SecretParams::new(["password", "api_key"]);
+        for name in ["password", "Password", "PASS_WORD", "apiKey", "api-key", "API_KEY"] {
+            assert!(secrets.contains(name), "{name}");
+        }
+        for name in ["", "pass", "passwords", "key", "apikeys", "action"] {
+            assert!(!secrets.contains(name), "{name}");
+        }
+        let mut params = Params::default();
+        params.set("user", json!("ada"), ParamLimits::default()).unwrap();
+        params.set("password", json!("open sesame"), ParamLimits::default()).unwrap();
+        let mut shown = Vec::new();
+        params.write_json(&mut shown, &secrets);
+        assert_eq!(String::from_utf8(shown).unwrap(), r#"{"user":"ada","password":"***"}"#);
+        assert!(!format!("{params:?}").contains("sesame"));
     }
 
     #[test]

@@ -180,6 +180,7 @@ impl ServerBuilder {
         if let Some(webhooks) = &webhooks {
             remote::register(&mut actions, &config, webhooks)?;
         }
+        actions.set_secret_params(&config.actions.secret_params);
         let faces = Arc::new(face_settings(&config, &actions));
         let node = Node::new(
             &config,

@@ -6,7 +6,7 @@ use crate::call::Missing;
 use crate::frame::line::Framing;
 use crate::frame::ws::WsLimits;
 use crate::json::JsonLimits;
-use crate::params::ParamLimits;
+use crate::params::{ParamLimits, SecretParams};
 
 /// Which generation of ActionHero the answers look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct SocketSettings {
     pub params: ParamLimits,
     /// With scrubbing (`servers.socket.param_scrubbing`) the only names that stick: those that actions declare.
     pub declared_inputs: Option<HashSet<String>>,
+    /// Params that do not stick and are not shown (`actions.secret_params` and inputs declared secret).
+    pub secret_params: SecretParams,
 }
 
 impl Default for SocketSettings {
@@ -69,6 +71,7 @@ impl Default for SocketSettings {
             json: JsonLimits::default(),
             params: ParamLimits::default(),
             declared_inputs: None,
+            secret_params: SecretParams::default(),
         }
     }
 }

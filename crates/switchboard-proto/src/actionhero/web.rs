@@ -3,7 +3,7 @@
 use crate::call::{ActionCall, ActionError, Answer, CallError, Outcome, Reply};
 use crate::face::ConnFacts;
 use crate::json::{write_number, write_text, write_value};
-use crate::params::Params;
+use crate::params::{Params, SecretParams};
 
 use std::sync::Arc;
 
@@ -77,6 +77,8 @@ pub struct WebAnswers<'a> {
     pub conn: &'a ConnFacts,
     /// The params that it came with.
     pub params: &'a Params,
+    /// Params whose values are masked.
+    pub secret_params: &'a SecretParams,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// The time, in milliseconds since 1970.
@@ -164,13 +166,9 @@ impl WebAnswers<'_> {
             None => out.extend_from_slice(b",\"fingerprint\":null"),
         }
         member(out, ",\"remoteIP\":", &self.conn.remote.to_string());
-        out.extend_from_slice(b",\"receivedParams\":{");
-        for (index, (name, value)) in self.params.iter().enumerate() {
-            member(out, if index > 0 { "," } else { "" }, name);
-            out.push(b':');
-            write_value(out, value);
-        }
-        out.extend_from_slice(b"}}}");
+        out.extend_from_slice(b",\"receivedParams\":");
+        self.params.write_json(out, self.secret_params);
+        out.extend_from_slice(b"}}");
     }
 }
 
@@ -201,12 +199,14 @@ mod tests {
         };
         let mut params = Params::default();
         params.set("action", json!("a"), ParamLimits::default()).unwrap();
+        params.set("password", json!("open sesame"), ParamLimits::default()).unwrap();
         let answers = WebAnswers {
             compat,
             server_name: "Name",
             version: "1.2.3",
             conn: &conn,
             params: &params,
+            secret_params: &SecretParams::new(["password"]),
             duration_ms: 4,
             now_ms: 9,
         };
@@ -230,7 +230,7 @@ mod tests {
                     "id": "00000000-0000-4000-8000-000000000007",
                     "fingerprint": null,
                     "remoteIP": "127.0.0.1",
-                    "receivedParams": {"action": "a"},
+                    "receivedParams": {"action": "a", "password": "***"},
                 },
             })
         );

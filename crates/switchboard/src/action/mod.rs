@@ -5,6 +5,7 @@
 
 pub mod builtin;
 pub mod cache;
+pub(crate) mod http;
 mod registry;
 pub(crate) mod remote;
 mod spec;
@@ -17,6 +18,7 @@ use switchboard_proto::call::{ActionError, Answer, CallError, Outcome};
 pub use switchboard_proto::call::{ConnectionType, Reply};
 use switchboard_proto::params::Params;
 
+pub use http::HttpRequest;
 pub use registry::{ActionExists, Actions};
 pub use spec::{ActionSpec, Input};
 
@@ -110,6 +112,7 @@ pub struct Request {
     pub(crate) spec: Arc<ActionSpec>,
     pub(crate) params: Arc<Params>,
     pub(crate) connection: ConnectionHandle,
+    pub(crate) http: Option<Arc<HttpRequest>>,
 }
 
 impl Request {
@@ -140,6 +143,11 @@ impl Request {
     /// The connection that asks: its facts, and its server-only state.
     pub fn connection(&self) -> &ConnectionHandle {
         &self.connection
+    }
+
+    /// The HTTP request: method, headers and raw body. `None` when the action was asked for on another protocol.
+    pub fn http(&self) -> Option<&HttpRequest> {
+        self.http.as_deref()
     }
 
     /// The node: rooms, members, other connections, the cache.

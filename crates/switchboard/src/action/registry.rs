@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use switchboard_proto::call::{ActionCall, ActionError, CallError, Missing, Outcome};
 use switchboard_proto::json::RawJson;
-use switchboard_proto::params::{ParamLimits, Params};
+use switchboard_proto::params::{ParamLimits, Params, SecretParams};
 use thiserror::Error;
 
-use super::{Action, ActionSpec, DynAction, DynMiddleware, Input, Middleware, Request, crashed, outcome};
+use super::{Action, ActionSpec, DynAction, DynMiddleware, HttpRequest, Input, Middleware, Request, crashed, outcome};
 use tokio::sync::Semaphore;
 
 use crate::node::connection::ConnectionHandle;
@@ -22,6 +22,7 @@ pub struct Actions {
     /// Sorted by name, for a search that is shorter than a hash; then by version, the highest last.
     actions: Vec<(String, BTreeMap<u32, Registered>)>,
     middleware: Arc<MiddlewareList>,
+    secret_params: SecretParams,
     /// Permits of long-running actions; `None` where there is no limit.
     long_running: Option<Arc<Semaphore>>,
 }
@@ -81,6 +82,23 @@ impl Actions {
         self.long_running = (most > 0).then(|| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))));
     }
 
+    /// Sets which params are secrets: `configured`, and the inputs that actions declare secret. To be called when every
+    /// action is registered, and before any runs.
+    pub(crate) fn set_secret_params(&mut self, configured: &[String]) {
+        let inputs = self.specs().flat_map(|spec| &spec.inputs).filter(|input| input.is_secret);
+        let names = inputs.map(|input| &input.name).chain(configured);
+        self.secret_params = SecretParams::new(names);
+    }
+
+    /// Params that neither stick nor are shown.
+    pub(crate) fn secret_params(&self) -> &SecretParams {
+        &self.secret_params
+    }
+
+    fn specs(&self) -> impl Iterator<Item = &ActionSpec> {
+        self.actions.iter().flat_map(|(_, versions)| versions.values()).map(|registered| &*registered.spec)
+    }
+
     /// Adds middleware. Lower priorities come first; equal ones in the order of adding.
     pub fn add_middleware(&mut self, priority: i32, middleware: impl Middleware) {
         let list = Arc::make_mut(&mut self.middleware);
@@ -90,8 +108,7 @@ impl Actions {
 
     /// Every name that some action declares as an input.
     pub fn declared_inputs(&self) -> HashSet<String> {
-        let specs = self.actions.iter().flat_map(|(_, versions)| versions.values());
-        specs.flat_map(|registered| registered.spec.inputs.iter().map(|input| input.name.clone())).collect()
+        self.specs().flat_map(|spec| &spec.inputs).map(|input| input.name.clone()).collect()
     }
 
     /// The description of every action in ActionHero's shape: name to version to description.
@@ -115,9 +132,19 @@ impl Actions {
         }
     }
 
+    /// Returns whether the action that these params name reads the body of an HTTP request itself.
+    pub(crate) fn takes_raw_body(&self, params: &Params) -> bool {
+        self.find(params).is_some_and(|registered| registered.spec.takes_raw_body)
+    }
+
     /// Finds the action, checks that it may run, and runs it.
-    pub(crate) fn run(&self, call: ActionCall, connection: ConnectionHandle) -> Op<Outcome> {
-        let (action, request) = match self.prepare(call, connection) {
+    pub(crate) fn run(
+        &self,
+        call: ActionCall,
+        connection: ConnectionHandle,
+        http: Option<Arc<HttpRequest>>,
+    ) -> Op<Outcome> {
+        let (action, request) = match self.prepare(call, connection, http) {
             Ok(prepared) => prepared,
             Err(refusal) => return Op::Ready(refusal),
         };
@@ -148,6 +175,7 @@ impl Actions {
         &self,
         call: ActionCall,
         connection: ConnectionHandle,
+        http: Option<Arc<HttpRequest>>,
     ) -> Result<(Arc<dyn DynAction>, Request), Outcome> {
         let refused = |error| Err(CallError::Action(error));
         let Registered { spec, action } = self.find(&call.params).ok_or_else(|| refused(ActionError::Unknown))?.clone();
@@ -162,7 +190,7 @@ impl Actions {
                 catch(|| spec.inputs.iter().try_for_each(|input| check_input(input, &mut params, call.missing)));
             checked.map_err(crashed)?.map_err(refused)?;
         }
-        Ok((action, Request { spec, params, connection }))
+        Ok((action, Request { spec, params, connection, http }))
     }
 }
 

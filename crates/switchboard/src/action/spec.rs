@@ -16,6 +16,7 @@ pub struct ActionSpec {
     pub(crate) output_example: Value,
     pub(crate) connection_types: Option<Vec<ConnectionType>>,
     pub(crate) is_long_running: bool,
+    pub(crate) takes_raw_body: bool,
 }
 
 impl ActionSpec {
@@ -29,6 +30,7 @@ impl ActionSpec {
             output_example: Value::Object(Map::new()),
             connection_types: None,
             is_long_running: false,
+            takes_raw_body: false,
         }
     }
 
@@ -75,6 +77,14 @@ impl ActionSpec {
         self
     }
 
+    /// Takes bodies of any media type at `/api/NAME`, as a signed webhook needs: the body is not read into params, and
+    /// [`HttpRequest::body`](super::HttpRequest::body) has its bytes. `servers.web.max_body_bytes` limits them.
+    #[must_use]
+    pub fn raw_body(mut self) -> Self {
+        self.takes_raw_body = true;
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -114,11 +124,12 @@ pub struct Input {
     pub(crate) default: Option<Value>,
     pub(crate) formatter: Option<Arc<Formatter>>,
     pub(crate) validator: Option<Arc<Validator>>,
+    pub(crate) is_secret: bool,
 }
 
 impl Input {
     fn new(name: impl Into<String>, is_required: bool) -> Self {
-        Self { name: name.into(), is_required, default: None, formatter: None, validator: None }
+        Self { name: name.into(), is_required, default: None, formatter: None, validator: None, is_secret: false }
     }
 
     /// An input without which the action is refused.
@@ -129,6 +140,14 @@ impl Input {
     /// An input that may be absent.
     pub fn optional(name: impl Into<String>) -> Self {
         Self::new(name, false)
+    }
+
+    /// Marks the value as a secret, such as a password: on no connection does a param of this name stick or show its value,
+    /// whichever action it is given to. `actions.secret_params` lists names that are secrets without a declaration.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.is_secret = true;
+        self
     }
 
     /// The value when it is absent.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hyper::Uri;
+use hyper::header::HeaderName;
 use hyper::http::uri::Authority;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -111,6 +112,13 @@ pub struct RemoteAction {
     pub optional: Vec<String>,
     /// How long an answer may take; zero: `hooks.timeout`.
     pub timeout: Duration,
+    /// Whether the backend gets method, path, query and raw body of an HTTP request, and may set status, content type and
+    /// body of its answer.
+    pub http: bool,
+    /// Headers of the HTTP request that the backend gets, in lower case.
+    pub http_headers: Vec<String>,
+    /// Headers that the backend may set, `content-type` apart, in lower case.
+    pub http_answer_headers: Vec<String>,
 }
 
 impl RemoteAction {
@@ -124,6 +132,9 @@ impl RemoteAction {
             required: Vec::new(),
             optional: Vec::new(),
             timeout: Duration::ZERO,
+            http: false,
+            http_headers: Vec::new(),
+            http_answer_headers: Vec::new(),
         }
     }
 }
@@ -138,7 +149,8 @@ pub(super) struct RemoteActions;
 impl Kind<Vec<RemoteAction>> for RemoteActions {
     fn type_name(&self) -> String {
         "list of actions, each with name (text), url and, if wanted, version (number), description (text), required and \
-         optional (lists of texts: names of inputs), timeout (duration)"
+         optional (lists of texts: names of inputs), timeout (duration), http (true or false), http_headers and \
+         http_answer_headers (lists of texts: names of headers)"
             .into()
     }
 
@@ -181,6 +193,14 @@ fn check_action(action: &RemoteAction, before: &[RemoteAction]) -> Option<Mismat
         Some(Mismatch::new("a text without control characters", name()).of_part("name"))
     } else if before.iter().any(is_same) {
         Some(Mismatch::new("an action that is not in the list yet in this version", name()).of_part("name"))
+    } else if !action.http && !action.http_headers.is_empty() {
+        Some(
+            Mismatch::new("no headers, since `http` is not true", write_texts(&action.http_headers))
+                .of_part("http_headers"),
+        )
+    } else if !action.http && !action.http_answer_headers.is_empty() {
+        let found = write_texts(&action.http_answer_headers);
+        Some(Mismatch::new("no headers, since `http` is not true", found).of_part("http_answer_headers"))
     } else {
         TIMEOUT.check(&action.timeout).pop().map(|mismatch| mismatch.of_part("timeout"))
     }
@@ -203,6 +223,9 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
     let required = fields.take("required", "a list of texts", texts);
     let optional = fields.take("optional", "a list of texts", texts);
     let timeout = fields.take("timeout", "0 or a duration from 1ms to 10m", |value| TIMEOUT.read(value).ok());
+    let http = fields.take("http", "true or false", |value| value.get_ref().as_bool());
+    let http_headers = fields.take("http_headers", "a list of header names", header_names);
+    let http_answer_headers = fields.take("http_answer_headers", "a list of header names", header_names);
     fields.refuse_others("an action", &KEYS);
     for (name, what) in [("name", "an action needs a name"), ("url", "an action needs a url")] {
         if !table.contains_key(name) {
@@ -215,11 +238,31 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
         required: required.unwrap_or_default(),
         optional: optional.unwrap_or_default(),
         timeout: timeout.unwrap_or_default(),
+        http: http.unwrap_or_default(),
+        http_headers: http_headers.unwrap_or_default(),
+        http_answer_headers: http_answer_headers.unwrap_or_default(),
         ..RemoteAction::new(name?, url?)
     })
 }
 
-const KEYS: [&str; 7] = ["name", "url", "version", "description", "required", "optional", "timeout"];
+const KEYS: [&str; 10] = [
+    "name",
+    "url",
+    "version",
+    "description",
+    "required",
+    "optional",
+    "timeout",
+    "http",
+    "http_headers",
+    "http_answer_headers",
+];
+
+/// Names of headers, in lower case.
+fn header_names(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
+    let name = |text: String| HeaderName::try_from(text).ok().map(|name| name.as_str().to_owned());
+    texts(value)?.into_iter().map(name).collect()
+}
 
 fn write_action(action: &RemoteAction) -> String {
     let mut text = format!("{{ name = {}, url = {}", quote(&action.name), quote(&action.url.0.to_string()));
@@ -234,6 +277,9 @@ fn write_action(action: &RemoteAction) -> String {
     add("required", action.required == usual.required, write_texts(&action.required));
     add("optional", action.optional == usual.optional, write_texts(&action.optional));
     add("timeout", action.timeout == usual.timeout, TIMEOUT.write(&action.timeout));
+    add("http", action.http == usual.http, action.http.to_string());
+    add("http_headers", action.http_headers.is_empty(), write_texts(&action.http_headers));
+    add("http_answer_headers", action.http_answer_headers.is_empty(), write_texts(&action.http_answer_headers));
     text.push_str(" }");
     text
 }

@@ -4,7 +4,7 @@
 //!   `gateway_server`, `redis_backend` and `client_commands` are parts of it)
 //! - `section`: the macro behind that list, and what a key can do
 //! - `kind`: types of values (numbers, sizes, durations …); `rooms`, `hooks`, `users`, `applications`, `network`,
-//!   `page_origins`, `node_name` and `secret` are special ones; `fields` is tables inside them
+//!   `text_list`, `node_name` and `secret` are special ones; `fields` is tables inside them
 //! - `load`: default, file, environment, `--set`, in this order; `layer` puts one over the other, `environment` finds
 //!   ours among the variables
 //! - `check`: values that do not go together
@@ -28,7 +28,6 @@ mod load;
 mod nearest;
 mod network;
 mod node_name;
-mod page_origins;
 mod problem;
 mod redis_backend;
 mod render;
@@ -38,6 +37,7 @@ mod section;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod text_list;
 mod users;
 
 pub use applications::Application;

@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use switchboard_proto::origin::is_origin;
+
 use super::client_commands::Commands;
 use super::ddp_server::DdpServer;
 use super::gateway_server::{Gateway, GatewayServer};
@@ -14,11 +16,11 @@ use super::hooks::{HttpUrl, LONGEST_ANSWER, OnFailure, RemoteAction, RemoteActio
 use super::kind::{FilePath, OneOf, Size, Span, Switch, Text, Whole, Word};
 use super::network::{Network, Networks};
 use super::node_name::{NodeName, unique_name};
-use super::page_origins::PageOrigins;
 use super::redis_backend::Redis;
 use super::rooms::{StartingRoom, StartingRooms};
 use super::secret::{Secret, SecretText};
 use super::section::settings;
+use super::text_list::TextList;
 use super::users::{User, Users};
 
 const KIB: usize = 1 << 10;
@@ -186,7 +188,8 @@ settings! {
             secure: bool = false, Switch;
             /// Pages of other hosts that may call actions and open WebSockets, each as its browser's `Origin`, such as
             /// `https://app.example.org`; `*`: all pages. Requests without `Origin` are not from a page.
-            allowed_origins: Vec<String> = Vec::new(), PageOrigins;
+            allowed_origins: Vec<String> = Vec::new(),
+                TextList::of("an origin as browsers send it, such as \"https://app.example.org\", or \"*\"", is_origin_or_any);
             /// Generation whose texts the answers of actions have: auto and classic say `Error: …`, modern does not.
             compat: Compat = Compat::Auto, OneOf;
             /// Longest body of a request.
@@ -345,6 +348,10 @@ settings! {
             /// Memory of the cache that actions share on this node.
             cache_max_bytes: usize = 16 * MIB, Size::any(),
                 reached "nothing more is saved until entries expire";
+            /// Params whose values are secrets, as inputs are that an action declares secret: they go with one action, do not
+            /// stick, and are shown as `***`. Upper and lower case, `_` and `-` make no difference. Empty: none.
+            secret_params: Vec<String> = SECRET_PARAMS.map(String::from).into(),
+                TextList::of("a name without control characters", is_name);
             /// Actions that a backend of yours answers over HTTP, on every protocol; `[hooks]` says how it is asked.
             remote: Vec<RemoteAction> = Vec::new(), RemoteActions;
         }
@@ -656,6 +663,30 @@ fn is_ip_address(text: &str) -> bool {
 /// CR becomes LF before lines are told apart, so a delimiter with one would never be found.
 fn is_delimiter(text: &str) -> bool {
     (1..=16).contains(&text.len()) && !text.contains('\r')
+}
+
+/// Usual names of passwords and of other credentials.
+const SECRET_PARAMS: [&str; 12] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "currentPassword",
+    "newPassword",
+    "oldPassword",
+    "secret",
+    "clientSecret",
+    "token",
+    "accessToken",
+    "refreshToken",
+    "apiKey",
+];
+
+fn is_origin_or_any(text: &str) -> bool {
+    text == "*" || is_origin(text)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
 }
 
 fn is_file_name(text: &str) -> bool {

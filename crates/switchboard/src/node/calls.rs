@@ -104,7 +104,7 @@ impl Calls for Node {
 
     fn call(&self, caller: Caller, call: Call) -> Op<Outcome> {
         match call {
-            Call::Action(call) => self.0.actions.run(call, self.handle(caller)),
+            Call::Action(call) => self.0.actions.run(call, self.handle(caller), None),
             Call::Documentation => Op::Ready(Ok(Answer::Documentation(self.0.documentation.clone()))),
             Call::File { name } => self.open_file(name),
             Call::RoomStatus { room } => {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use switchboard_proto::call::{ActionCall, Answer, CallError, Content, Outcome};
 use switchboard_proto::close::CloseReason;
 use switchboard_proto::face::ConnFacts;
+use switchboard_proto::params::{Params, SecretParams};
 
+use crate::action::HttpRequest;
 use crate::hub::mail::Admission;
 use crate::op::{BoxFuture, Op};
 
@@ -62,6 +64,16 @@ impl Node {
         }
     }
 
+    /// Returns whether the action that these params name reads the body of an HTTP request itself.
+    pub(crate) fn takes_raw_body(&self, params: &Params) -> bool {
+        self.0.actions.takes_raw_body(params)
+    }
+
+    /// Params that answers show without their values.
+    pub(crate) fn secret_params(&self) -> &SecretParams {
+        self.0.actions.secret_params()
+    }
+
     /// Takes a request in that was admitted.
     pub(crate) fn open_request(&self, facts: ConnFacts, admission: Admission) -> WebRequest {
         self.enter(&facts, Place::Request(Box::new(facts.clone())), admission);
@@ -71,9 +83,9 @@ impl Node {
 
 impl WebRequest {
     /// Runs the action that the params name.
-    pub(crate) fn run(&self, call: ActionCall) -> Op<Outcome> {
+    pub(crate) fn run(&self, call: ActionCall, http: Arc<HttpRequest>) -> Op<Outcome> {
         let handle = ConnectionHandle { facts: self.facts.clone(), address: None, node: self.node.clone(), far: None };
-        self.node.0.actions.run(call, handle)
+        self.node.0.actions.run(call, handle, Some(http))
     }
 }
 

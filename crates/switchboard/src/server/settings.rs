@@ -62,6 +62,7 @@ fn socket_settings(config: &Config, actions: &Actions) -> SocketSettings {
         json: json_limits(limits),
         params: param_limits(limits),
         declared_inputs: socket.param_scrubbing.then(|| actions.declared_inputs()),
+        secret_params: actions.secret_params().clone(),
     }
 }
 

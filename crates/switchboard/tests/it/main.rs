@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "tests document themselves by their names")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod action_http;
 mod actions;
 mod admin;
 mod admin_commands;

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::face::{Cx, Face};
 use crate::frame::line::LineFrame;
 use crate::id::{RoomName, Token};
-use crate::params::{Params, TooManyParams};
+use crate::params::{Params, SecretParams, TooManyParams};
 use crate::wire::{Hears, WireFormat};
 
 use super::answer::{Answers, Data, Details, RequestId, Wire, room_status_json};
@@ -185,6 +185,7 @@ impl SocketFace {
     fn run_action(&mut self, message_id: Option<Value>, set: Result<(), TooManyParams>, cx: &mut Cx<'_>) {
         self.ledger.total_actions = self.ledger.total_actions.saturating_add(1);
         let settings = &cx.settings.socket;
+        let params = self.take_params(&settings.secret_params);
         let refusal = if self.ledger.is_stopping() {
             Some(errors::SHUTTING_DOWN)
         } else if self.ledger.is_full(settings.pending_max) {
@@ -200,8 +201,18 @@ impl SocketFace {
             answers(cx).error(&request, &reason, &Reply::new());
             return;
         }
-        let params = self.params.clone().unwrap_or_default();
         self.ledger.call_action(message_id, params, settings.compat, cx);
+    }
+
+    /// Returns the params for an action, and forgets the secrets among them: they go with one action only, even when it
+    /// is refused.
+    fn take_params(&mut self, secrets: &SecretParams) -> Arc<Params> {
+        let params = self.params.clone().unwrap_or_default();
+        if params.iter().any(|(name, _)| secrets.contains(name)) {
+            self.params_mut().retain(|name| !secrets.contains(name));
+            self.params.take_if(|params| params.is_empty());
+        }
+        params
     }
 
     fn on_file(&mut self, name: Option<&str>, cx: &mut Cx<'_>) {
@@ -238,7 +249,7 @@ impl SocketFace {
                 self.scrub(cx);
             }
             Answer::Details { rooms } => {
-                let params = self.params_json();
+                let params = self.params_json(cx);
                 let details = Details {
                     conn: cx.conn,
                     params: &params,

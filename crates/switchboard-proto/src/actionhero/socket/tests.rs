@@ -464,6 +464,67 @@ fn with_scrubbing_only_declared_params_stick() {
 }
 
 #[test]
+fn a_secret_goes_with_one_action_and_is_never_shown() {
+    let mut talk = talk_with(|settings| settings.secret_params = SecretParams::new(["password"]));
+    check(
+        &mut talk,
+        r#"
+        > paramAdd user=ada
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > paramAdd password=sesame
+        < {"status":"OK","context":"response","data":null,"messageCount":2}
+        > paramView password
+        < {"status":"OK","context":"response","data":"***","messageCount":3}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"user":"ada","password":"***"},"messageCount":4}
+        > login
+        ? action user="ada" password="sesame" action="login"
+        ! reply
+        < {"x":1,"context":"response","messageCount":5}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"user":"ada","action":"login"},"messageCount":6}
+        > {"action":"login","params":{"Password":"sesame"}}
+        ? action Password="sesame" action="login"
+        ! reply
+        < {"x":1,"context":"response","messageCount":7}
+        > again
+        ? action action="again"
+        ! reply
+        < {"x":1,"context":"response","messageCount":8}
+        "#,
+    );
+}
+
+#[test]
+fn details_show_that_a_secret_was_given_and_not_which() {
+    let mut talk = talk_with(|settings| settings.secret_params = SecretParams::new(["password"]));
+    talk.send(b"paramAdd password=sesame\r\ndetailsView\r\n");
+    talk.outcome(Ok(Answer::Details { rooms: Vec::new() }));
+    let received = talk.received();
+    assert!(received.contains(r#""params":{"password":"***"}"#), "{received}");
+    assert!(!received.contains("sesame"), "{received}");
+}
+
+#[test]
+fn a_secret_is_forgotten_when_its_action_is_refused() {
+    let mut talk = talk_with(|settings| {
+        settings.secret_params = SecretParams::new(["password"]);
+        settings.pending_max = 0;
+    });
+    check(
+        &mut talk,
+        r#"
+        > paramAdd password=sesame
+        < {"status":"OK","context":"response","data":null,"messageCount":1}
+        > login
+        < {"error":"Error: you have too many pending requests","context":"response","messageCount":2}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"action":"login"},"messageCount":3}
+        "#,
+    );
+}
+
+#[test]
 fn quit_and_exit_say_goodbye_and_drop_what_is_pending() {
     for verb in ["quit", "exit"] {
         let mut talk = auto();

@@ -6,7 +6,8 @@ use crate::call::Call;
 use crate::close::CloseReason;
 use crate::face::Cx;
 use crate::id::RoomName;
-use crate::json::{self, RawJson, write_text, write_value};
+use crate::json::{self, RawJson};
+use crate::params::{Params, SecretParams};
 
 use super::super::answer::Data;
 use super::super::errors;
@@ -23,7 +24,11 @@ impl SocketFace {
             Verb::ParamDelete => self.param_delete(args.first(), cx),
             Verb::ParamView => {
                 let request = self.request(cx);
+                let is_secret = |name: &&str| cx.settings.socket.secret_params.contains(name);
                 match args.first().and_then(|name| self.sticky(name)) {
+                    Some(_) if args.first().as_ref().is_some_and(is_secret) => {
+                        answers(cx).verb_done(&request, &Data::Value(&SecretParams::MASK.into()));
+                    }
                     Some(value) => answers(cx).verb_done(&request, &Data::Value(value)),
                     None => answers(cx).verb_done(&request, &Data::Absent),
                 }
@@ -35,7 +40,8 @@ impl SocketFace {
             }
             Verb::ParamsView => {
                 let request = self.request(cx);
-                answers(cx).verb_done(&request, &Data::Raw(&self.params_json()));
+                let params = self.params_json(cx);
+                answers(cx).verb_done(&request, &Data::Raw(&params));
             }
             Verb::Quit => {
                 // Whatever is pending is dropped: the client asked for it.
@@ -145,17 +151,9 @@ impl SocketFace {
         answers(cx).verb_refused(&request, reason, with_data);
     }
 
-    pub(super) fn params_json(&self) -> String {
-        let mut out = vec![b'{'];
-        for (index, (name, value)) in self.params.iter().flat_map(|params| params.iter()).enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write_text(&mut out, name);
-            out.push(b':');
-            write_value(&mut out, value);
-        }
-        out.push(b'}');
+    pub(super) fn params_json(&self, cx: &Cx<'_>) -> String {
+        let mut out = Vec::new();
+        self.params.as_deref().unwrap_or(&Params::default()).write_json(&mut out, &cx.settings.socket.secret_params);
         // The writers above write UTF-8 only.
         String::from_utf8(out).unwrap_or_default()
     }

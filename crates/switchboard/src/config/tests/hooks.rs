@@ -13,6 +13,7 @@ fn actions_of_a_backend_are_read_and_shown() {
         "hooks.secret = \"{SECRET}\"\n\
          [[actions.remote]]\nname = \"score\"\nurl = \"https://backend.example:8443/actions?kind=score\"\nversion = 2\n\
          description = \"Counts\"\nrequired = [\"player\"]\noptional = [\"since\", \"until\"]\ntimeout = \"10s\"\n\
+         http = true\nhttp_headers = [\"X-Signature\"]\nhttp_answer_headers = [\"location\"]\n\
          [[actions.remote]]\nname = \"ping\"\nurl = \"http://[::1]:8000\"\n"
     );
     let url = |text| HttpUrl::parse(text).unwrap();
@@ -22,6 +23,9 @@ fn actions_of_a_backend_are_read_and_shown() {
         required: vec!["player".into()],
         optional: vec!["since".into(), "until".into()],
         timeout: Duration::from_secs(10),
+        http: true,
+        http_headers: vec!["x-signature".into()],
+        http_answer_headers: vec!["location".into()],
         ..RemoteAction::new("score", url("https://backend.example:8443/actions?kind=score"))
     };
     let first = loaded(&file, &[], &[]);
@@ -48,18 +52,30 @@ timeout = \"1d\"
 [[actions.remote]]
 name = \"b\"
 url = \"http://b/\"
+[[actions.remote]]
+name = \"c\"
+url = \"http://c/\"
+http_headers = [\"x-signature\"]
+[[actions.remote]]
+name = \"d\"
+url = \"http://d/\"
+http = true
+http_headers = [\"x signature\"]
 ";
     let expected = [
         "switchboard.toml:1: actions.remote[0]: an action needs a name",
         "switchboard.toml:5: actions.remote[1].url: expected an http:// or https:// URL without user, password and \
          fragment, found \"ftp://a/\"",
         "switchboard.toml:9: actions.remote[2].nmae: unknown key; an action has name, url, version, description, \
-         required, optional, timeout",
+         required, optional, timeout, http, http_headers, http_answer_headers",
         "switchboard.toml:10: actions.remote[2].version: expected a whole number from 0 to 4294967295, found -1",
         "switchboard.toml:11: actions.remote[2].required: expected a list of texts, found a list",
         "switchboard.toml:12: actions.remote[2].timeout: expected 0 or a duration from 1ms to 10m, found \"1d\"",
         "switchboard.toml:13: actions.remote[3].name: expected an action that is not in the list yet in this version, \
          found \"b\"",
+        "switchboard.toml:16: actions.remote[4].http_headers: expected no headers, since `http` is not true, found \
+         [\"x-signature\"]",
+        "switchboard.toml:24: actions.remote[5].http_headers: expected a list of header names, found a list",
     ];
     assert_eq!(refused(file).lines().collect::<Vec<_>>(), expected);
 }

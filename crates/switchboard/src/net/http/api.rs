@@ -1,18 +1,24 @@
 //! Actions over HTTP.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use switchboard_proto::actionhero::{WebAnswers, WebRefusal};
-use switchboard_proto::call::{ActionCall, CallError, ConnectionType, Outcome};
+use switchboard_proto::call::{
+    ActionCall, ActionError, Answer as WireAnswer, CallError, ConnectionType, HttpReply, Outcome,
+};
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::json;
 use switchboard_proto::params::Params;
 
+use crate::action::HttpRequest;
+use crate::action::http::response_header;
 use crate::clock;
 
 use super::answer::{Answer, JSON, POWERED_BY, last, respond, text};
@@ -43,9 +49,9 @@ impl Visit {
             fingerprint: Some((&*session.fingerprint).into()),
         };
         let mut params = Params::default();
-        let collected = match collect(settings, request, &mut params).await {
+        let collected = match self.collect(request, &mut params).await {
             _ if self.stopping.has_begun() => Err(WebRefusal::Stopping),
-            Ok(()) => Ok(()),
+            Ok(http) => Ok(http),
             Err(Refused::Told(refusal)) => Err(refusal),
             Err(Refused::Unsound) => {
                 return last(text(StatusCode::BAD_REQUEST, "the body is not well-formed\n"));
@@ -53,7 +59,7 @@ impl Visit {
         };
         let params = Arc::new(params);
         let outcome = match collected {
-            Ok(()) => self.run(&facts, WebAnswers::call(settings.compat, Arc::clone(&params))).await,
+            Ok(http) => self.run(&facts, WebAnswers::call(settings.compat, Arc::clone(&params)), http).await,
             Err(refusal) => Err(refusal),
         };
 
@@ -63,6 +69,7 @@ impl Visit {
             version: env!("CARGO_PKG_VERSION"),
             conn: &facts,
             params: &params,
+            secret_params: self.front.node.secret_params(),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             now_ms: clock::unix_ms(),
         };
@@ -74,7 +81,7 @@ impl Visit {
     }
 
     /// Runs an action, if whoever asks is let in. He is a connection meanwhile.
-    async fn run(&self, facts: &ConnFacts, call: ActionCall) -> Result<Outcome, WebRefusal> {
+    async fn run(&self, facts: &ConnFacts, call: ActionCall, http: HttpRequest) -> Result<Outcome, WebRefusal> {
         let node = &self.front.node;
         let admission = match node.let_in(facts).await {
             Ok(admission) => admission,
@@ -82,11 +89,45 @@ impl Visit {
             Err(_) => return Err(WebRefusal::Unavailable),
         };
         let opened = node.open_request(facts.clone(), admission);
-        let running = opened.run(call);
+        let running = opened.run(call, Arc::new(http));
         match self.front.settings.request_timeout {
             time if time.is_zero() => Ok(running.await),
             time => tokio::time::timeout(time, running.into_future()).await.map_err(|_| WebRefusal::TimedOut),
         }
+    }
+
+    /// Takes the params from the query, then the body, then the path; later ones win. Where the action in the path takes
+    /// raw bodies, the body brings no params.
+    async fn collect(&self, request: Request<Incoming>, params: &mut Params) -> Result<HttpRequest, Refused> {
+        let settings = &self.front.settings;
+        let (head, body) = request.into_parts();
+        if let Some(query) = head.uri.query() {
+            add_pairs(params, query, settings.params)?;
+        }
+        let name = head.uri.path().strip_prefix("/api/").map(|name| name.strip_suffix('/').unwrap_or(name));
+        let action = match name.filter(|name| !name.is_empty()) {
+            Some(name) => Some(decode(name, false).ok_or(WebRefusal::BadParams)?),
+            None => None,
+        };
+        let name_action = |params: &mut Params| match &action {
+            Some(name) => {
+                params.set("action", Value::from(name.as_str()), settings.params).map_err(|_| WebRefusal::TooManyParams)
+            }
+            None => Ok(()),
+        };
+        name_action(params)?;
+        let mut bytes = Bytes::new();
+        if !body.is_end_stream() {
+            let kind = match action.is_some() && self.front.node.takes_raw_body(params) {
+                true => BodyKind::Raw,
+                // Refused before the body is read.
+                false => BodyKind::of(&head.headers).ok_or(WebRefusal::MediaType)?,
+            };
+            bytes = body::read(body, settings.max_body_bytes).await?.into();
+            add_body(settings, kind, &bytes, params)?;
+            name_action(params)?;
+        }
+        Ok(HttpRequest { method: head.method, uri: head.uri, headers: head.headers, body: bytes })
     }
 }
 
@@ -107,9 +148,50 @@ fn write(answers: &WebAnswers<'_>, outcome: &Result<Outcome, WebRefusal>) -> Res
         Err(WebRefusal::Stopping) => drop(headers.insert(header::RETRY_AFTER, u16::from(retry_seconds()).into())),
         // The rest of the body may never come.
         Err(WebRefusal::TooLarge | WebRefusal::TooSlow | WebRefusal::MediaType) => return last(response),
+        Ok(Ok(WireAnswer::Action(reply)) | Err(CallError::Action(ActionError::Failed { reply, .. }))) => {
+            if let Some(http) = reply.http() {
+                apply(http, &mut response);
+            }
+        }
         _ => {}
     }
     response
+}
+
+/// Changes a response as its action wants it.
+fn apply(reply: &HttpReply, response: &mut Response<Answer>) {
+    if let Some(status) = reply.status {
+        let is_final = |status: &StatusCode| !status.is_informational();
+        match StatusCode::from_u16(status).ok().filter(is_final).filter(|status| status.as_u16() < 600) {
+            Some(status) => *response.status_mut() = status,
+            None => {
+                tracing::error!(status, "an action set a status that is not from 200 to 599; answered with 500");
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            }
+        }
+    }
+    let headers = response.headers_mut();
+    if reply.body.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    }
+    let mut named = HashSet::new();
+    for (name, value) in &reply.headers {
+        match response_header(name, value) {
+            // The first of a name replaces the server's own value.
+            Some((name, value)) if named.insert(name.clone()) => drop(headers.insert(name, value)),
+            Some((name, value)) => drop(headers.append(name, value)),
+            None => {
+                tracing::warn!(header = %name, "left out a header of an action: not well-formed, or set by the server")
+            }
+        }
+    }
+    if let Some(body) = &reply.body {
+        *response.body_mut() = Answer::Bytes(body.clone());
+    }
+    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED) {
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = Answer::Bytes(Bytes::new());
+    }
 }
 
 /// Why there are no params.
@@ -126,23 +208,6 @@ impl From<WebRefusal> for Refused {
     }
 }
 
-/// Takes the params from the query, then the body, then the path; later ones win.
-async fn collect(settings: &FrontSettings, request: Request<Incoming>, params: &mut Params) -> Result<(), Refused> {
-    if let Some(query) = request.uri().query() {
-        add_pairs(params, query, settings.params)?;
-    }
-    let (head, body) = request.into_parts();
-    if !body.is_end_stream() {
-        add_body(settings, &head.headers, body, params).await?;
-    }
-    let name = head.uri.path().strip_prefix("/api/").map(|name| name.strip_suffix('/').unwrap_or(name));
-    if let Some(name) = name.filter(|name| !name.is_empty()) {
-        let name = decode(name, false).ok_or(WebRefusal::BadParams)?;
-        params.set("action", Value::String(name), settings.params).map_err(|_| WebRefusal::TooManyParams)?;
-    }
-    Ok(())
-}
-
 impl From<BodyError> for Refused {
     fn from(error: BodyError) -> Self {
         match error {
@@ -153,35 +218,43 @@ impl From<BodyError> for Refused {
     }
 }
 
-async fn add_body(
-    settings: &FrontSettings,
-    headers: &HeaderMap,
-    body: Incoming,
-    params: &mut Params,
-) -> Result<(), Refused> {
-    #[derive(PartialEq)]
-    enum Kind {
-        Form,
-        Json,
+/// How a body is read.
+#[derive(Clone, Copy, PartialEq)]
+enum BodyKind {
+    Form,
+    Json,
+    /// By the action itself.
+    Raw,
+}
+
+impl BodyKind {
+    /// `None` for a media type that is neither JSON nor a form.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let media_type = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if media_type.eq_ignore_ascii_case(b"application/json") {
+            Some(Self::Json)
+        } else if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+            Some(Self::Form)
+        } else {
+            None
+        }
     }
-    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let media_type = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let kind = if media_type.eq_ignore_ascii_case(b"application/json") {
-        Kind::Json
-    } else if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        Kind::Form
-    } else {
-        return Err(WebRefusal::MediaType.into());
-    };
-    let bytes = body::read(body, settings.max_body_bytes).await?;
-    let broken = || if kind == Kind::Json { WebRefusal::BadJson } else { WebRefusal::BadParams };
-    let body = std::str::from_utf8(&bytes).map_err(|_| broken())?;
-    if kind == Kind::Form {
-        return Ok(add_pairs(params, body, settings.params)?);
+}
+
+fn add_body(settings: &FrontSettings, kind: BodyKind, bytes: &[u8], params: &mut Params) -> Result<(), WebRefusal> {
+    let text = |refusal| std::str::from_utf8(bytes).map_err(|_| refusal);
+    match kind {
+        BodyKind::Raw => Ok(()),
+        BodyKind::Form => add_pairs(params, text(WebRefusal::BadParams)?, settings.params),
+        BodyKind::Json => {
+            let Ok(Value::Object(members)) = json::parse(text(WebRefusal::BadJson)?, settings.json) else {
+                return Err(WebRefusal::BadJson);
+            };
+            members
+                .into_iter()
+                .try_for_each(|(name, value)| params.set(&name, value, settings.params))
+                .map_err(|_| WebRefusal::TooManyParams)
+        }
     }
-    let Ok(Value::Object(members)) = json::parse(body, settings.json) else { return Err(broken().into()) };
-    for (name, value) in members {
-        params.set(&name, value, settings.params).map_err(|_| WebRefusal::TooManyParams)?;
-    }
-    Ok(())
 }
