@@ -7,7 +7,8 @@
 //! - `rust`: as much of the language as the checks need: code without comments and texts, and the paths in it.
 //! - `layers`: who may name whom.
 //! - `text`: sizes, white space, words.
-//! - `links`: Markdown.
+//! - `links`: links in Markdown lead somewhere.
+//! - `names`: settings, metrics and files that Markdown mentions exist.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use self::tree::Tree;
 
 mod layers;
 mod links;
+mod names;
 mod rust;
 mod text;
 mod tree;
@@ -100,6 +102,7 @@ fn check(tree: &Tree) -> Report {
     layers::check(tree, &mut report);
     text::check(tree, &mut report);
     links::check(tree, &mut report);
+    names::check(tree, &mut report);
     report.problems.sort();
     report.notes.sort();
     report

@@ -188,7 +188,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, String)> {
 }
 
 /// The lines of a page without blocks of code.
-fn prose_with_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn prose_with_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let start = line.trim_start();

@@ -70,6 +70,7 @@ mod listen;
 mod mixed;
 mod order;
 mod origins;
+mod pages;
 mod peer;
 mod program;
 mod rooms;
