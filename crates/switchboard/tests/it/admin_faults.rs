@@ -183,6 +183,27 @@ fn fault_row_6_a_body_must_be_json_within_limits_and_name_nothing_else() {
     assert_eq!(operator.ask("GET", "/v1/rooms").expect(200)["items"].as_array().unwrap().len(), 1);
 }
 
+#[test]
+fn fault_row_10_a_request_must_name_one_valid_host() {
+    let (_server, operator) = start(&[]);
+    let get = |target: &str, hosts: &str| {
+        let request =
+            format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+        HttpAnswer::parse(&operator.exchange(request.as_bytes())).expect("an answer")
+    };
+    for path in ["/v1/rooms", "/livez"] {
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: user@a\r\n"] {
+            let message = get(path, hosts).expect_error(400, "invalid_request");
+            assert!(message.starts_with("Host is "), "{hosts:?}: {message}");
+        }
+        get(&format!("http://b{path}"), "Host: a\r\n").expect_error(400, "invalid_request");
+        get(&format!("http://a{path}"), "Host: a\r\n").expect(200);
+        for hosts in ["Host: [::1]:9000\r\n", "Host:\r\n"] {
+            get(path, hosts).expect(200);
+        }
+    }
+}
+
 fn head(more: &str) -> String {
     format!("GET /v1/rooms HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n{more}\r\n")
 }

@@ -74,12 +74,15 @@ fn whoever_asks_is_told_where_the_gateway_is() {
     let answer = client.get("/gateway");
     assert_eq!(told(&answer), (200, json!({"url": format!("ws://{}/gateway", client.host())})));
     assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
-    for host in ["bots.example.org", "bots.example.org:443", "\"},{\""] {
+    for host in ["bots.example.org", "bots.example.org:443", "[::1]:8080"] {
         client.send(format!("GET /gateway HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(client.answer().json(), json!({"url": format!("ws://{host}/gateway")}));
     }
     client.send("GET /gateway HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer().status, 400);
+    let mut client = connect(&running);
+    client.send("GET /gateway HTTP/1.1\r\nHost: \"},{\"\r\n\r\n");
+    assert_eq!(client.answer().text(), "Host is not a host name or address with an optional port\n");
 }
 
 #[test]
