@@ -102,6 +102,16 @@ describe('a peer that knows only WebSockets', () => {
     await peer.close()
   })
 
+  it('is answered the first sub-protocol that it offers', async () => {
+    const primus = new URL(server.web.socket)
+    for (const path of [primus.pathname, '/websocket']) {
+      const socket = new WebSocket(new URL(path, primus), ['chat.v2', 'chat'])
+      await emitted(socket, 'open')
+      assert.equal(socket.protocol, 'chat.v2')
+      socket.terminate()
+    }
+  })
+
   it('is told that a message is no text with 1007', async () => {
     const peer = await Peer.open(server)
     peer.socket.send(Buffer.of(0x22, 0xc3, 0x28, 0x22), { binary: false })

@@ -445,14 +445,18 @@ pub fn ws_handshake(data: &[u8]) {
         ("sec-websocket-version", b"13"),
         ("sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let extensions = lines().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+    let offers = |header: &'static str| lines().filter(move |(name, _)| name.eq_ignore_ascii_case(header));
     let answers = [
         handshake::accept("GET", (1, 1), lines(), true),
-        handshake::accept("GET", (1, 1), good.into_iter().chain(extensions), true),
+        handshake::accept("GET", (1, 1), good.into_iter().chain(offers("sec-websocket-extensions")), true),
+        handshake::accept("GET", (1, 1), good.into_iter().chain(offers("sec-websocket-protocol")), true),
     ];
     for accepted in answers.into_iter().flatten() {
         assert_eq!(accepted.accept.len(), 28);
         if let Some(params) = accepted.deflate {
+        if let Some(protocol) = accepted.protocol {
+            assert!(!protocol.is_empty() && !protocol.contains([' ', ',', '\t', '\r']), "no token: {protocol:?}");
+        }
             let offer = [("sec-websocket-extensions", params.header().as_bytes())];
             let again = handshake::accept("GET", (1, 1), good.into_iter().chain(offer), true);
             assert_eq!(again.expect("our own words are well-formed").deflate, Some(params));

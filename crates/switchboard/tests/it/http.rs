@@ -368,6 +368,21 @@ fn what_is_no_request_for_a_websocket_is_told_so() {
             "GET",
             &[
                 "Connection: Upgrade",
+/// Chromium and npm's `ws` fail a connection that answers none of their sub-protocols.
+#[test]
+fn every_websocket_path_answers_with_the_first_sub_protocol_offered() {
+    let mut config = config();
+    config.servers.gateway.enabled = true;
+    let running = Running::start(config);
+    for path in ["/primus", "/websocket", "/gateway", "/ws_interaction"] {
+        let answer = connect(&running).upgrade(path, &["Sec-WebSocket-Protocol: chat.v2, chat"]);
+        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")), "{path}");
+        let answer = connect(&running).upgrade(path, &[]);
+        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None), "{path}");
+        assert_eq!(connect(&running).upgrade(path, &["Sec-WebSocket-Protocol: a/b"]).status, 400, "{path}");
+    }
+}
+
                 "Upgrade: websocket",
                 "Sec-WebSocket-Version: 8",
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -465,6 +480,8 @@ fn a_request_for_a_websocket_is_answered_alike_however_it_comes() {
 
 /// With a backend that decides who may connect.
 fn start_with_hook(backend: &Backend, more: &str) -> TestServer {
+            let protocol = answer.header("sec-websocket-protocol");
+            assert_eq!(protocol, (status == 101 && headers.contains("v2.chat")).then_some("v2.chat"), "{headers}");
     let secret = format!("hooks.secret={SECRET}");
     TestServer::with(&[&secret, "hooks.timeout=5s", &backend.setting("hooks.connect"), more])
 }
