@@ -31,7 +31,7 @@ impl Visit {
         let settings = &self.front.settings;
         match *request.method() {
             Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => {}
-            Method::OPTIONS => return self.options(METHODS, &page),
+            Method::OPTIONS => return self.options(METHODS, "Content-Type", &page),
             _ => return self.not_allowed(METHODS),
         }
         let session = Session::of(request.headers());

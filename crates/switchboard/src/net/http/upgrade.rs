@@ -102,7 +102,7 @@ impl Visit {
             return Answering::Now(Some(response));
         }
         if request.method() == Method::OPTIONS {
-            return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", page)));
+            return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", "Content-Type", page)));
         }
         let agreed = match self.agree(door, request) {
             Ok(agreed) => agreed,

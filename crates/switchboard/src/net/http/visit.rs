@@ -151,14 +151,15 @@ impl Visit {
         }
     }
 
-    /// The answer to OPTIONS: what may be asked, and for pages of listed origins that they may.
-    pub(super) fn options(&self, methods: &'static str, page: &Page) -> Response<Answer> {
+    /// The answer to OPTIONS: the methods of a route. Pages of listed origins may use them, and the request headers that
+    /// the route reads.
+    pub(super) fn options(&self, methods: &'static str, read: &'static str, page: &Page) -> Response<Answer> {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         if page.0.is_some() {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(read));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         }
         self.allow_origin(&mut response, page);

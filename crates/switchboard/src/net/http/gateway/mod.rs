@@ -67,6 +67,16 @@ impl Companion {
             Self::Events | Self::Interaction => "POST, OPTIONS",
         }
     }
+
+    /// The request headers that it reads, for pages of other hosts.
+    const fn headers(self) -> &'static str {
+        match self {
+            Self::Bot | Self::Shards | Self::Events => {
+                "Authorization, Content-Type, Identification, Identification-Id, Public-Key, Secret"
+            }
+            Self::Interaction => "Content-Type, X-Signature-Ed25519, X-Signature-Timestamp",
+        }
+    }
 }
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature-ed25519");
@@ -110,7 +120,7 @@ impl Visit {
         page: Page,
     ) -> Response<Answer> {
         let is_right_method = match (companion, request.method()) {
-            (_, &Method::OPTIONS) => return self.options(companion.methods(), &page),
+            (_, &Method::OPTIONS) => return self.options(companion.methods(), companion.headers(), &page),
             (Companion::Bot | Companion::Shards, &Method::GET | &Method::HEAD) => true,
             (Companion::Events | Companion::Interaction, &Method::POST) => true,
             _ => false,
