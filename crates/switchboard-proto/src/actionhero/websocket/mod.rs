@@ -59,8 +59,9 @@ impl Face for WebSocketFace {
         self.heard_ms = cx.now.monotonic_ms;
         match frame {
             WsFrame::Text(text) => self.on_text(text, cx),
-            // Nothing is said in bytes on this wire.
-            WsFrame::Binary(_) | WsFrame::Pong(_) => {}
+            // As Primus reads it: the bytes of the text, halves of characters replaced.
+            WsFrame::Binary(bytes) => self.on_text(&String::from_utf8_lossy(bytes), cx),
+            WsFrame::Pong(_) => {}
             WsFrame::Ping(payload) => ws::write_pong(&mut cx.fx.bytes, payload),
             WsFrame::Close { code, .. } => {
                 ws::write_close(&mut cx.fx.bytes, code, "");

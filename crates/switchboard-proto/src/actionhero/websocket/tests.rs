@@ -143,6 +143,22 @@ fn what_is_no_request_is_counted_ignored_or_answered_as_an_unknown_verb() {
 }
 
 #[test]
+fn a_binary_message_is_read_as_text() {
+    let mut talk = auto();
+    talk.send(&client_frame(0x82, br#"{"event":"nothing","messageId":1}"#));
+    talk.send(&client_frame(0x82, b"{\"event\":\"nothing\",\"messageId\":\"\xff\"}"));
+    talk.send(&client_frame(0x82, b"\"primus::ping::7\""));
+    let refused = r#"{"status":"verb not found or not allowed","context":"response","data":null"#;
+    assert_eq!(
+        talk.received(),
+        format!(
+            "{refused},\"messageCount\":1,\"messageId\":1}}\n\
+             {refused},\"messageCount\":2,\"messageId\":\"�\"}}\n\"primus::pong::7\"\n"
+        )
+    );
+}
+
+#[test]
 fn the_transport_is_answered_and_not_counted() {
     check(
         &mut auto(),
