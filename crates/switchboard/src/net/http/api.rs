@@ -174,12 +174,14 @@ async fn add_body(
         return Err(WebRefusal::MediaType.into());
     };
     let bytes = body::read(body, settings.max_body_bytes).await?;
-    let broken = || if kind == Kind::Json { WebRefusal::BadJson } else { WebRefusal::BadParams };
-    let body = std::str::from_utf8(&bytes).map_err(|_| broken())?;
+    let body = std::str::from_utf8(&bytes);
     if kind == Kind::Form {
-        return Ok(add_pairs(params, body, settings.params)?);
+        return Ok(add_pairs(params, body.map_err(|_| WebRefusal::BadParams)?, settings.params)?);
     }
-    let Ok(Value::Object(members)) = json::parse(body, settings.json) else { return Err(broken().into()) };
+    let bad_json = |words: &str| WebRefusal::BadJson(format!("the body is refused: {words}"));
+    let body = body.map_err(|_| bad_json("not UTF-8"))?;
+    let value = json::parse(body, settings.json).map_err(|error| bad_json(&error.to_string()))?;
+    let Value::Object(members) = value else { return Err(bad_json("not a JSON object").into()) };
     for (name, value) in members {
         params.set(&name, value, settings.params).map_err(|_| WebRefusal::TooManyParams)?;
     }
