@@ -206,7 +206,7 @@ impl Visit {
         let shards = node.shard_count(application.id()).await.map_err(|_| Refusal::Unavailable)?;
         let left = node.shard_starts(application.id()).await.map_err(|_| Refusal::Unavailable)?;
         let site = &self.front.settings.gateway_site;
-        let mut body = self.url_member(headers).ok_or(Refusal::Invalid)?;
+        let mut body = self.url_member(headers).ok_or(Refusal::Invalid("Host is missing".into()))?;
         let limit = format!(
             r#","shards":{shards},"session_start_limit":{{"total":{},"remaining":{},"reset_after":{},"max_concurrency":{}}}}}"#,
             site.start_total, left.remaining, left.reset_after_ms, site.start_concurrency,
@@ -219,7 +219,9 @@ impl Visit {
         let development = match query {
             None | Some("" | "development=false") => false,
             Some("development=true") => true,
-            Some(_) => return Err(Refusal::Invalid),
+            Some(_) => {
+                return Err(Refusal::Invalid("the query may be development=true or development=false".into()));
+            }
         };
         let shards = self.front.node.shards_of(application.id(), development).await;
         let mut body = br#"{"shards":["#.to_vec();
@@ -234,7 +236,7 @@ impl Visit {
     }
 
     async fn publish(&self, application: &Application, body: &[u8]) -> Made {
-        let event = publication::read(body, self.front.settings.gateway_site.json).ok_or(Refusal::Invalid)?;
+        let event = publication::read(body, self.front.settings.gateway_site.json).map_err(Refusal::Invalid)?;
         let published = self.front.node.publish_event(application.id(), event).await?;
         Ok((StatusCode::ACCEPTED, publication::accepted(&published)))
     }
