@@ -93,13 +93,29 @@ describe('a peer that knows only WebSockets', () => {
     await peer.close()
   })
 
-  it('says nothing with bytes, pongs or text that is no JSON', async () => {
+  it('asks nothing with pongs or text that is no JSON', async () => {
     const peer = await Peer.open(server)
-    peer.socket.send(Buffer.from('{"event":"detailsView"}'), { binary: true })
     peer.socket.pong('unasked')
-    peer.socket.send('{not json')
+    peer.socket.send('not json')
     assert.equal((await peer.ask({ event: 'detailsView' })).messageCount, 1)
     await peer.close()
+  })
+
+  it('may send its text in binary frames', async () => {
+    const peer = await Peer.open(server)
+    peer.socket.send(Buffer.from('{"event":"nothing"}'), { binary: true })
+    assert.equal((await peer.hear()).messageCount, 1)
+    await peer.close()
+  })
+
+  it('is answered the first sub-protocol that it offers', async () => {
+    const primus = new URL(server.web.socket)
+    for (const path of [primus.pathname, '/websocket']) {
+      const socket = new WebSocket(new URL(path, primus), ['chat.v2', 'chat'])
+      await emitted(socket, 'open')
+      assert.equal(socket.protocol, 'chat.v2')
+      socket.terminate()
+    }
   })
 
   it('is told that a message is no text with 1007', async () => {

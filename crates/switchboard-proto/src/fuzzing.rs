@@ -72,10 +72,11 @@ pub fn ddp_peer(data: &[u8]) {
 
     let mut called = HashMap::<String, u32>::new();
     for line in data.split(|byte| *byte == b'\n') {
-        if let Ok(serde_json::Value::Object(frame)) = serde_json::from_slice(line)
-            && let Some(id) = frame.get("id").and_then(serde_json::Value::as_str)
+        if let Ok(line) = std::str::from_utf8(line)
+            && let Some([Some(id)]) = json::members(&json::to_well_formed(line), ["id"])
+            && let Ok(id) = serde_json::from_str::<String>(id)
         {
-            *called.entry(id.to_owned()).or_default() += 1;
+            *called.entry(id).or_default() += 1;
         }
     }
     for stage in [at_once, late] {
@@ -445,13 +446,17 @@ pub fn ws_handshake(data: &[u8]) {
         ("sec-websocket-version", b"13"),
         ("sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let extensions = lines().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+    let offers = |header: &'static str| lines().filter(move |(name, _)| name.eq_ignore_ascii_case(header));
     let answers = [
         handshake::accept("GET", (1, 1), lines(), true),
-        handshake::accept("GET", (1, 1), good.into_iter().chain(extensions), true),
+        handshake::accept("GET", (1, 1), good.into_iter().chain(offers("sec-websocket-extensions")), true),
+        handshake::accept("GET", (1, 1), good.into_iter().chain(offers("sec-websocket-protocol")), true),
     ];
     for accepted in answers.into_iter().flatten() {
         assert_eq!(accepted.accept.len(), 28);
+        if let Some(protocol) = accepted.protocol {
+            assert!(!protocol.is_empty() && !protocol.contains([' ', ',', '\t', '\r']), "no token: {protocol:?}");
+        }
         if let Some(params) = accepted.deflate {
             let offer = [("sec-websocket-extensions", params.header().as_bytes())];
             let again = handshake::accept("GET", (1, 1), good.into_iter().chain(offer), true);

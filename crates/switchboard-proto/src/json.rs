@@ -1,9 +1,12 @@
 //! JSON at the edge: parsed once under limits, opaque from there.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
@@ -22,39 +25,147 @@ impl Default for JsonLimits {
     }
 }
 
-/// The text is not JSON, or goes beyond the limits, or names a member twice.
-///
-/// Naming a member twice is refused because a parser behind us may take the other one.
+/// Why a text is refused. Its words are fit for the client.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct JsonError(#[from] serde_json::Error);
-
-/// Parses `text` under `limits`. Members keep the order in which they were written.
-pub fn parse(text: &str, limits: JsonLimits) -> Result<Value, JsonError> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    // The limit of our own is checked first; the parser's own (128) protects the stack above it.
-    let value = Bounded { limits, depth: limits.depth }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+pub enum JsonError {
+    /// It is not JSON.
+    #[error("not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// It is JSON, and refused.
+    #[error(transparent)]
+    Refused(#[from] JsonRefusal),
 }
 
-/// A value being read, `depth` more levels allowed.
+/// Why JSON is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum JsonRefusal {
+    /// More objects and arrays inside each other than [`JsonLimits::depth`].
+    #[error("JSON is nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// More members in an object than [`JsonLimits::keys`].
+    #[error("a JSON object has more than {0} members")]
+    TooManyMembers(usize),
+    /// An object names a member twice. Another parser may take the other one, and read another request.
+    #[error("a JSON object names a member twice")]
+    RepeatedMember,
+    /// A number is beyond the range of a 64-bit float.
+    #[error("a number in JSON is out of range")]
+    NumberOutOfRange,
+}
+
+/// Parses `text` under `limits`. Members keep the order in which they were written. An escape of half a surrogate pair
+/// is read as U+FFFD: see [`to_well_formed`].
+///
+/// # Errors
+///
+/// See [`JsonError`].
+pub fn parse(text: &str, limits: JsonLimits) -> Result<Value, JsonError> {
+    let text = to_well_formed(text);
+    let refusal = Cell::new(None);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    // `limits.depth` is checked first; the parser's own limit (128) protects the stack above it.
+    let value = Bounded { limits, refusal: &refusal, depth: limits.depth }.deserialize(&mut deserializer);
+    let error = match value.and_then(|value| deserializer.end().map(|()| value)) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    // A refused value may be followed by anything. This check takes any depth, and any number.
+    Err(match serde_json::from_str::<IgnoredAny>(&text) {
+        Ok(_) => JsonError::Refused(refusal.get().unwrap_or(JsonRefusal::NumberOutOfRange)),
+        Err(_) => JsonError::NotJson(error),
+    })
+}
+
+/// The members `names` of an object, each as it is written; the last one of a name that comes twice, as in JavaScript.
+///
+/// A request that [`parse`] refuses is answered under the id that is found here: depth and number of members do not
+/// matter, and nothing is kept of the rest. Returns `None` if `text` is not an object, or not well-formed.
+pub fn members<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
+    struct Members<'n, const N: usize>([&'n str; N]);
+
+    impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
+        type Value = [Option<&'de str>; N];
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = [None; N];
+            while let Some(name) = map.next_key::<String>()? {
+                match self.0.iter().position(|known| *known == name) {
+                    Some(index) => found[index] = Some(map.next_value::<&RawValue>()?.get()),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = deserializer.deserialize_map(Members(names)).ok()?;
+    deserializer.end().ok().map(|()| found)
+}
+
+/// `text` with U+FFFD in place of each escape of half a surrogate pair, such as `\ud83d` without its other half. Length
+/// and all other bytes stay.
+///
+/// JavaScript writes such an escape where a script cut a text inside a pair. It is JSON, but a Rust text cannot hold
+/// it. JavaScript's `toWellFormed` does the same.
+pub fn to_well_formed(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let mut repaired = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(escape) = memchr::memchr(b'\\', bytes.get(at..).unwrap_or_default()) {
+        at += escape;
+        match utf_16_escape(&bytes[at..]) {
+            None => at += 2,
+            Some(0xd800..=0xdbff) if matches!(utf_16_escape(&bytes[at + 6..]), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0xd800..=0xdfff) => {
+                repaired.push_str(&text[copied..at]);
+                repaired.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            Some(_) => at += 6,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    repaired.push_str(&text[copied..]);
+    Cow::Owned(repaired)
+}
+
+/// The number of an escape such as `\u00e9` at the front of `bytes`.
+fn utf_16_escape(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// A value being read, `depth` more levels allowed. The refusal is kept here because the parser's error has only words.
 #[derive(Clone, Copy)]
-struct Bounded {
+struct Bounded<'r> {
     limits: JsonLimits,
+    refusal: &'r Cell<Option<JsonRefusal>>,
     depth: usize,
 }
 
-impl Bounded {
+impl Bounded<'_> {
     fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Self { depth, ..self }),
-            None => Err(E::custom("nested too deep")),
+            None => Err(self.refuse(JsonRefusal::TooDeep(self.limits.depth))),
         }
+    }
+
+    fn refuse<E: serde::de::Error>(self, refusal: JsonRefusal) -> E {
+        self.refusal.set(Some(refusal));
+        E::custom(refusal)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Bounded {
+impl<'de> DeserializeSeed<'de> for Bounded<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -62,7 +173,7 @@ impl<'de> DeserializeSeed<'de> for Bounded {
     }
 }
 
-impl<'de> Visitor<'de> for Bounded {
+impl<'de> Visitor<'de> for Bounded<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,10 +222,10 @@ impl<'de> Visitor<'de> for Bounded {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if members.len() == self.limits.keys {
-                return Err(A::Error::custom("too many members in one object"));
+                return Err(self.refuse(JsonRefusal::TooManyMembers(self.limits.keys)));
             }
             if members.contains_key(&name) {
-                return Err(A::Error::custom("a member is named twice"));
+                return Err(self.refuse(JsonRefusal::RepeatedMember));
             }
             let value = map.next_value_seed(inside)?;
             members.insert(name, value);
@@ -140,9 +251,11 @@ impl RawJson {
         Self(value.to_string().into())
     }
 
-    /// Text that [`parse`] has read, or the part of such a text that is a value. Numbers and the order of members stay as they
-    /// were written; white space between tokens goes, so that a line holds it.
+    /// Text that [`parse`] has read, or the part of such a text that is a value. Numbers and the order of members stay
+    /// as they were written; white space between tokens is dropped, so that one line holds it, and halves of surrogate
+    /// pairs are replaced.
     pub fn from_parsed(text: &str) -> Self {
+        let text = to_well_formed(text);
         let mut is_inside_text = false;
         let mut is_escaped = false;
         let kept: String = text
@@ -164,7 +277,7 @@ impl RawJson {
     /// Text that another node has checked, looked at again on its way here: `None` unless it is JSON without a line break.
     pub fn from_stored(text: &str) -> Option<Self> {
         let has_breaks = memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some();
-        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
         (is_json && !has_breaks).then(|| Self(text.into()))
     }
 
@@ -357,6 +470,61 @@ mod tests {
         assert!(parse(r#"{"a":1,"\u0061":1}"#, limits()).is_err());
     }
 
+    fn refusal(text: &str) -> Option<JsonRefusal> {
+        match parse(text, limits()) {
+            Err(JsonError::Refused(refusal)) => Some(refusal),
+            Ok(_) | Err(JsonError::NotJson(_)) => None,
+        }
+    }
+
+    #[test]
+    fn json_that_is_refused_is_told_from_text_that_is_not_json() {
+        for (text, reason) in [
+            ("[[[[]]]]", JsonRefusal::TooDeep(3)),
+            (r#"{"a":1,"b":2,"c":3}"#, JsonRefusal::TooManyMembers(2)),
+            (r#"{"a":1,"a":2}"#, JsonRefusal::RepeatedMember),
+            (r#"{"\ud800":1,"\udfff":2}"#, JsonRefusal::RepeatedMember),
+            ("1e999", JsonRefusal::NumberOutOfRange),
+        ] {
+            assert_eq!(refusal(text), Some(reason), "{text}");
+            for broken in [&text[..text.len() - 1], &format!("{text}]"), &format!("{text} {text}")] {
+                // A number without its last digit is still one.
+                assert!(refusal(broken).is_none() || broken == "1e99", "{broken}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_read_as_the_replacement_character() {
+        for (text, repaired) in [
+            (r#""x\ud83d""#, r#""x\ufffd""#),
+            (r#""\uDE00x""#, r#""\ufffdx""#),
+            (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\ude00\ud83d""#, r#""\ufffd\ufffd""#),
+            (r#""\ud83dé\ude00""#, r#""\ufffdé\ufffd""#),
+        ] {
+            assert_eq!(to_well_formed(text), repaired);
+            let value: Value = serde_json::from_str(repaired).unwrap();
+            assert_eq!(parse(text, limits()).unwrap(), value);
+            assert_eq!(RawJson::from_parsed(text).to_value(), value);
+        }
+        for whole in
+            [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\u00e9\n\"""#, r#""\\\\ud83d""#, r"\", r"\u", r"\ud8", r"\é\ud83"]
+        {
+            assert_eq!(to_well_formed(whole), whole);
+        }
+    }
+
+    #[test]
+    fn members_are_found_whatever_the_limits_say_of_the_rest() {
+        let deep = format!(r#"{{"x":{}{},"id":"1","n":2}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(members(&deep, ["id", "no", "n"]), Some([Some("\"1\""), None, Some("2")]));
+        assert_eq!(members(r#"{"id":1,"\u0069d":[ 2 ]}"#, ["id"]), Some([Some("[ 2 ]")]));
+        for text in ["", "[]", "5", "null", r#"{"id":1"#, r#"{"id":1}}"#, r#"{"id":1} {"id":1}"#] {
+            assert_eq!(members(text, ["id"]), None, "{text}");
+        }
+    }
+
     #[test]
     fn what_follows_the_value_is_refused() {
         assert!(parse("1 2", limits()).is_err());
@@ -393,6 +561,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_text_cut_inside_a_pair_is_repaired_as_utf_16_is(units in prop::collection::vec(0xd7fe..0xe002u16, 0..12)) {
+            let escaped: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let value = parse(&format!("\"{escaped}\""), JsonLimits::default()).unwrap();
+            prop_assert_eq!(value, Value::from(String::from_utf16_lossy(&units)));
+        }
+
         #[test]
         fn a_written_text_reads_back(text in any::<String>()) {
             let mut json = Vec::new();

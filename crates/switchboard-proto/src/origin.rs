@@ -91,6 +91,84 @@ pub fn is_origin(text: &str) -> bool {
     }
 }
 
+/// Why a request is refused for its host (RFC 9112, section 3.2). Its words are fit for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// There is no `Host`, which HTTP/1.1 needs.
+    #[error("Host is missing")]
+    Missing,
+    /// There is more than one.
+    #[error("Host is there twice")]
+    Repeated,
+    /// It is not a host with or without a port.
+    #[error("Host is not a host name or address with an optional port")]
+    Invalid,
+    /// The target of the request names another one.
+    #[error("Host and the address are not the same")]
+    Contradictory,
+}
+
+/// The one valid host that a request names. `hosts` are the values of its `Host`, `target` is the authority in its
+/// target where that has one. Returns an empty host for an HTTP/1.0 request without `Host`.
+///
+/// # Errors
+///
+/// See [`HostError`].
+pub fn requested_host<'a>(
+    hosts: impl IntoIterator<Item = &'a [u8]>,
+    target: Option<&str>,
+    is_http_1_0: bool,
+) -> Result<&'a [u8], HostError> {
+    let mut hosts = hosts.into_iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host,
+        (None, _) if is_http_1_0 => b"",
+        (None, _) => return Err(HostError::Missing),
+        (Some(_), Some(_)) => return Err(HostError::Repeated),
+    };
+    if !is_host(host) {
+        return Err(HostError::Invalid);
+    }
+    if target.is_some_and(|target| !target.as_bytes().eq_ignore_ascii_case(host)) {
+        return Err(HostError::Contradictory);
+    }
+    Ok(host)
+}
+
+/// Whether `text` is `uri-host [ ":" port ]` (RFC 9110, section 7.2). A target without an authority has an empty host.
+fn is_host(text: &[u8]) -> bool {
+    let (host, port) = match (text.first(), text.iter().rposition(|byte| *byte == b':')) {
+        (Some(b'['), _) if text.ends_with(b"]") => (text, None),
+        (_, Some(colon)) => (&text[..colon], Some(&text[colon + 1..])),
+        (_, None) => (text, None),
+    };
+    let is_port = |digits: &[u8]| {
+        let is_number = digits.iter().all(u8::is_ascii_digit);
+        digits.is_empty() || is_number && std::str::from_utf8(digits).is_ok_and(|port| port.parse::<u16>().is_ok())
+    };
+    let is_host = match host {
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        }
+        name => is_reg_name(name),
+    };
+    is_host && port.is_none_or(is_port)
+}
+
+/// Whether `name` is a `reg-name` of RFC 3986, section 3.2.2, as IPv4 addresses are too.
+fn is_reg_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+            (b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=', _) => after,
+            (byte, _) if byte.is_ascii_alphanumeric() => after,
+            _ => return false,
+        };
+    }
+    true
+}
+
 /// The origin of a page: scheme, host, port.
 struct Origin<'a> {
     is_https: bool,
@@ -167,6 +245,62 @@ mod tests {
 
     const SAME: Verdict = Verdict::SameHost;
     const REFUSED: Verdict = Verdict::Refused;
+
+    #[test]
+    fn fault_row_10_a_request_names_one_valid_host() {
+        for good in [
+            "",
+            "a",
+            "A.Example.org",
+            "a_b.local",
+            "10.0.0.1:8080",
+            "a:",
+            "a:0080",
+            "[::1]",
+            "[2001:DB8::A]:443",
+            "a%20b",
+            "~a!$&'()*+,;=",
+        ] {
+            assert_eq!(requested_host([good.as_bytes()], None, false), Ok(good.as_bytes()), "{good}");
+        }
+        for odd in [
+            "a b",
+            "a/b",
+            "user@a",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:+1",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[::1]:x",
+            "[a]",
+            "a%2",
+            "a%zz",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a\tb",
+            "<a>",
+            "h\u{f6}st",
+            "http://a",
+            "\"a\"",
+            "[]",
+            "[::1%25eth0]",
+        ] {
+            assert_eq!(requested_host([odd.as_bytes()], None, false), Err(HostError::Invalid), "{odd}");
+            assert_eq!(requested_host([odd.as_bytes()], Some(odd), true), Err(HostError::Invalid), "{odd}");
+        }
+        let a = || std::iter::once(&b"a"[..]);
+        assert_eq!(requested_host([], None, false), Err(HostError::Missing));
+        assert_eq!(requested_host([], None, true), Ok(&b""[..]));
+        assert_eq!(requested_host(a().chain(a()), None, true), Err(HostError::Repeated));
+        assert_eq!(requested_host(a(), Some("A"), false), Ok(&b"a"[..]));
+        for other in ["b", "a:80", "user@a"] {
+            assert_eq!(requested_host(a(), Some(other), false), Err(HostError::Contradictory), "{other}");
+        }
+    }
 
     /// Each with the `Host` that was asked for and whether the listener speaks TLS.
     #[test]

@@ -13,8 +13,8 @@ use super::settings::Compat;
 /// Why a request was not made, or brought nothing: what no other wire has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebRefusal {
-    /// The body is not an object in JSON, or goes beyond the limits, or names a member twice.
-    BadJson,
+    /// The body is not a JSON object, or its JSON is refused; in words for the client.
+    BadJson(String),
     /// The query, or a form, is not encoded as it must be, or names a param twice.
     BadParams,
     /// The body is neither JSON nor a form.
@@ -39,7 +39,7 @@ impl WebRefusal {
     /// HTTP's word for it.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::BadJson | Self::BadParams | Self::TooManyParams => 400,
+            Self::BadJson(_) | Self::BadParams | Self::TooManyParams => 400,
             Self::NotLetIn(_) => 403,
             Self::TooSlow => 408,
             Self::TooLarge => 413,
@@ -50,7 +50,7 @@ impl WebRefusal {
 
     fn text(&self) -> &str {
         match self {
-            Self::BadJson => "the body is not a JSON object within the limits of this server",
+            Self::BadJson(words) => words,
             Self::BadParams => "the params are not well-formed",
             Self::MediaType => "the body must be application/json or application/x-www-form-urlencoded",
             Self::NotLetIn(reason) => reason,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::call::{CallError, LoginRefusal};
-use crate::json::{write_number, write_text};
+use crate::json::{JsonRefusal, write_number, write_text};
 
 use super::methods::Method;
 
@@ -51,6 +51,11 @@ impl Refusal {
     /// An argument has the wrong type, or is missing.
     pub(super) fn match_failed() -> Self {
         Self::number(400, "Match failed")
+    }
+
+    /// The JSON of the call or subscription is refused.
+    pub(super) fn json(refusal: JsonRefusal) -> Self {
+        Self::number(400, refusal.to_string())
     }
 
     /// There is no such method; `name` as the client wrote it.

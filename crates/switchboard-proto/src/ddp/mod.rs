@@ -18,6 +18,7 @@ mod subscriptions;
 mod tests;
 pub(crate) mod wire;
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 
 use serde_json::Value;
@@ -29,7 +30,7 @@ use crate::event::Event;
 use crate::face::{Cx, Face};
 use crate::frame::ws::{self, WsFrame};
 use crate::id::{RoomName, Token};
-use crate::json::write_text;
+use crate::json::{self, write_text};
 use crate::user::User;
 use crate::wire::{Hears, WireFormat};
 
@@ -42,7 +43,7 @@ use subscriptions::{Asked, AskedTopic, COMMANDS, MESSAGE, NOTIFY_USER, REQUESTS,
 
 pub use settings::DdpSettings;
 
-/// Longer frames are not shown to whoever sent them.
+/// Of longer frames only `msg` and `id` are sent back, if those are not longer than that.
 const OFFENDING_MAX_BYTES: usize = 4096;
 
 /// One client's conversation in DDP.
@@ -308,6 +309,7 @@ impl DdpFace {
     }
 
     fn on_text(&mut self, text: &str, cx: &mut Cx<'_>) {
+        let text = &*json::to_well_formed(text);
         if self.pending.is_none() {
             return self.on_request(text, Request::parse(text, &cx.settings.ddp), cx);
         }
@@ -318,15 +320,19 @@ impl DdpFace {
     }
 
     fn on_request(&mut self, text: &str, request: Result<Request, Wrong>, cx: &mut Cx<'_>) {
-        let wrong = |reason, cx: &mut Cx<'_>| {
-            answers(cx).error(reason, (text.len() <= OFFENDING_MAX_BYTES).then_some(text));
-        };
+        let wrong = |reason: &str, cx: &mut Cx<'_>| answers(cx).error(reason, offending(text).as_deref());
         match (self.phase, request) {
-            (_, Err(Wrong::NotJson)) => answers(cx).error(errors::PARSE_ERROR, None),
-            (_, Err(error @ Wrong::NoMessage)) => wrong(error.reason(), cx),
+            (_, Err(error @ (Wrong::NotJson | Wrong::Refused(_)))) => answers(cx).error(&error.reason(), None),
+            (_, Err(error @ Wrong::NoMessage)) => wrong(&error.reason(), cx),
             (Phase::New, Ok(Request::Connect { versions })) => self.connect(versions, cx),
             (Phase::New, _) => wrong(errors::MUST_CONNECT_FIRST, cx),
-            (_, Err(error)) => wrong(error.reason(), cx),
+            (_, Err(error)) => wrong(&error.reason(), cx),
+            (_, Ok(Request::Refused { id, is_method: true, refusal })) => {
+                answers(cx).refused(&id, &Refusal::json(refusal));
+            }
+            (_, Ok(Request::Refused { id, is_method: false, refusal })) => {
+                answers(cx).nosub(&id, Some(&Refusal::json(refusal)));
+            }
             (_, Ok(Request::Connect { .. })) => wrong(errors::ALREADY_CONNECTED, cx),
             (_, Ok(Request::Ping { id })) => answers(cx).pong(id.as_deref()),
             (_, Ok(Request::Pong)) => {}
@@ -524,6 +530,16 @@ fn answers<'a>(cx: &'a mut Cx<'_>) -> Answers<'a> {
 fn close(reason: CloseReason, cx: &mut Cx<'_>) {
     ws::write_close(&mut cx.fx.bytes, Some(reason.websocket_code()), "");
     cx.fx.close = Some(reason);
+}
+
+/// The part of a malformed frame that is sent back, so that the client finds its request.
+fn offending(text: &str) -> Option<Cow<'_, str>> {
+    if text.len() <= OFFENDING_MAX_BYTES {
+        return Some(text.into());
+    }
+    let [msg, id] = json::members(text, ["msg", "id"])?;
+    let short = format!(r#"{{"msg":{},"id":{}}}"#, msg?, id?);
+    (short.len() <= OFFENDING_MAX_BYTES).then(|| short.into())
 }
 
 /// As much of a name that nobody knows as is shown to whoever asked for it.

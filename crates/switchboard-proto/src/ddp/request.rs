@@ -1,10 +1,11 @@
 //! What a frame asks for.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::json;
+use crate::json::{self, JsonError, JsonRefusal};
 
 use super::errors;
 use super::settings::DdpSettings;
@@ -34,6 +35,12 @@ pub(super) enum Request {
     Unsub {
         id: String,
     },
+    /// A call or a subscription whose JSON is refused.
+    Refused {
+        id: String,
+        is_method: bool,
+        refusal: JsonRefusal,
+    },
 }
 
 /// Which versions of the protocol a client speaks.
@@ -48,8 +55,9 @@ pub(super) struct Versions {
 /// Why a frame is wrong in itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// Not JSON, or beyond its limits, or a member is named twice.
     NotJson,
+    /// JSON that is refused, without an id to answer it under.
+    Refused(JsonRefusal),
     /// Not an object, or without `msg`.
     NoMessage,
     /// `msg` is none of those that are known, or what belongs to it is not as it must be.
@@ -60,12 +68,13 @@ pub(super) enum Wrong {
 
 impl Wrong {
     /// What the client is told.
-    pub(super) fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> Cow<'static, str> {
         match self {
-            Self::NotJson => errors::PARSE_ERROR,
-            Self::NoMessage | Self::BadRequest => errors::BAD_REQUEST,
-            Self::Method => errors::MALFORMED_METHOD,
-            Self::Subscription => errors::MALFORMED_SUBSCRIPTION,
+            Self::NotJson => errors::PARSE_ERROR.into(),
+            Self::Refused(refusal) => refusal.to_string().into(),
+            Self::NoMessage | Self::BadRequest => errors::BAD_REQUEST.into(),
+            Self::Method => errors::MALFORMED_METHOD.into(),
+            Self::Subscription => errors::MALFORMED_SUBSCRIPTION.into(),
         }
     }
 }
@@ -73,7 +82,13 @@ impl Wrong {
 impl Request {
     /// Reads a frame.
     pub(super) fn parse(text: &str, settings: &DdpSettings) -> Result<Self, Wrong> {
-        let value = json::parse(text, settings.json).map_err(|_| Wrong::NotJson)?;
+        let value = match json::parse(text, settings.json) {
+            Ok(value) => value,
+            Err(JsonError::NotJson(_)) => return Err(Wrong::NotJson),
+            Err(JsonError::Refused(refusal)) => {
+                return refused(text, refusal, settings).ok_or(Wrong::Refused(refusal));
+            }
+        };
         let Value::Object(mut members) = value else { return Err(Wrong::NoMessage) };
         let msg = members.remove("msg").ok_or(Wrong::NoMessage)?;
         let max_id_bytes = settings.max_id_bytes;
@@ -98,6 +113,19 @@ impl Request {
     pub(super) fn jumps_the_queue(&self) -> bool {
         matches!(self, Self::Ping { .. } | Self::Pong)
     }
+}
+
+/// The call or subscription in a frame whose JSON is refused, if it has an id.
+fn refused(text: &str, refusal: JsonRefusal, settings: &DdpSettings) -> Option<Request> {
+    let [msg, id] = json::members(text, ["msg", "id"])?;
+    let text_of = |member: Option<&str>| serde_json::from_str::<String>(member?).ok();
+    let is_method = match text_of(msg)?.as_str() {
+        "method" => true,
+        "sub" => false,
+        _ => return None,
+    };
+    let id = text_of(id).filter(|id| id.len() <= settings.max_id_bytes)?;
+    Some(Request::Refused { id, is_method, refusal })
 }
 
 fn versions(members: &Map<String, Value>) -> Option<Versions> {
@@ -144,13 +172,9 @@ fn params(members: &mut Map<String, Value>) -> Option<Vec<Value>> {
 /// The text of one parameter as the client wrote it, of a frame that [`Request::parse`] accepted: numbers and the order of
 /// members are not ours to change.
 pub(super) fn raw_param(text: &str, index: usize) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct Frame<'a> {
-        #[serde(borrow)]
-        params: Vec<&'a RawValue>,
-    }
-    let frame: Frame<'_> = serde_json::from_str(text).ok()?;
-    frame.params.get(index).map(|param| param.get())
+    let [params] = json::members(text, ["params"])?;
+    let params: Vec<&RawValue> = serde_json::from_str(params?).ok()?;
+    params.get(index).map(|param| param.get())
 }
 
 #[cfg(test)]
@@ -165,7 +189,8 @@ mod tests {
     fn what_is_wrong_in_itself_is_told_apart() {
         for (text, wrong) in [
             ("{not json", Wrong::NotJson),
-            (r#"{"msg":"ping","msg":"ping"}"#, Wrong::NotJson),
+            (r#"{"msg":"ping","msg":"ping"}"#, Wrong::Refused(JsonRefusal::RepeatedMember)),
+            (r#"{"msg":"method","id":1,"id":1}"#, Wrong::Refused(JsonRefusal::RepeatedMember)),
             ("[]", Wrong::NoMessage),
             (r#"{"hello":1}"#, Wrong::NoMessage),
             (r#"{"msg":1}"#, Wrong::BadRequest),
@@ -191,7 +216,7 @@ mod tests {
         assert_eq!(read(&format!(r#"{{"msg":"ping","id":"{long}"}}"#)), Err(Wrong::BadRequest));
         let nested = |levels| format!(r#"{{"msg":"ping","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
         assert_eq!(read(&nested(63)), Ok(Request::Ping { id: None }));
-        assert_eq!(read(&nested(64)), Err(Wrong::NotJson));
+        assert_eq!(read(&nested(64)), Err(Wrong::Refused(JsonRefusal::TooDeep(64))));
     }
 
     #[test]

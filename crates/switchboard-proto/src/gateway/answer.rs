@@ -77,10 +77,10 @@ fn shard(out: &mut Vec<u8>, shard: &FleetShard) {
     put(out, "}");
 }
 
-/// An error. `request_type` is the number of the message that is refused, if there is one.
-pub(super) fn error(out: &mut Vec<u8>, refusal: &Refusal, request_type: Option<i128>) {
+/// An error, in these words. `request_type` is the number of the message that is refused, if there is one.
+pub(super) fn error(out: &mut Vec<u8>, refusal: &Refusal, words: &str, request_type: Option<i128>) {
     put(out, r#"{"type":2,"service":"gateway","event":"GATEWAY_ERROR","possible_error":true,"message":"#);
-    write_text(out, refusal.message);
+    write_text(out, words);
     put(out, r#","rate_limit":"#);
     put_bool(out, refusal.is_about_rate());
     put(out, r#","data":{"code":"#);

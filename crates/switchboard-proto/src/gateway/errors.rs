@@ -26,7 +26,13 @@ pub(super) const INTERNAL_ERROR: Refusal =
     refusal(4000, "internal_error", "internal error, reconnect", Some(CloseReason::Internal));
 pub(super) const UNKNOWN_TYPE: Refusal = refusal(4001, "unknown_type", "there is no such type", None);
 pub(super) const DECODE_ERROR: Refusal =
-    refusal(4002, "decode_error", "not a message, or a member is missing or wrong", None);
+    refusal(4002, "decode_error", "the message cannot be inflated, or is not UTF-8", None);
+pub(super) const NO_APPLICATION: Refusal = Refusal {
+    message: "no application is named: send d.public_key, or the header Public-Key or Identification",
+    ..DECODE_ERROR
+};
+const CLIENT_TOO_LARGE: Refusal =
+    Refusal { message: "d.client is longer than commands.max_client_data_bytes allows", ..DECODE_ERROR };
 pub(super) const PAYLOAD_TOO_LARGE: Refusal =
     refusal(4002, "payload_too_large", "the message is too long", Some(CloseReason::TooLarge));
 pub(super) const NOT_REGISTERED: Refusal = refusal(4003, "not_registered", "register first", None);
@@ -101,7 +107,7 @@ impl From<&CallError> for Verdict {
     fn from(error: &CallError) -> Self {
         let CallError::Shard(refusal) = error else {
             return Self::Refused(match error {
-                CallError::BadClientData => DECODE_ERROR,
+                CallError::BadClientData => CLIENT_TOO_LARGE,
                 _ => INTERNAL_ERROR,
             });
         };

@@ -25,6 +25,7 @@ use crate::event::Event;
 use crate::face::{Cx, Face};
 use crate::frame::ws::{self, WsFrame};
 use crate::id::{ConnId, RoomName, Token};
+use crate::json;
 use crate::shard::{ShardAnswer, ShardCall, ShardEvent, ShardRefusal};
 use crate::wire::Hears;
 
@@ -328,16 +329,11 @@ impl GatewayFace {
     }
 
     fn on_text(&mut self, text: &str, cx: &mut Cx<'_>) {
-        match request::parse(text, &cx.settings.gateway) {
+        match request::parse(&json::to_well_formed(text), &cx.settings.gateway) {
             Ok((number, request)) => self.on_request(number, request, cx),
-            Err((number, wrong)) => {
-                let refusal = match wrong {
-                    Wrong::Malformed => &errors::DECODE_ERROR,
-                    Wrong::UnknownType => &errors::UNKNOWN_TYPE,
-                    Wrong::TooLarge => &errors::PAYLOAD_TOO_LARGE,
-                };
-                self.refuse(refusal, number, cx);
-            }
+            Err((number, Wrong::Malformed(words))) => self.refuse_saying(&words, &errors::DECODE_ERROR, number, cx),
+            Err((number, Wrong::UnknownType)) => self.refuse(&errors::UNKNOWN_TYPE, number, cx),
+            Err((number, Wrong::TooLarge)) => self.refuse(&errors::PAYLOAD_TOO_LARGE, number, cx),
         }
     }
 
@@ -375,7 +371,7 @@ impl GatewayFace {
                 RoomOp::Join => ShardCall::Join { room },
                 RoomOp::Leave => ShardCall::Leave { room },
                 RoomOp::Say => {
-                    let body = message.filter(|body| !body.is_blank()).ok_or(CallError::MessageRequired)?;
+                    let body = message.ok_or(CallError::MessageRequired)?;
                     ShardCall::Say { room, body, id }
                 }
             })
@@ -484,7 +480,11 @@ impl GatewayFace {
     }
 
     fn refuse(&mut self, refusal: &Refusal, number: Option<i128>, cx: &mut Cx<'_>) {
-        self.say(cx, |out| answer::error(out, refusal, number));
+        self.refuse_saying(refusal.message, refusal, number, cx);
+    }
+
+    fn refuse_saying(&mut self, words: &str, refusal: &Refusal, number: Option<i128>, cx: &mut Cx<'_>) {
+        self.say(cx, |out| answer::error(out, refusal, words, number));
         let is_one_too_many = refusal.is_counted() && self.strike(cx);
         let reason = refusal.closes.or(is_one_too_many.then_some(CloseReason::Limit));
         if let Some(reason) = reason {

@@ -1,7 +1,7 @@
 //! What a message asks for.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::json::{self, RawJson};
@@ -59,7 +59,7 @@ pub(super) struct RoomRequest {
     pub(super) op: RoomOp,
     /// As the client wrote it.
     pub(super) room: String,
-    /// `None` or blank: there is nothing to say.
+    /// `None`: there is nothing to say.
     pub(super) message: Option<RawJson>,
     pub(super) id: Option<String>,
 }
@@ -90,11 +90,11 @@ impl RoomOp {
     }
 }
 
-/// Why a message is refused before anybody looks at what it asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a message is refused before what it asks for is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// Not JSON, not an object, or what belongs to its type is missing or wrong.
-    Malformed,
+    /// It is no message, or a member of it is missing or wrong; in words for the client.
+    Malformed(Cow<'static, str>),
     UnknownType,
     /// Longer than a message of its type may be.
     TooLarge,
@@ -109,10 +109,15 @@ pub(super) type RequestType = Option<i128>;
 ///
 /// Why it is refused, and its number if it has one.
 pub(super) fn parse(text: &str, settings: &GatewaySettings) -> Result<(i128, Request), (RequestType, Wrong)> {
-    let Ok(Value::Object(mut members)) = json::parse(text, settings.json) else {
-        return Err((None, Wrong::Malformed));
+    let malformed = |words: &'static str| (None, Wrong::Malformed(words.into()));
+    let mut members = match json::parse(text, settings.json) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) => return Err(malformed("a message must be a JSON object")),
+        Err(error) => return Err((refused_number(text), Wrong::Malformed(error.to_string().into()))),
     };
-    let Some(number) = members.get("type").and_then(whole) else { return Err((None, Wrong::Malformed)) };
+    let Some(number) = members.get("type").and_then(whole) else {
+        return Err(malformed("type must be a whole number"));
+    };
     let wrong = |wrong| (Some(number), wrong);
     let is_known = matches!(number, 1..=6 | 9 | 10 | 89);
     if !is_known {
@@ -123,37 +128,54 @@ pub(super) fn parse(text: &str, settings: &GatewaySettings) -> Result<(i128, Req
     }
     let request = match number {
         4 => interaction(&members, text),
-        89 => Some(Request::KeepAlive),
+        89 => Ok(Request::KeepAlive),
         _ => match (number, members.remove("d")) {
-            (2 | 3, None | Some(Value::Null)) => Some(Request::Ping { seq: None }),
+            (2 | 3, None | Some(Value::Null)) => Ok(Request::Ping { seq: None }),
             (1, Some(Value::Object(d))) => claim(d, text).map(Request::Register),
             (3, Some(Value::Object(d))) if d.contains_key("shard_id") => claim(d, text).map(Request::RegisterShard),
             (2 | 3, Some(Value::Object(d))) => number_of(&d, "seq").map(|seq| Request::Ping { seq }),
-            (5 | 6, Some(Value::Object(d))) => {
-                claim(d, text).filter(|claim| claim.session.is_some()).map(Request::Resume)
-            }
+            (5 | 6, Some(Value::Object(d))) => match claim(d, text) {
+                Ok(claim) if claim.session.is_none() => Err(Rule("session_id", "a string")),
+                claim => claim.map(Request::Resume),
+            },
             (9, Some(Value::Object(d))) => reply(d, text),
             (10, Some(Value::Object(d))) => room(d, text).map(Request::Room),
-            _ => None,
+            _ => return Err(wrong(Wrong::Malformed("d must be an object".into()))),
         },
     };
-    request.map(|request| (number, request)).ok_or(wrong(Wrong::Malformed))
+    request.map(|request| (number, request)).map_err(|Rule(member, rule)| {
+        let place = if number == 4 { "" } else { "d." };
+        wrong(Wrong::Malformed(format!("{place}{member} must be {rule}").into()))
+    })
 }
 
-fn interaction(members: &Map<String, Value>, text: &str) -> Option<Request> {
-    let id = members.get("id")?.as_str()?.to_owned();
-    members.get("data")?.as_object()?;
-    Some(Request::Interaction { id, data: raw(Raw::read(text)?.data)? })
+/// The number of a message whose JSON is refused.
+fn refused_number(text: &str) -> RequestType {
+    let [number] = json::members(text, ["type"])?;
+    whole(&serde_json::from_str(number?).ok()?)
 }
 
-fn claim(mut d: Map<String, Value>, text: &str) -> Option<Box<Claim>> {
+/// A member, and what it must be.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule(&'static str, &'static str);
+
+fn interaction(members: &Map<String, Value>, text: &str) -> Result<Request, Rule> {
+    let id = members.get("id").and_then(Value::as_str).ok_or(Rule("id", "a string"))?.to_owned();
+    let is_object = members.get("data").is_some_and(Value::is_object);
+    match json::members(text, ["data"]) {
+        Some([Some(data)]) if is_object => Ok(Request::Interaction { id, data: RawJson::from_parsed(data) }),
+        _ => Err(Rule("data", "an object")),
+    }
+}
+
+fn claim(mut d: Map<String, Value>, text: &str) -> Result<Box<Claim>, Rule> {
     let (shard_in, shard_id) = (number_of(&d, "shard_in")?, number_of(&d, "shard_id")?);
     let client = match d.get("client") {
         None => None,
-        Some(Value::Object(_)) => Some(raw(Raw::read(text)?.d?.client)?),
-        Some(_) => return None,
+        Some(Value::Object(_)) => raw_of_d(text, "client"),
+        Some(_) => return Err(Rule("client", "an object")),
     };
-    Some(Box::new(Claim {
+    Ok(Box::new(Claim {
         credentials: AppCredentials {
             id: None,
             public_key: text_of(&mut d, "public_key")?,
@@ -165,7 +187,7 @@ fn claim(mut d: Map<String, Value>, text: &str) -> Option<Box<Claim>> {
         flags: number_of(&d, "flags")?,
         encode: match d.get("encode") {
             None => false,
-            Some(encode) => encode.as_bool()?,
+            Some(encode) => encode.as_bool().ok_or(Rule("encode", "true or false"))?,
         },
         client,
         session: text_of(&mut d, "session_id")?.map(ShardSessionId::new),
@@ -173,52 +195,32 @@ fn claim(mut d: Map<String, Value>, text: &str) -> Option<Box<Claim>> {
     }))
 }
 
-fn reply(mut d: Map<String, Value>, text: &str) -> Option<Request> {
-    d.get("reply")?.as_object()?;
-    Some(Request::Reply { id: text_of(&mut d, "_id")??, reply: raw(Raw::read(text)?.d?.reply)? })
+fn reply(mut d: Map<String, Value>, text: &str) -> Result<Request, Rule> {
+    let id = text_of(&mut d, "_id")?.ok_or(Rule("_id", "a string"))?;
+    let reply = d.get("reply").filter(|reply| reply.is_object()).and_then(|_| raw_of_d(text, "reply"));
+    Ok(Request::Reply { id, reply: reply.ok_or(Rule("reply", "an object"))? })
 }
 
-fn room(mut d: Map<String, Value>, text: &str) -> Option<RoomRequest> {
+fn room(mut d: Map<String, Value>, text: &str) -> Result<RoomRequest, Rule> {
     /// Longest id of a message, in bytes.
     const MAX_ID_BYTES: usize = 256;
-    Some(RoomRequest {
-        op: RoomOp::parse(d.get("op")?.as_str()?)?,
-        room: text_of(&mut d, "room")??,
-        message: raw(Raw::read(text)?.d?.message),
+    let op = d.get("op").and_then(Value::as_str).and_then(RoomOp::parse);
+    Ok(RoomRequest {
+        op: op.ok_or(Rule("op", "join, leave or say"))?,
+        room: text_of(&mut d, "room")?.ok_or(Rule("room", "a string"))?,
+        message: raw_of_d(text, "message").filter(|message| !message.is_blank()),
         id: match text_of(&mut d, "id")? {
-            Some(id) if id.len() > MAX_ID_BYTES => return None,
+            Some(id) if id.len() > MAX_ID_BYTES => return Err(Rule("id", "at most 256 bytes long")),
             id => id,
         },
     })
 }
 
-/// The parts of a message that are passed on as they were written: numbers and the order of members are not ours to change.
-#[derive(Deserialize)]
-struct Raw<'a> {
-    #[serde(borrow)]
-    d: Option<RawData<'a>>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct RawData<'a> {
-    #[serde(borrow)]
-    client: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reply: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-}
-
-impl<'a> Raw<'a> {
-    fn read(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-}
-
-fn raw(value: Option<&RawValue>) -> Option<RawJson> {
-    value.map(|value| RawJson::from_parsed(value.get()))
+/// A member of `d` as the client wrote it: its numbers and the order of its members are passed on unchanged.
+fn raw_of_d(text: &str, name: &str) -> Option<RawJson> {
+    let [d] = json::members(text, ["d"])?;
+    let [member] = json::members(d?, [name])?;
+    member.map(RawJson::from_parsed)
 }
 
 /// A whole number, however large.
@@ -226,20 +228,20 @@ fn whole(value: &Value) -> Option<i128> {
     value.as_u64().map(i128::from).or_else(|| value.as_i64().map(i128::from))
 }
 
-/// A member that is a whole number from 0 on, if it is there; `None` if it is something else.
-fn number_of(members: &Map<String, Value>, name: &str) -> Option<Option<u64>> {
+/// A member that is a whole number from 0 on, if it is there.
+fn number_of(members: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Rule> {
     match members.get(name) {
-        None => Some(None),
-        Some(value) => value.as_u64().map(Some),
+        None => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or(Rule(name, "a whole number, 0 or more")),
     }
 }
 
-/// A member that is a text, if it is there; `None` if it is something else.
-fn text_of(members: &mut Map<String, Value>, name: &str) -> Option<Option<String>> {
+/// A member that is a text, if it is there.
+fn text_of(members: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, Rule> {
     match members.remove(name) {
-        None => Some(None),
-        Some(Value::String(text)) => Some(Some(text)),
-        Some(_) => None,
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Rule(name, "a string")),
     }
 }
 
@@ -252,53 +254,63 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_itself_is_told_apart() {
-        for (text, number, wrong) in [
-            ("{not json", None, Wrong::Malformed),
-            ("[]", None, Wrong::Malformed),
-            ("{}", None, Wrong::Malformed),
-            (r#"{"type":"3"}"#, None, Wrong::Malformed),
-            (r#"{"type":3.0}"#, None, Wrong::Malformed),
-            (r#"{"type":null}"#, None, Wrong::Malformed),
-            (r#"{"type":3,"type":3}"#, None, Wrong::Malformed),
-            (r#"{"type":0}"#, Some(0), Wrong::UnknownType),
-            (r#"{"type":-1}"#, Some(-1), Wrong::UnknownType),
-            (r#"{"type":7}"#, Some(7), Wrong::UnknownType),
-            (r#"{"type":8,"d":1}"#, Some(8), Wrong::UnknownType),
-            (r#"{"type":18446744073709551615}"#, Some(18_446_744_073_709_551_615), Wrong::UnknownType),
-            (r#"{"type":1}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":null}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":[]}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"public_key":1}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"shard_in":-1}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"shard_in":"0"}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"shard_in":1.0}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"flags":"0"}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"shard_total":null}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"encode":1}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"client":[]}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":1,"d":{"secret":{}}}"#, Some(1), Wrong::Malformed),
-            (r#"{"type":2,"d":1}"#, Some(2), Wrong::Malformed),
-            (r#"{"type":3,"d":"x"}"#, Some(3), Wrong::Malformed),
-            (r#"{"type":3,"d":{"seq":-1}}"#, Some(3), Wrong::Malformed),
-            (r#"{"type":3,"d":{"shard_id":null}}"#, Some(3), Wrong::Malformed),
-            (r#"{"type":4}"#, Some(4), Wrong::Malformed),
-            (r#"{"type":4,"id":1,"data":{}}"#, Some(4), Wrong::Malformed),
-            (r#"{"type":4,"id":"1"}"#, Some(4), Wrong::Malformed),
-            (r#"{"type":4,"id":"1","data":"x"}"#, Some(4), Wrong::Malformed),
-            (r#"{"type":5,"d":{}}"#, Some(5), Wrong::Malformed),
-            (r#"{"type":6,"d":{"session_id":1}}"#, Some(6), Wrong::Malformed),
-            (r#"{"type":5,"d":{"session_id":"x","seq":"1"}}"#, Some(5), Wrong::Malformed),
-            (r#"{"type":9}"#, Some(9), Wrong::Malformed),
-            (r#"{"type":9,"d":{"_id":"x"}}"#, Some(9), Wrong::Malformed),
-            (r#"{"type":9,"d":{"reply":{}}}"#, Some(9), Wrong::Malformed),
-            (r#"{"type":9,"d":{"_id":"x","reply":true}}"#, Some(9), Wrong::Malformed),
-            (r#"{"type":10}"#, Some(10), Wrong::Malformed),
-            (r#"{"type":10,"d":{"op":"fly","room":"r"}}"#, Some(10), Wrong::Malformed),
-            (r#"{"type":10,"d":{"op":"join"}}"#, Some(10), Wrong::Malformed),
-            (r#"{"type":10,"d":{"op":"say","room":"r","message":1,"id":2}}"#, Some(10), Wrong::Malformed),
+    fn a_wrong_message_is_refused_with_the_member_that_is_wrong() {
+        for (text, number, words) in [
+            ("{not json", None, "not JSON: "),
+            ("[]", None, "a message must be a JSON object"),
+            ("{}", None, "type must be a whole number"),
+            (r#"{"type":"3"}"#, None, "type must be a whole number"),
+            (r#"{"type":3.0}"#, None, "type must be a whole number"),
+            (r#"{"type":null}"#, None, "type must be a whole number"),
+            (r#"{"type":3,"type":4}"#, Some(4), "a JSON object names a member twice"),
+            (r#"{"type":4,"id":"1","data":{"n":1e999}}"#, Some(4), "a number in JSON is out of range"),
+            (r#"{"type":1}"#, Some(1), "d must be an object"),
+            (r#"{"type":1,"d":null}"#, Some(1), "d must be an object"),
+            (r#"{"type":1,"d":[]}"#, Some(1), "d must be an object"),
+            (r#"{"type":1,"d":{"public_key":1}}"#, Some(1), "d.public_key must be a string"),
+            (r#"{"type":1,"d":{"shard_in":-1}}"#, Some(1), "d.shard_in must be a whole number, 0 or more"),
+            (r#"{"type":1,"d":{"shard_in":"0"}}"#, Some(1), "d.shard_in must be"),
+            (r#"{"type":1,"d":{"shard_in":1.0}}"#, Some(1), "d.shard_in must be"),
+            (r#"{"type":1,"d":{"flags":"0"}}"#, Some(1), "d.flags must be"),
+            (r#"{"type":1,"d":{"shard_total":null}}"#, Some(1), "d.shard_total must be"),
+            (r#"{"type":1,"d":{"encode":1}}"#, Some(1), "d.encode must be true or false"),
+            (r#"{"type":1,"d":{"client":[]}}"#, Some(1), "d.client must be an object"),
+            (r#"{"type":1,"d":{"secret":{}}}"#, Some(1), "d.secret must be a string"),
+            (r#"{"type":2,"d":1}"#, Some(2), "d must be an object"),
+            (r#"{"type":3,"d":"x"}"#, Some(3), "d must be an object"),
+            (r#"{"type":3,"d":{"seq":-1}}"#, Some(3), "d.seq must be"),
+            (r#"{"type":3,"d":{"shard_id":null}}"#, Some(3), "d.shard_id must be"),
+            (r#"{"type":4}"#, Some(4), "id must be a string"),
+            (r#"{"type":4,"id":1,"data":{}}"#, Some(4), "id must be a string"),
+            (r#"{"type":4,"id":"1"}"#, Some(4), "data must be an object"),
+            (r#"{"type":4,"id":"1","data":"x"}"#, Some(4), "data must be an object"),
+            (r#"{"type":5,"d":{}}"#, Some(5), "d.session_id must be a string"),
+            (r#"{"type":6,"d":{"session_id":1}}"#, Some(6), "d.session_id must be a string"),
+            (r#"{"type":5,"d":{"session_id":"x","seq":"1"}}"#, Some(5), "d.seq must be"),
+            (r#"{"type":9}"#, Some(9), "d must be an object"),
+            (r#"{"type":9,"d":{"_id":"x"}}"#, Some(9), "d.reply must be an object"),
+            (r#"{"type":9,"d":{"reply":{}}}"#, Some(9), "d._id must be a string"),
+            (r#"{"type":9,"d":{"_id":"x","reply":true}}"#, Some(9), "d.reply must be an object"),
+            (r#"{"type":10}"#, Some(10), "d must be an object"),
+            (r#"{"type":10,"d":{"op":"fly","room":"r"}}"#, Some(10), "d.op must be join, leave or say"),
+            (r#"{"type":10,"d":{"op":"join"}}"#, Some(10), "d.room must be a string"),
+            (r#"{"type":10,"d":{"op":"say","room":"r","message":1,"id":2}}"#, Some(10), "d.id must be a string"),
         ] {
-            assert_eq!(read(text), Err((number, wrong)), "{text}");
+            match read(text) {
+                Err((of, Wrong::Malformed(said))) => {
+                    assert!(of == number && said.starts_with(words), "{text}: {of:?} {said}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        for (text, number) in [
+            (r#"{"type":0}"#, 0),
+            (r#"{"type":-1}"#, -1),
+            (r#"{"type":7}"#, 7),
+            (r#"{"type":8,"d":1}"#, 8),
+            (r#"{"type":18446744073709551615}"#, 18_446_744_073_709_551_615),
+        ] {
+            assert_eq!(read(text), Err((Some(number), Wrong::UnknownType)), "{text}");
         }
     }
 
@@ -374,6 +386,7 @@ mod tests {
         assert!(read(&format!(r#"{{"type":10,"d":{{"op":"say","room":"r","id":"{id}"}}}}"#)).is_err());
         let nested = |levels| format!(r#"{{"type":3,"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
         assert!(read(&nested(63)).is_ok());
-        assert_eq!(read(&nested(64)), Err((None, Wrong::Malformed)));
+        let too_deep = Wrong::Malformed("JSON is nested deeper than 64 levels".into());
+        assert_eq!(read(&nested(64)), Err((Some(3), too_deep)));
     }
 }

@@ -203,7 +203,7 @@ impl GatewayFace {
         match merge(self.headers.as_deref(), claim) {
             Ok(merged) => Some(merged),
             Err(BadClaim::Incomplete) => {
-                self.refuse(&errors::DECODE_ERROR, Some(number), cx);
+                self.refuse(&errors::NO_APPLICATION, Some(number), cx);
                 None
             }
             Err(BadClaim::Contradictory) => {

@@ -9,13 +9,15 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::Secret;
+use crate::proto::origin;
 
 use super::answer::{ApiError, Code};
 use super::{Remote, Shared};
@@ -104,6 +106,10 @@ fn shown(path: &str) -> String {
 }
 
 fn admit(shared: &Shared, request: &mut Request, remote: Option<Remote>) -> Result<(), ApiError> {
+    let hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let target = request.uri().authority().map(Authority::as_str);
+    origin::requested_host(hosts, target, request.version() != Version::HTTP_11)
+        .map_err(|error| Code::InvalidRequest.with(error.to_string()))?;
     if !is_same_origin(request.headers()) {
         return Err(Code::OriginNotAllowed.with("requests of a page of another host are refused"));
     }

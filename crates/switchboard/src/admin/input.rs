@@ -52,9 +52,9 @@ async fn read_object(request: Request, shared: &Shared) -> Result<(String, Value
     if !is_json(request.headers()) {
         return Err(Code::UnsupportedMediaType.with("the body must be JSON, with Content-Type: application/json"));
     }
-    let text = read(request.into_body(), shared).await?;
+    let text = json::to_well_formed(&read(request.into_body(), shared).await?).into_owned();
     let value = json::parse(&text, shared.json)
-        .map_err(|error| Code::InvalidRequest.with(format!("the body is not JSON that is taken here: {error}")))?;
+        .map_err(|error| Code::InvalidRequest.with(format!("the body is refused: {error}")))?;
     // A list would do for a struct too, member by member.
     if !value.is_object() {
         return Err(Code::InvalidRequest.with("the body must be a JSON object"));

@@ -123,7 +123,7 @@ pub enum CommandRefusal {
     #[error("this idempotency key was used for another command")]
     KeyConflict,
     /// No such user.
-    #[error("Invalid user")]
+    #[error("unknown user: give the id or name of a user that is configured or connected")]
     NoSuchUser,
     /// No such connection.
     #[error("no such connection")]

@@ -25,7 +25,7 @@ settings! {
             message_timeout: Duration = Duration::from_secs(10), Span::any(),
                 reached "the connection is closed with code 1008";
             /// Nesting of lists and objects in what clients send; never off, since depth costs stack.
-            max_json_depth: usize = 64, Whole::range(1, 127), reached "the message is answered with `Parse error`";
+            max_json_depth: usize = 64, Whole::range(1, 127), reached "the message is refused, a call or a subscription under its id";
             /// Subscriptions of one connection.
             max_subscriptions: usize = 1000, Whole::any(),
                 reached "further ones are refused with `too-many-subscriptions`";

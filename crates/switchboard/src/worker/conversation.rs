@@ -43,7 +43,12 @@ impl Worker {
                     self.set_aside(key, input);
                     break;
                 }
-                Some(Step::NeedInput) | None => break,
+                Some(Step::NeedInput) => {
+                    // A message that has begun asks to be woken at its deadline.
+                    self.apply(key);
+                    break;
+                }
+                None => break,
             }
         }
         // Also when the connection is gone: what it wrote must not reach the next one.

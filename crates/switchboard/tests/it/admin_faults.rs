@@ -160,13 +160,14 @@ fn fault_row_6_a_body_must_be_json_within_limits_and_name_nothing_else() {
         r#"{"room":"a","room":"b"}"#,
         r#"{"room":"a"} x"#,
         r#"{"room":1}"#,
-        r#"{"room":"\ud800"}"#,
         "{}",
         &format!(r#"{{"room":"a","x":{}{}}}"#, "[".repeat(100), "]".repeat(100)),
         &format!(r#"{{"room":"a",{}"x":1}}"#, (0..11).map(|n| format!("\"{n}\":1,")).collect::<String>()),
     ] {
         send(odd).expect_error(400, "invalid_request");
     }
+    let message = send(r#"{"room":"a","room":"b"}"#).expect_error(400, "invalid_request");
+    assert_eq!(message, "the body is refused: a JSON object names a member twice");
     let message = send(r#"{"room":"a","rom":"b"}"#).expect_error(400, "invalid_request");
     assert!(message.contains("`rom`"), "{message}");
     let large = format!(r#"{{"room":"{}"}}"#, "x".repeat(5000));
@@ -181,6 +182,35 @@ fn fault_row_6_a_body_must_be_json_within_limits_and_name_nothing_else() {
     let answer = HttpAnswer::parse(&operator.exchange(chunked.as_bytes())).expect("an answer");
     answer.expect_error(413, "too_large");
     assert_eq!(operator.ask("GET", "/v1/rooms").expect(200)["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn half_a_surrogate_pair_in_a_body_becomes_the_replacement_character() {
+    let (_server, operator) = start(&[]);
+    let send = |path: &str, body: &str| operator.ask_with("POST", path, &[("Content-Type", "application/json")], body);
+    assert_eq!(send("/v1/rooms", r#"{"room":"\ud83d"}"#).expect(201)["room"], "\u{fffd}");
+    send("/v1/rooms/defaultRoom/broadcast", r#"{"message":{"x\ude00":"\ud83d"}}"#).expect(200);
+}
+
+#[test]
+fn fault_row_10_a_request_must_name_one_valid_host() {
+    let (_server, operator) = start(&[]);
+    let get = |target: &str, hosts: &str| {
+        let request =
+            format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+        HttpAnswer::parse(&operator.exchange(request.as_bytes())).expect("an answer")
+    };
+    for path in ["/v1/rooms", "/livez"] {
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: user@a\r\n"] {
+            let message = get(path, hosts).expect_error(400, "invalid_request");
+            assert!(message.starts_with("Host is "), "{hosts:?}: {message}");
+        }
+        get(&format!("http://b{path}"), "Host: a\r\n").expect_error(400, "invalid_request");
+        get(&format!("http://a{path}"), "Host: a\r\n").expect(200);
+        for hosts in ["Host: [::1]:9000\r\n", "Host:\r\n"] {
+            get(path, hosts).expect(200);
+        }
+    }
 }
 
 fn head(more: &str) -> String {

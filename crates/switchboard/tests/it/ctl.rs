@@ -71,7 +71,10 @@ fn the_exit_code_tells_a_reply_from_none() {
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["rows"], json!([]));
 
     let (code, _, stderr) = run(&["command", "--user", "none", "k"]);
-    assert_eq!((code, stderr.as_str()), (1, "switchboard: Invalid user\n"));
+    assert_eq!(
+        (code, stderr.as_str()),
+        (1, "switchboard: unknown user: give the id or name of a user that is configured or connected\n")
+    );
     assert_eq!(run(&["command", "--user", "bot"]).0, 2);
 
     let (code, stdout, _) = run(&["commands", "--settled"]);

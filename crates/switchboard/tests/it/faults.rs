@@ -126,32 +126,39 @@ fn fault_row_7_nul_telnet_sequences_and_bare_cr_do_no_harm() {
 }
 
 #[test]
-fn fault_row_6_monstrous_json_is_an_unknown_action_and_the_connection_goes_on() {
+fn fault_row_6_monstrous_json_is_refused_under_its_number_and_the_connection_goes_on() {
     let mut config = config();
     config.servers.socket.max_line_bytes = 8 << 20;
     config.limits.max_params_bytes = 16 << 20;
     let running = Running::start(config);
     let mut peer = running.connect();
     let keys: Vec<String> = (0..100_000).map(|key| format!("\"k{key}\":0")).collect();
+    let too_deep = "Error: JSON is nested deeper than 32 levels";
+    let too_wide = "Error: a JSON object has more than 1000 members";
+    let twice = "Error: a JSON object names a member twice";
+    let out_of_range = "Error: a number in JSON is out of range";
     let monsters = [
-        "[".repeat(100_000),
-        "{\"params\":".repeat(100_000),
-        format!("{}{}", "[".repeat(33), "]".repeat(33)),
-        format!("{{{}}}", keys.join(",")),
-        format!("{{\"params\":{{{}}}}}", keys.join(",")),
-        r#"{"action":"status","action":"status"}"#.to_owned(),
-        r#"{"action":"status","\u0061ction":"status"}"#.to_owned(),
-        r#"{"action":"status","params":{"a":1,"a":2}}"#.to_owned(),
-        r#"{"action":"status","params":{"n":1e999}}"#.to_owned(),
-        format!(r#"{{"action":"status","params":{{"n":{}}}}}"#, "9".repeat(100_000)),
-        r#"{"action":"status"}}"#.to_owned(),
-        r#"{"action":"status""#.to_owned(),
-        r#"{"action":"\ud800"}"#.to_owned(),
-        r#"{"action":"status"} {"action":"status"}"#.to_owned(),
+        ("[".repeat(100_000), UNKNOWN),
+        ("{\"params\":".repeat(100_000), UNKNOWN),
+        (format!("{}{}", "[".repeat(33), "]".repeat(33)), too_deep),
+        (format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), too_deep),
+        (format!("{{{}}}", keys.join(",")), too_wide),
+        (format!("{{\"params\":{{{}}}}}", keys.join(",")), too_wide),
+        (r#"{"action":"status","action":"status"}"#.to_owned(), twice),
+        (r#"{"action":"status","\u0061ction":"status"}"#.to_owned(), twice),
+        (r#"{"action":"status","params":{"a":1,"a":2}}"#.to_owned(), twice),
+        (r#"{"action":"status","params":{"n":1e999}}"#.to_owned(), out_of_range),
+        (format!(r#"{{"action":"status","params":{{"n":{}}}}}"#, "9".repeat(100_000)), out_of_range),
+        // Text that is not JSON is the name of an action, as on the real servers.
+        (r#"{"action":"status"}}"#.to_owned(), UNKNOWN),
+        (r#"{"action":"status""#.to_owned(), UNKNOWN),
+        (r#"{"action":"status"} {"action":"status"}"#.to_owned(), UNKNOWN),
+        // Half a surrogate pair is read as U+FFFD, which is the name of no action.
+        (r#"{"action":"\ud800"}"#.to_owned(), UNKNOWN),
     ];
-    for (number, monster) in monsters.iter().enumerate() {
+    for (number, (monster, error)) in monsters.iter().enumerate() {
         let answer = peer.ask(monster);
-        assert!(answer["error"] == UNKNOWN, "{:.60} is answered with {:.200}", monster, answer.to_string());
+        assert!(answer["error"] == *error, "{:.60} is answered with {:.200}", monster, answer.to_string());
         assert_eq!(answer["messageCount"], number + 1);
     }
     for fine in [

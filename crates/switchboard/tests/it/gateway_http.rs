@@ -74,12 +74,15 @@ fn whoever_asks_is_told_where_the_gateway_is() {
     let answer = client.get("/gateway");
     assert_eq!(told(&answer), (200, json!({"url": format!("ws://{}/gateway", client.host())})));
     assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
-    for host in ["bots.example.org", "bots.example.org:443", "\"},{\""] {
+    for host in ["bots.example.org", "bots.example.org:443", "[::1]:8080"] {
         client.send(format!("GET /gateway HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(client.answer().json(), json!({"url": format!("ws://{host}/gateway")}));
     }
     client.send("GET /gateway HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer().status, 400);
+    let mut client = connect(&running);
+    client.send("GET /gateway HTTP/1.1\r\nHost: \"},{\"\r\n\r\n");
+    assert_eq!(client.answer().text(), "Host is not a host name or address with an optional port\n");
 }
 
 #[test]
@@ -231,7 +234,15 @@ fn fault_row_6_what_is_no_publication_is_refused_and_nothing_stored() {
             &[ID, SECRET, "Content-Length: 0"][..2 + usize::from(body.is_empty())],
             body.as_bytes(),
         );
-        assert_eq!(told(&answer), (400, json!({"accepted": false, "error": "invalid_request"})), "{body}");
+        let (status, mut told) = told(&answer);
+        let message = told.as_object_mut().unwrap().remove("message").expect("it says what is wrong");
+        assert_eq!((status, told), (400, json!({"accepted": false, "error": "invalid_request"})), "{body}");
+        if body.contains("GATEWAY_") {
+            assert_eq!(
+                message,
+                "event must be a capital letter, then up to 63 capital letters, digits and underscores, and not begin with GATEWAY_"
+            );
+        }
     }
     // Beyond what a log may have, and beyond what a request may.
     for bytes in [3000, 20_000] {
@@ -282,7 +293,8 @@ fn an_application_sees_its_shards_with_what_is_measured() {
     assert_eq!(client.request("GET", "/gateway/shards?development=true", &[ID, SECRET], b"").json(), empty);
     assert_eq!(client.request("GET", "/gateway/shards", &["Identification: open"], b"").json(), empty);
     let answer = client.request("GET", "/gateway/shards?developement=true", &[ID, SECRET], b"");
-    assert_eq!(told(&answer), (400, json!({"error": "invalid_request"})));
+    let message = "the query may be development=true or development=false";
+    assert_eq!(told(&answer), (400, json!({"error": "invalid_request", "message": message})));
     first.hang_up();
     super::peer::eventually("the loss is noticed", || {
         let seen = client.request("GET", "/gateway/shards", &[ID, SECRET], b"").json();

@@ -150,7 +150,9 @@ fn what_is_signed_and_no_interaction_is_a_bad_request() {
         &deep,
     ] {
         let answer = first.ask_text(&running, body);
-        assert_eq!((answer.status, answer.json()), (400, json!({"error": "invalid_request"})), "{body}");
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_request")), "{body}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("an interaction is a JSON object with a type from 1 to 5"), "{body}: {message}");
     }
     for bytes in [3000, 20_000] {
         let body = json!({"type": 2, "id": "7", "application_id": "1", "x": "x".repeat(bytes)});

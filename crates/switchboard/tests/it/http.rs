@@ -137,8 +137,17 @@ fn fault_row_6_a_body_that_is_no_object_within_the_limits_is_refused() {
         let answer = client.request("POST", "/api/randomNumber", &[JSON], body.as_bytes());
         assert_eq!(answer.status, expected, "{:?}", &body[..body.len().min(40)]);
     }
-    let answer = client.request("POST", "/api/randomNumber", &[JSON], b"{\"a\":\"\xff\"}");
-    assert_eq!(answer.status, 400);
+    for (body, words) in [
+        (&b"{\"a\":\"\xff\"}"[..], "not UTF-8"),
+        (b"[1]", "not a JSON object"),
+        (b"{\"a\":1,\"a\":2}", "a JSON object names a member twice"),
+        (b"{\"a\":", "not JSON: EOF while parsing a value at line 1 column 5"),
+    ] {
+        let answer = client.request("POST", "/api/randomNumber", &[JSON], body);
+        assert_eq!(refusal(&answer), (400, format!("Error: the body is refused: {words}")));
+    }
+    let answer = client.request("POST", "/api/randomNumber", &[JSON], br#"{"a":"x\ud83d"}"#);
+    assert_eq!(answer.json()["requesterInformation"]["receivedParams"]["a"], "x\u{fffd}");
     let many: Vec<String> = (0..65).map(|index| format!("p{index}=1")).collect();
     let answer = client.get(&format!("/api/randomNumber?{}", many.join("&")));
     assert_eq!(refusal(&answer), (400, "Error: too many params".to_owned()));
@@ -359,6 +368,21 @@ fn frames_that_come_together_with_the_request_are_not_lost() {
     }
 }
 
+/// Chromium and npm's `ws` fail a connection that answers none of their sub-protocols.
+#[test]
+fn every_websocket_path_answers_with_the_first_sub_protocol_offered() {
+    let mut config = config();
+    config.servers.gateway.enabled = true;
+    let running = Running::start(config);
+    for path in ["/primus", "/websocket", "/gateway", "/ws_interaction"] {
+        let answer = connect(&running).upgrade(path, &["Sec-WebSocket-Protocol: chat.v2, chat"]);
+        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")), "{path}");
+        let answer = connect(&running).upgrade(path, &[]);
+        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None), "{path}");
+        assert_eq!(connect(&running).upgrade(path, &["Sec-WebSocket-Protocol: a/b"]).status, 400, "{path}");
+    }
+}
+
 #[test]
 fn what_is_no_request_for_a_websocket_is_told_so() {
     let running = Running::start(config());
@@ -431,6 +455,8 @@ fn a_request_for_a_websocket_is_answered_alike_however_it_comes() {
         (format!("Sec-WebSocket-Version: 13\r\n{key}Origin: null\r\nOrigin: null\r\n"), 403),
         (format!("Sec-WebSocket-Version: 13\r\n{key}Host: twice\r\n"), 400),
         (format!("Sec-WebSocket-Version: 13\r\n{key}Bad Name: x\r\n"), 400),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Sec-WebSocket-Protocol: v2.chat, chat\r\n"), 101),
+        (format!("Sec-WebSocket-Version: 13\r\n{key}Sec-WebSocket-Protocol: chat, a b\r\n"), 400),
     ] {
         // Whole, in two pieces, and behind another request on the same connection.
         let answers = [0, 1, 2].map(|way| {
@@ -454,6 +480,8 @@ fn a_request_for_a_websocket_is_answered_alike_however_it_comes() {
             }
             let answer = client.answer();
             let named = |name| answer.header(name).map(str::to_owned);
+            let protocol = answer.header("sec-websocket-protocol");
+            assert_eq!(protocol, (status == 101 && headers.contains("v2.chat")).then_some("v2.chat"), "{headers}");
             let shown =
                 ["connection", "upgrade", "sec-websocket-accept", "sec-websocket-version", "content-type"].map(named);
             (answer.status, shown, if status == 101 { String::new() } else { answer.text().to_owned() })

@@ -38,6 +38,7 @@ mod ddp_restart;
 mod ddp_rooms;
 mod ddp_slow;
 mod ddp_support;
+mod deadlines;
 mod drain;
 mod faults;
 mod file_backend;

@@ -88,6 +88,29 @@ fn fault_row_14_listed_pages_may_ask_and_read() {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
     assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let of_applications = "Authorization, Content-Type, Identification, Identification-Id, Public-Key, Secret";
+    for (path, methods, headers) in [
+        ("/gateway/events", "POST, OPTIONS", of_applications),
+        ("/gateway/bot", "GET, HEAD, OPTIONS", of_applications),
+        ("/gateway/shards", "GET, HEAD, OPTIONS", of_applications),
+        ("/interaction", "POST, OPTIONS", "Content-Type, X-Signature-Ed25519, X-Signature-Timestamp"),
+        ("/a.txt", "GET, HEAD, OPTIONS", "Content-Type, If-Modified-Since, If-None-Match, If-Range, Range"),
+        ("/primus/spec", "GET, HEAD, OPTIONS", "Content-Type"),
+    ] {
+        let answer = client.request("OPTIONS", path, &[&preflight[..], &[&origin]].concat(), b"");
+        let named = |name| answer.header(name);
+        let expected = (204, Some(methods), Some(headers), Some(LISTED));
+        assert_eq!(
+            (
+                answer.status,
+                named("access-control-allow-methods"),
+                named("access-control-allow-headers"),
+                named("access-control-allow-origin")
+            ),
+            expected,
+            "{path}"
+        );
+    }
     let foreign = [&preflight[..], &["Origin: https://evil.example.org"]].concat();
     let answer = connect(&running).request("OPTIONS", "/api/status", &foreign, b"");
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));

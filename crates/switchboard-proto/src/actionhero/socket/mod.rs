@@ -153,6 +153,12 @@ impl SocketFace {
                 };
                 self.run_action(message_id, set, cx);
             }
+            Request::RefusedJson { message_id, refusal } => {
+                let message_id = message_id.or_else(|| self.message_id(cx));
+                let reason = errors::prefixed(cx.settings.socket.compat, &refusal.to_string());
+                let request = RequestId { count: self.ledger.count, message_id };
+                answers(cx).error(&request, &reason, &Reply::new());
+            }
             Request::Json { params, action } => {
                 let mut message_id = self.message_id(cx);
                 let mut set = Ok(());

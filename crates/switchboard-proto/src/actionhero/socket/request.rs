@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::json::{self, JsonLimits};
+use crate::json::{self, JsonError, JsonLimits, JsonRefusal};
 use serde_json::{Map, Value};
 
 /// A line, read.
@@ -19,6 +19,8 @@ pub(super) enum Request<'a> {
         /// Becomes the sticky action, if given.
         action: Option<Value>,
     },
+    /// A JSON request that is refused, with the id that its params have.
+    RefusedJson { message_id: Option<Value>, refusal: JsonRefusal },
     /// An action by its name.
     Word(&'a str),
 }
@@ -117,9 +119,19 @@ impl<'a> Request<'a> {
             },
             // Any other value has neither member, so it runs the sticky action again.
             Ok(value) if !value.is_null() => Self::Json { params: None, action: None },
-            Ok(_) | Err(_) => Self::Word(word),
+            Err(JsonError::Refused(refusal)) => Self::RefusedJson { message_id: message_id(line, limits), refusal },
+            // The real servers take what is not JSON for the name of an action.
+            Ok(_) | Err(JsonError::NotJson(_)) => Self::Word(word),
         }
     }
+}
+
+/// `params.messageId` of a JSON request that is refused.
+fn message_id(line: &str, limits: JsonLimits) -> Option<Value> {
+    let line = json::to_well_formed(line);
+    let [params] = json::members(&line, ["params"])?;
+    let [message_id] = json::members(params?, ["messageId"])?;
+    json::parse(message_id?, limits).ok()
 }
 
 /// Spares the parser every line that begins like a word. JSON's own words are words that begin like an action's.
@@ -189,6 +201,17 @@ mod tests {
         assert_eq!(parse("{bad json}"), Request::Word("{bad"));
         assert_eq!(parse(r#"{"action":"x""#), Request::Word(r#"{"action":"x""#));
         assert_eq!(parse("truely"), Request::Word("truely"));
-        assert_eq!(parse(r#"{"a":1,"a":2}"#), Request::Word(r#"{"a":1,"a":2}"#));
+    }
+
+    #[test]
+    fn refused_json_keeps_the_id_of_its_params() {
+        let refused = |message_id, refusal| Request::RefusedJson { message_id, refusal };
+        let twice = JsonRefusal::RepeatedMember;
+        assert_eq!(parse(r#"{"a":1,"a":2}"#), refused(None, twice));
+        assert_eq!(parse(r#"{"params":{"messageId":7,"a":1,"a":2}}"#), refused(Some(json!(7)), twice));
+        assert_eq!(parse(r#"{"messageId":7,"messageId":7}"#), refused(None, twice));
+        let deep = "[".repeat(40) + &"]".repeat(40);
+        let line = format!(r#"{{"params":{{"a":{deep},"messageId":{deep}}}}}"#);
+        assert_eq!(parse(&line), refused(None, JsonRefusal::TooDeep(32)));
     }
 }

@@ -420,6 +420,40 @@ fn fault_row_7_a_line_that_is_too_long_repeats_the_latest_number() {
 }
 
 #[test]
+fn fault_row_6_json_beyond_a_limit_is_refused_under_its_number_and_changes_nothing() {
+    let deep = "[".repeat(40) + &"]".repeat(40);
+    let talk = format!(
+        r#"
+        > paramAdd messageId=m
+        < {{"status":"OK","context":"response","data":null,"messageCount":1}}
+        > {{"action":"a","params":{{"x":{deep},"messageId":7}}}}
+        < {{"error":"Error: JSON is nested deeper than 32 levels","context":"response","messageCount":2,"messageId":7}}
+        > {{"action":"a","action":"a"}}
+        < {{"error":"Error: a JSON object names a member twice","context":"response","messageCount":3,"messageId":"m"}}
+        > paramsView
+        < {{"status":"OK","context":"response","data":{{"messageId":"m"}},"messageCount":4,"messageId":"m"}}
+        "#
+    );
+    check(&mut auto(), &talk);
+    check(
+        &mut modern(),
+        "> {\"params\":{\"messageId\":1,\"n\":1e999}}\n\
+         < {\"error\":\"a number in JSON is out of range\",\"context\":\"response\",\"messageId\":1}\n",
+    );
+}
+
+#[test]
+fn half_a_surrogate_pair_in_json_becomes_the_replacement_character() {
+    let mut talk = auto();
+    talk.send(b"{\"action\":\"x\\ud83d\"}\n");
+    assert_eq!(talk.calls[0].1, "action action=\"x�\"");
+    // Only JSON has escapes.
+    talk.outcome(Err(CallError::Unavailable));
+    talk.send(b"say r x\\ud83d\n");
+    assert_eq!(talk.calls[0].1, r#"say r "x\\ud83d""#);
+}
+
+#[test]
 fn params_beyond_their_limits_are_refused_and_change_nothing() {
     let mut talk = talk_with(|settings| settings.params.count = 2);
     check(

@@ -17,7 +17,7 @@ use crate::event::Event as Fact;
 use crate::face::{Cx, Face};
 use crate::frame::ws::{self, WsFrame};
 use crate::id::{RoomName, Token};
-use crate::json::{RawJson, write_number, write_text};
+use crate::json::{self, JsonRefusal, RawJson, write_number, write_text};
 use crate::params::Params;
 use crate::wire::{Hears, WireFormat};
 
@@ -27,7 +27,7 @@ use super::ledger::{Kind, Ledger, Phase};
 use super::settings::Compat;
 use super::wire::Extent;
 use file::FileMessage;
-use request::{Control, Event, Request, Written, script_text};
+use request::{Control, Event, Request, script_text};
 
 /// One client's conversation over a WebSocket.
 #[derive(Debug, Default)]
@@ -59,8 +59,9 @@ impl Face for WebSocketFace {
         self.heard_ms = cx.now.monotonic_ms;
         match frame {
             WsFrame::Text(text) => self.on_text(text, cx),
-            // Nothing is said in bytes on this wire.
-            WsFrame::Binary(_) | WsFrame::Pong(_) => {}
+            // As Primus reads it: the bytes of the text, halves of characters replaced.
+            WsFrame::Binary(bytes) => self.on_text(&String::from_utf8_lossy(bytes), cx),
+            WsFrame::Pong(_) => {}
             WsFrame::Ping(payload) => ws::write_pong(&mut cx.fx.bytes, payload),
             WsFrame::Close { code, .. } => {
                 ws::write_close(&mut cx.fx.bytes, code, "");
@@ -188,8 +189,18 @@ impl WebSocketFace {
     }
 
     fn on_text(&mut self, text: &str, cx: &mut Cx<'_>) {
+        let text = &*json::to_well_formed(text);
         match Request::parse(text, cx.settings.websocket.json) {
-            Request::Nothing => {}
+            // The real servers answer nothing. Here a broken object is answered, without a number.
+            Request::NotJson(error) => {
+                if text.trim_start().starts_with('{') {
+                    answers(cx).about_connection("error", &error.to_string());
+                }
+            }
+            Request::Refused { event, message_id, refusal } => {
+                self.ledger.count += 1;
+                self.refuse_json(&event, message_id, refusal, cx);
+            }
             Request::Control(Control::Ping(what)) => {
                 self.client_pings = true;
                 control("pong", what, cx);
@@ -211,6 +222,8 @@ impl WebSocketFace {
             Compat::Auto | Compat::Modern => members.remove("messageId"),
         };
         let text = |name: &str| members.get(name).map(script_text);
+        // A member as the client wrote it: its numbers and the order of its members are passed on unchanged.
+        let raw = |name| json::members(message, [name]).and_then(|[raw]| raw).map(RawJson::from_parsed);
         let room = || text("room").and_then(|room| RoomName::parse(&room).ok());
         match event {
             Event::Action => {
@@ -230,9 +243,9 @@ impl WebSocketFace {
                 tell_not_to_return(cx);
                 close(CloseReason::ClientLeft, cx);
             }
-            Event::ReplyClientCommand => match (members.get("id"), members.get("reply"), Written::of(message).reply) {
+            Event::ReplyClientCommand => match (members.get("id"), members.get("reply"), raw("reply")) {
                 (Some(Value::String(id)), Some(Value::Object(_)), Some(reply)) => {
-                    let call = Call::ReplyCommand { id: id.clone(), reply: RawJson::from_parsed(reply.get()) };
+                    let call = Call::ReplyCommand { id: id.clone(), reply };
                     self.ledger.call(Kind::CommandReply, message_id, call, cx);
                 }
                 _ => self.refuse(message_id, errors::REPLY_REQUIRED, false, cx),
@@ -265,9 +278,8 @@ impl WebSocketFace {
                 },
                 _ => self.refuse(message_id, errors::MESSAGE_REQUIRED, false, cx),
             },
-            Event::SetCustomClientData => match (members.get("data"), Written::of(message).data) {
+            Event::SetCustomClientData => match (members.get("data"), raw("data")) {
                 (Some(Value::Object(members)), Some(data)) => {
-                    let data = RawJson::from_parsed(data.get());
                     self.ledger.set_client_data(message_id, data, members, cx);
                 }
                 _ => self.refuse(message_id, errors::CLIENT_DATA_REQUIRED, false, cx),
@@ -276,6 +288,19 @@ impl WebSocketFace {
                 let request = RequestId { count: self.ledger.count, message_id };
                 answers(cx).unknown_verb(&request, &errors::unknown_verb(compat, name));
             }
+        }
+    }
+
+    /// Refuses a request whose JSON goes beyond a limit, in the shape in which such a request is refused.
+    fn refuse_json(&self, event: &Event, message_id: Option<Value>, refusal: JsonRefusal, cx: &mut Cx<'_>) {
+        let compat = cx.settings.websocket.compat;
+        let message_id = message_id.filter(|_| compat != Compat::Classic);
+        let request = RequestId { count: self.ledger.count, message_id };
+        match event {
+            Event::Action | Event::File => {
+                answers(cx).error(&request, &errors::prefixed(compat, &refusal.to_string()), &Reply::new());
+            }
+            _ => answers(cx).verb_refused(&request, &refusal.to_string(), false),
         }
     }
 

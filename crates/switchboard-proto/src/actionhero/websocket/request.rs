@@ -1,16 +1,16 @@
 //! What a message asks for.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::json::{self, JsonLimits};
+use crate::json::{self, JsonError, JsonLimits, JsonRefusal};
 
 /// A message, read.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Request<'a> {
-    /// Not JSON, or beyond the limits of JSON: nothing is answered.
-    Nothing,
+    /// Not JSON: not counted, as on the real servers.
+    NotJson(JsonError),
+    /// JSON that is refused. It is counted, and answered under its id.
+    Refused { event: Event, message_id: Option<Value>, refusal: JsonRefusal },
     /// The transport's own: never a request, and not counted.
     Control(Control<'a>),
     /// An object with the member `event`, or something else that is counted all the same.
@@ -66,22 +66,6 @@ impl Event {
     }
 }
 
-/// Members of a request that are passed on as the client wrote them.
-#[derive(Default, Deserialize)]
-pub(super) struct Written<'a> {
-    #[serde(borrow)]
-    pub(super) data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) reply: Option<&'a RawValue>,
-}
-
-impl<'a> Written<'a> {
-    /// Those of a message that was read as a request.
-    pub(super) fn of(message: &'a str) -> Self {
-        serde_json::from_str(message).unwrap_or_default()
-    }
-}
-
 impl<'a> Request<'a> {
     /// Reads a message.
     pub(super) fn parse(text: &'a str, limits: JsonLimits) -> Self {
@@ -91,7 +75,12 @@ impl<'a> Request<'a> {
         match json::parse(text, limits) {
             Ok(Value::Object(members)) => Self::Event(Event::parse(members.get("event")), members),
             Ok(_) => Self::Event(Event::parse(None), Map::new()),
-            Err(_) => Self::Nothing,
+            Err(JsonError::Refused(refusal)) => {
+                let [event, message_id] = json::members(text, ["event", "messageId"]).unwrap_or_default();
+                let value = |text: Option<&str>| text.and_then(|text| json::parse(text, limits).ok());
+                Self::Refused { event: Event::parse(value(event).as_ref()), message_id: value(message_id), refusal }
+            }
+            Err(error @ JsonError::NotJson(_)) => Self::NotJson(error),
         }
     }
 }
@@ -149,14 +138,14 @@ mod tests {
     #[test]
     fn control_strings_are_told_from_requests() {
         let read = |text| Request::parse(text, JsonLimits::default());
-        assert_eq!(read("\"primus::ping::42\""), Request::Control(Control::Ping("42")));
-        assert_eq!(read("\"primus::pong::1\""), Request::Control(Control::Pong));
-        assert_eq!(read("\"primus::id::\""), Request::Control(Control::Id));
+        assert!(matches!(read("\"primus::ping::42\""), Request::Control(Control::Ping("42"))));
+        assert!(matches!(read("\"primus::pong::1\""), Request::Control(Control::Pong)));
+        assert!(matches!(read("\"primus::id::\""), Request::Control(Control::Id)));
         for text in ["\"primus::nonsense::x\"", "\"primus::ping::\\u0041\"", "42", "null", "[]", "{}"] {
             assert!(matches!(read(text), Request::Event(Event::Other(name), _) if name == "undefined"), "{text}");
         }
-        for text in ["not json", "{\"a\":1,\"a\":2}", "", "primus::ping::1"] {
-            assert_eq!(read(text), Request::Nothing, "{text}");
+        for text in ["not json", "", "primus::ping::1", "{\"event\":\"say\""] {
+            assert!(matches!(read(text), Request::NotJson(_)), "{text}");
         }
     }
 }

@@ -135,10 +135,94 @@ fn what_is_no_request_is_counted_ignored_or_answered_as_an_unknown_verb() {
         > "primus::nonsense::x"
         < {"status":"verb not found or not allowed","context":"response","data":null,"messageCount":4}
         > not json
-        > {"event":"detailsView","event":"quit"}
         > []
         < {"status":"verb not found or not allowed","context":"response","data":null,"messageCount":5}
         "#,
+    );
+}
+
+#[test]
+fn half_a_surrogate_pair_becomes_the_replacement_character() {
+    check(
+        &mut auto(),
+        r#"
+        > {"event":"say","room":"r","message":"x\ud83d","messageId":"s1\ude00"}
+        ? say r "x�"
+        ! said
+        < {"status":"OK","context":"response","data":null,"messageCount":1,"messageId":"s1�"}
+        > {"event":"setCustomClientData","data":{"n":1.50,"\ud83d":"\ud83d\ude00"},"\udfff":1}
+        ? client data {"n":1.50,"\ufffd":"\ud83d\ude00"}
+        ! set
+        < {"status":"OK","context":"response","data":true,"messageCount":2}
+        "#,
+    );
+}
+
+#[test]
+fn fault_row_6_json_beyond_a_limit_is_refused_under_its_number_and_id() {
+    let deep = "[".repeat(40) + &"]".repeat(40);
+    let talk = format!(
+        r#"
+        > {{"event":"say","room":"r","message":{deep},"messageId":"s1"}}
+        < {{"status":"JSON is nested deeper than 32 levels","context":"response","messageCount":1,"messageId":"s1"}}
+        > {{"messageId":[2],"event":"roomAdd","room":"r","room":"r"}}
+        < {{"status":"a JSON object names a member twice","context":"response","messageCount":2,"messageId":[2]}}
+        > {{"event":"action","params":{{"action":"a"}},"messageId":{deep}}}
+        < {{"error":"Error: JSON is nested deeper than 32 levels","context":"response","messageCount":3}}
+        > {{"event":"file","file":"a","n":1e999}}
+        < {{"error":"Error: a number in JSON is out of range","context":"response","messageCount":4}}
+        > {{"event":"quit","event":"detailsView","x":{deep}}}
+        < {{"status":"a JSON object names a member twice","context":"response","messageCount":5}}
+        > {deep}
+        < {{"status":"JSON is nested deeper than 32 levels","context":"response","messageCount":6}}
+        "#
+    );
+    check(&mut auto(), &talk);
+    let twice = r#"{"event":"roomAdd","messageId":7,"room":"r","room":"r"}"#;
+    check(
+        &mut talk_with(|settings| settings.compat = Compat::Classic),
+        &format!(
+            "> {twice}\n< {}\n",
+            r#"{"status":"a JSON object names a member twice","context":"response","messageCount":1}"#
+        ),
+    );
+    let reason = r#""Error: a JSON object names a member twice""#;
+    check(
+        &mut modern(),
+        &format!(
+            "> {twice}\n< {{\"status\":{reason},\"error\":{reason},\"context\":\"response\",\"data\":{{}},\"messageId\":7}}\n"
+        ),
+    );
+}
+
+#[test]
+fn a_broken_object_is_answered_without_a_number() {
+    check(
+        &mut auto(),
+        r#"
+        > {"event":"say",
+        < {"error":"not JSON: EOF while parsing a value at line 1 column 15","context":"api"}
+        > {event:"say"}
+        < {"error":"not JSON: key must be a string at line 1 column 2","context":"api"}
+        > {}
+        < {"status":"verb not found or not allowed","context":"response","data":null,"messageCount":1}
+        "#,
+    );
+}
+
+#[test]
+fn a_binary_message_is_read_as_text() {
+    let mut talk = auto();
+    talk.send(&client_frame(0x82, br#"{"event":"nothing","messageId":1}"#));
+    talk.send(&client_frame(0x82, b"{\"event\":\"nothing\",\"messageId\":\"\xff\"}"));
+    talk.send(&client_frame(0x82, b"\"primus::ping::7\""));
+    let refused = r#"{"status":"verb not found or not allowed","context":"response","data":null"#;
+    assert_eq!(
+        talk.received(),
+        format!(
+            "{refused},\"messageCount\":1,\"messageId\":1}}\n\
+             {refused},\"messageCount\":2,\"messageId\":\"�\"}}\n\"primus::pong::7\"\n"
+        )
     );
 }
 

@@ -71,6 +71,70 @@ fn fault_row_12_whoever_does_not_connect_in_time_is_closed() {
 }
 
 #[test]
+fn fault_row_6_json_beyond_a_limit_is_refused_under_its_id() {
+    let deep = "[".repeat(65) + &"]".repeat(65);
+    let error = |reason: &str| {
+        format!(
+            r#""error":{{"isClientSafe":true,"error":400,"reason":"{reason}","message":"{reason} [400]","errorType":"Meteor.Error"}}"#
+        )
+    };
+    let too_deep = error("JSON is nested deeper than 64 levels");
+    let twice = error("a JSON object names a member twice");
+    let long_id = "i".repeat(257);
+    check(
+        &mut open(),
+        &format!(
+            r#"
+            > {{"msg":"method","method":"setCustomClientData","params":[{deep}],"id":"1\ud83d"}}
+            < {{"msg":"result","id":"1�",{too_deep}}}
+            < {{"msg":"updated","methods":["1�"]}}
+            > {{"msg":"sub","id":"2","name":"a","name":"a"}}
+            < {{"msg":"nosub","id":"2",{twice}}}
+            > {{"msg":"method","method":"a","id":"{long_id}","x":{deep}}}
+            < {{"msg":"error","reason":"JSON is nested deeper than 64 levels"}}
+            > {{"msg":"unsub","id":"2","x":1e999}}
+            < {{"msg":"error","reason":"a number in JSON is out of range"}}
+            "#
+        ),
+    );
+    check(
+        &mut talk_with(|_| {}),
+        &format!(
+            r#"
+            > {{"msg":"method","method":"a","id":"1","x":{deep}}}
+            < {{"msg":"error","reason":"Must connect first","offendingMessage":{{"msg":"method","method":"a","id":"1","x":{deep}}}}}
+            "#
+        ),
+    );
+}
+
+#[test]
+fn half_a_surrogate_pair_becomes_the_replacement_character() {
+    let mut talk = logged_in();
+    talk.send(&client_frame(
+        0x81,
+        br#"{"msg":"method","id":"1","method":"setCustomClientData","params":[{"n":1.50,"x\ud83d":"\ude00"}],"\udfff":1}"#,
+    ));
+    assert_eq!(talk.calls[0].1, r#"client data {"n":1.50,"x\ufffd":"\ufffd"}"#);
+}
+
+#[test]
+fn of_a_long_frame_that_is_wrong_its_kind_and_id_are_sent_back() {
+    let long = "x".repeat(4096);
+    check(
+        &mut open(),
+        &format!(
+            r#"
+            > {{"msg":"method","id":"1","method":"a","params":"{long}"}}
+            < {{"msg":"error","reason":"Malformed method invocation","offendingMessage":{{"msg":"method","id":"1"}}}}
+            > {{"msg":"sub","id":"{long}","name":"a"}}
+            < {{"msg":"error","reason":"Malformed subscription"}}
+            "#
+        ),
+    );
+}
+
+#[test]
 fn what_is_wrong_in_itself_is_answered_on_the_top_level() {
     check(
         &mut talk_with(|_| {}),
@@ -90,7 +154,7 @@ fn what_is_wrong_in_itself_is_answered_on_the_top_level() {
         > {not json
         < {"msg":"error","reason":"Parse error"}
         > {"msg":"ping","msg":"ping"}
-        < {"msg":"error","reason":"Parse error"}
+        < {"msg":"error","reason":"a JSON object names a member twice"}
         > [1, 2.0]
         < {"msg":"error","reason":"Bad request","offendingMessage":[1, 2.0]}
         > {"msg":"fly","id":"2"}

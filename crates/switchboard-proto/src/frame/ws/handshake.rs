@@ -1,7 +1,6 @@
 //! The request that opens a connection: RFC 6455, section 4.2.
 //!
-//! Only what makes it a WebSocket's request is looked at here. Path, origin and whatever else decides who may come in
-//! is the caller's; sub-protocols are ignored, which the RFC allows.
+//! Only what makes it a WebSocket's request is checked here; the caller checks path, host and origin.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +17,9 @@ pub struct Accepted {
     /// How messages are compressed, if they are: [`DeflateParams::header`] is the value of `Sec-WebSocket-Extensions`, and
     /// the framer is [`WsFramer::with_deflate`](super::WsFramer::with_deflate).
     pub deflate: Option<DeflateParams>,
+    /// The value of `Sec-WebSocket-Protocol`, if the client offered any: the first one, as `ws` and with it Primus do.
+    /// Browsers fail a connection that answers none of their offers.
+    pub protocol: Option<String>,
 }
 
 /// What was agreed about permessage-deflate. That no window outlives a message is always part of it.
@@ -62,6 +64,9 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Extensions` does not follow its grammar.
     #[error("Sec-WebSocket-Extensions is not well-formed")]
     Extensions,
+    /// `Sec-WebSocket-Protocol` is not a list of tokens.
+    #[error("Sec-WebSocket-Protocol is not a list of tokens")]
+    Protocol,
 }
 
 impl HandshakeError {
@@ -69,7 +74,7 @@ impl HandshakeError {
     pub const fn status(self) -> u16 {
         match self {
             Self::NoUpgrade | Self::Version => 426,
-            Self::Method | Self::HttpVersion | Self::Connection | Self::Key | Self::Extensions => 400,
+            Self::Method | Self::HttpVersion | Self::Connection | Self::Key | Self::Extensions | Self::Protocol => 400,
         }
     }
 
@@ -78,7 +83,7 @@ impl HandshakeError {
         match self {
             Self::NoUpgrade => &[("Upgrade", "websocket")],
             Self::Version => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
-            Self::Method | Self::HttpVersion | Self::Connection | Self::Key | Self::Extensions => &[],
+            Self::Method | Self::HttpVersion | Self::Connection | Self::Key | Self::Extensions | Self::Protocol => &[],
         }
     }
 }
@@ -109,6 +114,7 @@ pub fn accept<'a>(
     let mut ws_version = Single::Missing;
     let mut key = Single::Missing;
     let mut extensions = Ok(None);
+    let mut protocol = Ok(None);
     for (name, value) in headers {
         let is = |header: &str| name.eq_ignore_ascii_case(header);
         if is("upgrade") {
@@ -123,6 +129,10 @@ pub fn accept<'a>(
             && let Ok(accepted) = extensions
         {
             extensions = extensions::negotiate(value).map(|offer| accepted.or(offer));
+        } else if is("sec-websocket-protocol")
+            && let Ok(first) = protocol
+        {
+            protocol = first_token(value).map(|offer| first.or(offer));
         }
     }
     if !has_upgrade {
@@ -139,8 +149,18 @@ pub fn accept<'a>(
         return Err(HandshakeError::Key);
     }
     let offer = extensions.map_err(|extensions::Malformed| HandshakeError::Extensions)?;
+    let protocol = protocol.map_err(|extensions::Malformed| HandshakeError::Protocol)?.map(str::to_owned);
     let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
-    Ok(Accepted { accept, deflate: offer.filter(|_| deflate) })
+    Ok(Accepted { accept, deflate: offer.filter(|_| deflate), protocol })
+}
+
+/// The first token of a comma-separated list. Empty elements are ignored.
+fn first_token(list: &[u8]) -> Result<Option<&str>, extensions::Malformed> {
+    let tokens = || list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty());
+    if !tokens().all(|token| token.iter().all(|byte| extensions::is_token(*byte))) {
+        return Err(extensions::Malformed);
+    }
+    Ok(tokens().next().and_then(|token| std::str::from_utf8(token).ok()))
 }
 
 /// A header that must be there exactly once.

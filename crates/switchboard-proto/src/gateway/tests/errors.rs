@@ -92,8 +92,19 @@ fn row_4001_and_4002_what_is_not_understood_changes_nothing() {
             is_told(&mut talk, &error(4002, "decode_error", "null", "null"), None);
         }
     }
+    for mut talk in [open(), registered()] {
+        let deep =
+            format!(r#"{{"type":10,"d":{{"op":"say","room":"r","message":{}1{}}}}}"#, "[".repeat(64), "]".repeat(64));
+        say(&mut talk, &deep);
+        let received = talk.received();
+        assert!(received.contains(r#""message":"JSON is nested deeper than 64 levels""#), "{received}");
+        assert!(received.contains(&error(4002, "decode_error", "10", "null")), "{received}");
+        say(&mut talk, r#"{"type":1,"d":{"shard_in":"0"}}"#);
+        let received = talk.received();
+        assert!(received.contains(r#""message":"d.shard_in must be a whole number, 0 or more""#), "{received}");
+    }
     let mut talk = open();
-    say(&mut talk, r#"{"type":1,"d":{"public_key":"k","client":{}}}"#);
+    say(&mut talk, r#"{"type":1,"d":{"public_key":"k\ud83d","client":{}}}"#);
     talk.outcome(Err(CallError::BadClientData));
     is_told(&mut talk, &error(4002, "decode_error", "1", "null"), None);
 }

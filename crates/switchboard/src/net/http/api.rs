@@ -37,7 +37,7 @@ impl Visit {
         let settings = &self.front.settings;
         match *request.method() {
             Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => {}
-            Method::OPTIONS => return self.options(METHODS, &page),
+            Method::OPTIONS => return self.options(METHODS, "Content-Type", &page),
             _ => return self.not_allowed(METHODS),
         }
         let session = Session::of(request.headers());
@@ -243,14 +243,15 @@ impl BodyKind {
 }
 
 fn add_body(settings: &FrontSettings, kind: BodyKind, bytes: &[u8], params: &mut Params) -> Result<(), WebRefusal> {
-    let text = |refusal| std::str::from_utf8(bytes).map_err(|_| refusal);
+    let text = || std::str::from_utf8(bytes);
+    let bad_json = |words: &str| WebRefusal::BadJson(format!("the body is refused: {words}"));
     match kind {
         BodyKind::Raw => Ok(()),
-        BodyKind::Form => add_pairs(params, text(WebRefusal::BadParams)?, settings.params),
+        BodyKind::Form => add_pairs(params, text().map_err(|_| WebRefusal::BadParams)?, settings.params),
         BodyKind::Json => {
-            let Ok(Value::Object(members)) = json::parse(text(WebRefusal::BadJson)?, settings.json) else {
-                return Err(WebRefusal::BadJson);
-            };
+            let body = text().map_err(|_| bad_json("not UTF-8"))?;
+            let value = json::parse(body, settings.json).map_err(|error| bad_json(&error.to_string()))?;
+            let Value::Object(members) = value else { return Err(bad_json("not a JSON object")) };
             members
                 .into_iter()
                 .try_for_each(|(name, value)| params.set(&name, value, settings.params))

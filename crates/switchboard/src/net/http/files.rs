@@ -24,13 +24,15 @@ use super::session::Session;
 use super::visit::{Page, Visit};
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
+/// The request headers that matter here, for pages of other hosts.
+const READ: &str = "Content-Type, If-Modified-Since, If-None-Match, If-Range, Range";
 
 impl Visit {
     /// Answers a request for a file.
     pub(super) async fn file(self: Arc<Self>, request: Request<Incoming>, page: Page) -> Response<Answer> {
         match *request.method() {
             Method::GET | Method::HEAD => {}
-            Method::OPTIONS => return self.options(METHODS, &page),
+            Method::OPTIONS => return self.options(METHODS, READ, &page),
             _ => return self.not_allowed(METHODS),
         }
         let mut response = match public_name(request.uri().path()) {

@@ -64,9 +64,10 @@ pub(super) struct Upgrade {
 }
 
 /// What was agreed with the client, before anybody was asked whether it may come.
-struct Agreed {
+struct UpgradeAccepted {
     accept: String,
     deflate: Option<DeflateParams>,
+    protocol: Option<String>,
 }
 
 impl Upgrade {
@@ -101,7 +102,7 @@ impl Visit {
             return Answering::Now(Some(response));
         }
         if request.method() == Method::OPTIONS {
-            return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", page)));
+            return Answering::Now(Some(self.options("GET, HEAD, OPTIONS", "Content-Type", page)));
         }
         let agreed = match self.agree(door, request) {
             Ok(agreed) => agreed,
@@ -134,7 +135,7 @@ impl Visit {
     }
 
     /// Looks at all that can be decided by the request alone.
-    fn agree<B: Body>(&self, door: Door, request: &Request<B>) -> Result<Agreed, Box<Response<Answer>>> {
+    fn agree<B: Body>(&self, door: Door, request: &Request<B>) -> Result<UpgradeAccepted, Box<Response<Answer>>> {
         let settings = &self.front.settings;
         let WebSocketDoor { enabled, compression } = match door {
             Door::ActionHero => settings.websocket,
@@ -143,8 +144,9 @@ impl Visit {
         };
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let Accepted { accept, deflate } = handshake::accept(request.method().as_str(), version, headers, compression)
-            .map_err(|error| Box::new(not_upgraded(error)))?;
+        let Accepted { accept, deflate, protocol } =
+            handshake::accept(request.method().as_str(), version, headers, compression)
+                .map_err(|error| Box::new(not_upgraded(error)))?;
         if !request.body().is_end_stream() {
             // Nobody could tell where the frames begin.
             return Err(Box::new(text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")));
@@ -155,7 +157,7 @@ impl Visit {
         if self.stopping.has_begun() {
             return Err(Box::new(stopping()));
         }
-        Ok(Agreed { accept, deflate })
+        Ok(UpgradeAccepted { accept, deflate, protocol })
     }
 
     /// The 101, or why there is none.
@@ -163,7 +165,7 @@ impl Visit {
         &self,
         kind: PeerKind,
         facts: ConnFacts,
-        agreed: &Agreed,
+        agreed: &UpgradeAccepted,
         admission: Result<Admission, CallError>,
     ) -> Response<Answer> {
         let admission = match admission {
@@ -178,6 +180,9 @@ impl Visit {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         insert(headers, header::SEC_WEBSOCKET_ACCEPT, agreed.accept.clone());
+        if let Some(protocol) = &agreed.protocol {
+            insert(headers, header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        }
         if let Some(deflate) = agreed.deflate {
             headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate.header()));
         }

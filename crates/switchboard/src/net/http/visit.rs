@@ -9,15 +9,16 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use switchboard_proto::face::Remote;
-use switchboard_proto::origin::Verdict;
+use switchboard_proto::origin::{self, Verdict};
 
 use crate::net::accept::Stopping;
 use crate::op::BoxFuture;
 
 use super::Front;
-use super::answer::{Answer, Answered, empty, last, single, text};
+use super::answer::{Answer, Answered, TEXT, empty, last, respond, single, text};
 use super::gateway::Companion;
 use super::upgrade::{Door, Upgrade};
 
@@ -38,7 +39,13 @@ pub(super) struct Visit {
 pub(super) struct Page(Option<HeaderValue>);
 
 /// What a request is refused with, whatever it asks for.
-struct Refused(StatusCode, &'static str);
+struct Refused(StatusCode, Bytes);
+
+impl Refused {
+    fn response(self) -> Response<Answer> {
+        respond(self.0, TEXT, self.1)
+    }
+}
 
 /// Where a request leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,14 +93,14 @@ impl Visit {
         }
         Some(match self.judge(request) {
             Ok(page) => self.websocket(door, request, &page),
-            Err(Refused(status, reason)) => Answering::Now(Some(text(status, reason))),
+            Err(refused) => Answering::Now(Some(refused.response())),
         })
     }
 
     fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
         let page = match self.judge(&request) {
             Ok(page) => page,
-            Err(Refused(status, reason)) => return Answering::Now(Some(last(text(status, reason)))),
+            Err(refused) => return Answering::Now(Some(last(refused.response()))),
         };
         // What follows a request for another protocol is not looked at: the connection ends with it, one way or the other.
         let is_last = request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
@@ -113,17 +120,12 @@ impl Visit {
 
     /// What every request has to stand, whatever it asks for: it names one host, and at most one page that it comes from.
     fn judge<B>(&self, request: &Request<B>) -> Result<Page, Refused> {
-        let bad = |reason| Refused(StatusCode::BAD_REQUEST, reason);
         let headers = request.headers();
-        let host = single(headers, &header::HOST).map_err(|()| bad("Host is there twice\n"))?;
-        if host.is_none() && request.version() == Version::HTTP_11 {
-            return Err(bad("Host is missing\n"));
-        }
-        let host = host.unwrap_or_default();
-        if request.uri().authority().is_some_and(|named| !named.as_str().as_bytes().eq_ignore_ascii_case(host)) {
-            return Err(bad("Host and the address are not the same\n"));
-        }
-        let foreign = || Refused(StatusCode::FORBIDDEN, "this page may not ask here\n");
+        let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        let target = request.uri().authority().map(Authority::as_str);
+        let host = origin::requested_host(hosts, target, request.version() != Version::HTTP_11)
+            .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("{error}\n").into()))?;
+        let foreign = || Refused(StatusCode::FORBIDDEN, "this page may not ask here\n".into());
         let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
         let verdict = self.front.settings.allowed_origins.judge(origin, host, self.secure);
         // Whoever may read files may read them for any page, which cannot look inside.
@@ -149,14 +151,15 @@ impl Visit {
         }
     }
 
-    /// The answer to OPTIONS: what may be asked, and for pages of listed origins that they may.
-    pub(super) fn options(&self, methods: &'static str, page: &Page) -> Response<Answer> {
+    /// The answer to OPTIONS: the methods of a route. Pages of listed origins may use them, and the request headers that
+    /// the route reads.
+    pub(super) fn options(&self, methods: &'static str, read: &'static str, page: &Page) -> Response<Answer> {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         if page.0.is_some() {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(read));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         }
         self.allow_origin(&mut response, page);

@@ -52,10 +52,12 @@ pub enum PublishError {
     #[error("no such application")]
     NoSuchApplication,
     /// No event is called so.
-    #[error("an event is called by capital letters, digits and underscores, and not GATEWAY_…")]
+    #[error(
+        "event must be a capital letter, then up to 63 capital letters, digits and underscores, and not begin with GATEWAY_"
+    )]
     BadName,
     /// No id of a publication looks so.
-    #[error("an id has 1 to 128 bytes")]
+    #[error("id must be 1 to 128 bytes long")]
     BadId,
     /// The event is longer than a log may be.
     #[error("the event is too large")]

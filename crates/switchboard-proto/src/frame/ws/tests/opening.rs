@@ -29,7 +29,14 @@ fn ask_but(name: &str, value: Option<&str>) -> Result<Accepted, HandshakeError> 
 #[test]
 fn the_key_of_the_rfc_is_answered_as_in_the_rfc() {
     let accepted = ask(&[]).unwrap();
-    assert_eq!(accepted, Accepted { accept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned(), deflate: None });
+    assert_eq!(
+        accepted,
+        Accepted {
+            accept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned(),
+            deflate: None,
+            protocol: Some("chat".to_owned())
+        }
+    );
 }
 
 #[test]
@@ -78,6 +85,29 @@ fn what_is_missing_or_wrong_is_told() {
     ] {
         let got = ask_but(name, value).unwrap_err();
         assert_eq!((got, got.status()), (error, status), "{name}: {value:?}");
+    }
+}
+
+#[test]
+fn the_first_sub_protocol_offered_is_answered() {
+    for (lines, answered) in [
+        (&["chat"][..], Some("chat")),
+        (&["v2.chat+json, chat"], Some("v2.chat+json")),
+        (&[", \tchat ,,other"], Some("chat")),
+        (&["", "chat", "other"], Some("chat")),
+        (&[""], None),
+        (&[], None),
+    ] {
+        let headers: Vec<_> = lines.iter().map(|line| ("sec-webSocket-PROTOCOL", *line)).collect();
+        let accepted = ask_with(&[&GOOD[..], &headers].concat()).unwrap();
+        assert_eq!(accepted.protocol.as_deref(), answered, "{lines:?}");
+    }
+    for odd in ["a b", "chat, a/b", "\"chat\"", "chat;q=1", "\u{e9}", "chat, (x)"] {
+        assert_eq!(
+            ask_with(&[&GOOD[..], &[("Sec-WebSocket-Protocol", odd)]].concat()),
+            Err(HandshakeError::Protocol),
+            "{odd}"
+        );
     }
 }
 

@@ -67,6 +67,16 @@ impl Companion {
             Self::Events | Self::Interaction => "POST, OPTIONS",
         }
     }
+
+    /// The request headers that it reads, for pages of other hosts.
+    const fn headers(self) -> &'static str {
+        match self {
+            Self::Bot | Self::Shards | Self::Events => {
+                "Authorization, Content-Type, Identification, Identification-Id, Public-Key, Secret"
+            }
+            Self::Interaction => "Content-Type, X-Signature-Ed25519, X-Signature-Timestamp",
+        }
+    }
 }
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature-ed25519");
@@ -110,7 +120,7 @@ impl Visit {
         page: Page,
     ) -> Response<Answer> {
         let is_right_method = match (companion, request.method()) {
-            (_, &Method::OPTIONS) => return self.options(companion.methods(), &page),
+            (_, &Method::OPTIONS) => return self.options(companion.methods(), companion.headers(), &page),
             (Companion::Bot | Companion::Shards, &Method::GET | &Method::HEAD) => true,
             (Companion::Events | Companion::Interaction, &Method::POST) => true,
             _ => false,
@@ -196,7 +206,7 @@ impl Visit {
         let shards = node.shard_count(application.id()).await.map_err(|_| Refusal::Unavailable)?;
         let left = node.shard_starts(application.id()).await.map_err(|_| Refusal::Unavailable)?;
         let site = &self.front.settings.gateway_site;
-        let mut body = self.url_member(headers).ok_or(Refusal::Invalid)?;
+        let mut body = self.url_member(headers).ok_or(Refusal::Invalid("Host is missing".into()))?;
         let limit = format!(
             r#","shards":{shards},"session_start_limit":{{"total":{},"remaining":{},"reset_after":{},"max_concurrency":{}}}}}"#,
             site.start_total, left.remaining, left.reset_after_ms, site.start_concurrency,
@@ -209,7 +219,9 @@ impl Visit {
         let development = match query {
             None | Some("" | "development=false") => false,
             Some("development=true") => true,
-            Some(_) => return Err(Refusal::Invalid),
+            Some(_) => {
+                return Err(Refusal::Invalid("the query may be development=true or development=false".into()));
+            }
         };
         let shards = self.front.node.shards_of(application.id(), development).await;
         let mut body = br#"{"shards":["#.to_vec();
@@ -224,7 +236,7 @@ impl Visit {
     }
 
     async fn publish(&self, application: &Application, body: &[u8]) -> Made {
-        let event = publication::read(body, self.front.settings.gateway_site.json).ok_or(Refusal::Invalid)?;
+        let event = publication::read(body, self.front.settings.gateway_site.json).map_err(Refusal::Invalid)?;
         let published = self.front.node.publish_event(application.id(), event).await?;
         Ok((StatusCode::ACCEPTED, publication::accepted(&published)))
     }

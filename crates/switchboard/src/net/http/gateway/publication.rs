@@ -2,50 +2,65 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use switchboard_proto::json::{self, JsonLimits, RawJson};
 
 use crate::backend::sessions::shards::{PublishedEvent, ShardTarget};
 use crate::node::gateway::events::NewEvent;
 
-/// An event as it is written. A member that we do not know is refused: it may be a misspelt target.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    guild_id: Option<Value>,
-    shard_id: Option<u32>,
-    broadcast: Option<bool>,
-    development: Option<bool>,
-    id: Option<String>,
-}
-
-/// Reads the body of a publication. `None`: it is none.
-pub(super) fn read(body: &[u8], limits: JsonLimits) -> Option<NewEvent> {
-    let text = std::str::from_utf8(body).ok()?;
-    // Limits, and members that are there twice.
-    json::parse(text, limits).ok()?;
-    let written: Written<'_> = serde_json::from_str(text).ok()?;
-    let broadcast = written.broadcast.unwrap_or_default();
-    let to = match (written.guild_id, written.shard_id, broadcast) {
-        (Some(guild), None, false) => ShardTarget::Guild(guild_number(&guild)?),
+/// Reads the body of a publication.
+///
+/// # Errors
+///
+/// In words for the publisher: the member that is wrong, and what it must be.
+pub(super) fn read(body: &[u8], limits: JsonLimits) -> Result<NewEvent, Cow<'static, str>> {
+    let text = std::str::from_utf8(body).map_err(|_| "the body must be UTF-8")?;
+    let text = json::to_well_formed(text);
+    let Value::Object(mut members) = json::parse(&text, limits).map_err(|error| error.to_string())? else {
+        return Err("the body must be a JSON object".into());
+    };
+    let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
+    let Some(Value::String(name)) = take("event") else { return Err("event must be a string".into()) };
+    let id = match take("id") {
+        None => None,
+        Some(Value::String(id)) => Some(id),
+        Some(_) => return Err("id must be a string".into()),
+    };
+    let guild = take("guild_id")
+        .map(|guild| guild_number(&guild).ok_or("guild_id must be a whole number, as a string or a number"));
+    let shard = take("shard_id").map(|shard| shard_number(&shard).ok_or("shard_id must be a whole number below 2^32"));
+    let broadcast = flag(take("broadcast")).ok_or("broadcast must be true or false")?;
+    let development = flag(take("development")).ok_or("development must be true or false")?;
+    let to = match (guild.transpose()?, shard.transpose()?, broadcast) {
+        (Some(guild), None, false) => ShardTarget::Guild(guild),
         (None, Some(shard), false) => ShardTarget::Shard(shard),
         (None, None, true) => ShardTarget::All,
         (None, None, false) => ShardTarget::Shard(0),
-        _ => return None,
+        _ => return Err("only one of guild_id, shard_id and broadcast may name the target".into()),
     };
-    Some(NewEvent {
-        name: written.event.into_owned(),
-        data: RawJson::from_parsed(written.data.map_or("null", RawValue::get)),
-        to,
-        development: written.development.unwrap_or_default(),
-        id: written.id,
-    })
+    // Its text is kept as it was written.
+    let _ = take("data");
+    if let Some(name) = members.keys().next() {
+        // It may be a misspelt target.
+        let name: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+        return Err(format!("unknown member {name:?}: the members are {MEMBERS}").into());
+    }
+    let data = json::members(&text, ["data"]).and_then(|[data]| data);
+    Ok(NewEvent { name, data: RawJson::from_parsed(data.unwrap_or("null")), to, development, id })
+}
+
+const MEMBERS: &str = "event, data, guild_id, shard_id, broadcast, development and id";
+
+/// Longest part of an unknown member's name that is sent back.
+const MAX_SHOWN_CHARS: usize = 64;
+
+fn shard_number(shard: &Value) -> Option<u32> {
+    u32::try_from(shard.as_u64()?).ok()
+}
+
+/// A member that may be left out.
+fn flag(value: Option<Value>) -> Option<bool> {
+    value.map_or(Some(false), |value| value.as_bool())
 }
 
 /// A guild's id: a text, since not every language has such numbers, or a number.
@@ -71,7 +86,7 @@ mod tests {
     use super::*;
 
     fn target(members: &str) -> Option<ShardTarget> {
-        read(format!(r#"{{"event":"X"{members}}}"#).as_bytes(), JsonLimits::default()).map(|event| event.to)
+        read(format!(r#"{{"event":"X"{members}}}"#).as_bytes(), JsonLimits::default()).map(|event| event.to).ok()
     }
 
     #[test]
@@ -82,6 +97,37 @@ mod tests {
         assert_eq!((event.to, event.development, event.id.as_deref()), (ShardTarget::Shard(0), true, Some("k")));
         let event = read(br#"{"event":"X"}"#, JsonLimits::default()).unwrap();
         assert_eq!((event.data.as_str(), event.development, event.id), ("null", false, None));
+        let halves = br#"{"event":"X","data":["\ud83d",1.50],"id":"\ude00"}"#;
+        let event = read(halves, JsonLimits::default()).unwrap();
+        assert_eq!((event.data.as_str(), event.id.as_deref()), (r#"["\ufffd",1.50]"#, Some("\u{fffd}")));
+    }
+
+    #[test]
+    fn a_refused_publication_names_the_member_and_its_rule() {
+        for (body, words) in [
+            ("", "not JSON: EOF while parsing a value at line 1 column 0"),
+            ("[]", "the body must be a JSON object"),
+            ("{}", "event must be a string"),
+            (r#"{"event":7}"#, "event must be a string"),
+            (r#"{"event":"X","event":"X"}"#, "a JSON object names a member twice"),
+            (r#"{"event":"X","id":7}"#, "id must be a string"),
+            (r#"{"event":"X","guild_id":"+1"}"#, "guild_id must be a whole number, as a string or a number"),
+            (r#"{"event":"X","shard_id":-1}"#, "shard_id must be a whole number below 2^32"),
+            (r#"{"event":"X","broadcast":1}"#, "broadcast must be true or false"),
+            (r#"{"event":"X","development":"true"}"#, "development must be true or false"),
+            (
+                r#"{"event":"X","shard_id":1,"guild_id":1}"#,
+                "only one of guild_id, shard_id and broadcast may name the target",
+            ),
+            (
+                r#"{"event":"X","guildid":"1"}"#,
+                r#"unknown member "guildid": the members are event, data, guild_id, shard_id, broadcast, development and id"#,
+            ),
+        ] {
+            assert_eq!(read(body.as_bytes(), JsonLimits::default()).unwrap_err(), words, "{body}");
+        }
+        let long = format!(r#"{{"event":"X","{}":1}}"#, "n".repeat(1000));
+        assert!(read(long.as_bytes(), JsonLimits::default()).unwrap_err().len() < 200);
     }
 
     #[test]
@@ -117,8 +163,8 @@ mod tests {
     fn fault_row_6_what_is_no_object_within_the_limits_is_no_event() {
         let deep = format!(r#"{{"event":"X","data":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         for wrong in ["", "x", "[]", "null", "{}", r#"{"event":7}"#, r#"{"data":1}"#, r#"{"event":"X"}{}"#, &deep] {
-            assert!(read(wrong.as_bytes(), JsonLimits::default()).is_none(), "{:?}", &wrong[..wrong.len().min(40)]);
+            assert!(read(wrong.as_bytes(), JsonLimits::default()).is_err(), "{:?}", &wrong[..wrong.len().min(40)]);
         }
-        assert!(read(b"{\"event\":\"\xff\"}", JsonLimits::default()).is_none());
+        assert!(read(b"{\"event\":\"\xff\"}", JsonLimits::default()).is_err());
     }
 }

@@ -1,7 +1,10 @@
 //! Why a request about the gateway is not answered with what it asked for.
 
+use std::borrow::Cow;
+
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
+use switchboard_proto::json::write_text;
 
 use crate::node::gateway::InteractionError;
 use crate::node::gateway::events::PublishError;
@@ -11,11 +14,15 @@ use super::super::body::BodyError;
 use super::super::retry_seconds;
 use super::Companion;
 
+/// The rule that a refused interaction breaks.
+const MALFORMED_INTERACTION: &str = "an interaction is a JSON object with a type from 1 to 5, and from type 2 on with an id and, where there is one, the digits of \
+     guild_id as strings";
+
 /// Why a request is not answered with what it asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The request, or its body, is not what it should be.
-    Invalid,
+    /// The request, or its body, is not what it should be; in words for the client.
+    Invalid(Cow<'static, str>),
     /// Nothing proves who asks. What is wrong is not told.
     Unauthenticated,
     /// The application has no secret, and whoever asks is on another machine.
@@ -33,9 +40,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    const fn status_and_code(self) -> (StatusCode, &'static str) {
+    const fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NotAuthorized => (StatusCode::FORBIDDEN, "not_authorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
@@ -51,7 +58,13 @@ impl Refusal {
     pub(super) fn response(self, companion: Companion) -> Response<Answer> {
         let (status, code) = self.status_and_code();
         let accepted = if companion == Companion::Events { r#""accepted":false,"# } else { "" };
-        let mut response = respond(status, JSON, format!(r#"{{{accepted}"error":"{code}"}}"#));
+        let mut body = format!(r#"{{{accepted}"error":"{code}""#).into_bytes();
+        if let Self::Invalid(message) = &self {
+            body.extend_from_slice(br#","message":"#);
+            write_text(&mut body, message);
+        }
+        body.push(b'}');
+        let mut response = respond(status, JSON, body);
         let headers = response.headers_mut();
         match self {
             Self::Unauthenticated if companion != Companion::Interaction => {
@@ -74,7 +87,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::TooSlow => Self::TooSlow,
-            BodyError::Unsound => Self::Invalid,
+            BodyError::Unsound => Self::Invalid("the body broke off, or is not framed as HTTP wants it".into()),
         }
     }
 }
@@ -82,7 +95,7 @@ impl From<BodyError> for Refusal {
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::BadName | PublishError::BadId => Self::Invalid,
+            PublishError::BadName | PublishError::BadId => Self::Invalid(error.to_string().into()),
             PublishError::TooLarge => Self::TooLarge,
             PublishError::NoSession => Self::NoSession,
             PublishError::TooMany { retry_ms } => Self::RateLimited(retry_ms),
@@ -95,7 +108,7 @@ impl From<InteractionError> for Refusal {
     fn from(error: InteractionError) -> Self {
         match error {
             InteractionError::Unsigned => Self::Unauthenticated,
-            InteractionError::Malformed => Self::Invalid,
+            InteractionError::Malformed => Self::Invalid(MALFORMED_INTERACTION.into()),
             InteractionError::TooLarge => Self::TooLarge,
             InteractionError::TooMany | InteractionError::Unavailable => Self::Unavailable,
         }
