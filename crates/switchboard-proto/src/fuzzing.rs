@@ -221,7 +221,7 @@ fn gateway_outcome(call: Call) -> Outcome {
     };
     let Call::Shard(call) = call else { return Ok(Answer::CommandReplied(true)) };
     Ok(Answer::Shard(match *call {
-        ShardCall::Check(_) | ShardCall::CheckPart(_) => ShardAnswer::Checked,
+        ShardCall::Check(_) | ShardCall::CheckPart { .. } => ShardAnswer::Checked,
         ShardCall::Register(registration) if registration.shard > 9 => return Err(ShardRefusal::InvalidShard.into()),
         ShardCall::Register(_) => began("new", 0),
         ShardCall::Resume(resumption) if resumption.seq == Some(9) => return Err(ShardRefusal::Invalid.into()),

@@ -17,9 +17,16 @@ use crate::json::RawJson;
 pub enum ShardCall {
     /// Whether these credentials are an application's.
     Check(AppCredentials),
-    /// Whether those of these credentials that are there may be an application's. The others may come later, with what asks for a
-    /// session.
-    CheckPart(AppCredentials),
+    /// Whether the present ones of these credentials may be an application's, and whether it may have this shard. The
+    /// missing ones may come with the request for a session.
+    CheckPart {
+        /// What the handshake named.
+        credentials: AppCredentials,
+        /// The shard, if the handshake named one.
+        shard: Option<u64>,
+        /// The number of shards, if the handshake named one.
+        total: Option<u64>,
+    },
     /// Begin a session; one that the connection carries already ends.
     Register(Registration),
     /// Go on with a session.

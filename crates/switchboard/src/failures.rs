@@ -34,7 +34,7 @@ impl Failures {
     /// Milliseconds until an address that has failed too often may try again; `None`: it may now.
     pub(crate) fn retry_ms(&self, address: IpAddr, now_ms: u64) -> Option<u64> {
         let is_over = |count: &u32| *count >= self.most;
-        let over = self.most > 0 && self.counts_at(now_ms).by_address.get(&network(address)).is_some_and(is_over);
+        let over = self.most > 0 && self.counts_at(now_ms).by_address.get(&Self::network(address)).is_some_and(is_over);
         over.then(|| self.window_ms - now_ms % self.window_ms)
     }
 
@@ -43,13 +43,22 @@ impl Failures {
         if self.most == 0 {
             return false;
         }
-        let (mut counts, network) = (self.counts_at(now_ms), network(address));
+        let (mut counts, network) = (self.counts_at(now_ms), Self::network(address));
         if counts.by_address.len() >= Self::MOST_ADDRESSES && !counts.by_address.contains_key(&network) {
             counts.by_address.clear();
         }
         let count = counts.by_address.entry(network).or_default();
         *count = count.saturating_add(1);
         *count == self.most
+    }
+
+    /// The network that counts as one: an IPv4 address, or the first 64 bits of an IPv6 address, because a host that has
+    /// one address of such a network has all.
+    pub(crate) fn network(address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        }
     }
 
     fn counts_at(&self, now_ms: u64) -> MutexGuard<'_, Counts> {
@@ -60,14 +69,6 @@ impl Failures {
             counts.by_address.clear();
         }
         counts
-    }
-}
-
-/// Who is counted as one: an address, and of IPv6 the 64 bits of a network, all of whose addresses anybody has who has one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 

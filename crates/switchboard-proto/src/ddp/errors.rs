@@ -108,6 +108,11 @@ impl Refusal {
         Self::text("error-message-size-exceeded", "Message size exceeds the limit")
     }
 
+    /// Another user's message, or one of the server's, has the id.
+    fn message_id_taken() -> Self {
+        Self::number(400, "The message id is taken, choose another one")
+    }
+
     /// What failed is no concern of the client's; the log has the cause.
     fn internal() -> Self {
         Self::number(500, "Internal server error")
@@ -116,7 +121,8 @@ impl Refusal {
     /// What a failed call means to the client of this method.
     pub(super) fn of_method(method: Method, error: &CallError) -> Self {
         match error {
-            CallError::BadClientData | CallError::MessageIdTaken | CallError::MessageRequired => Self::match_failed(),
+            CallError::BadClientData | CallError::MessageRequired => Self::match_failed(),
+            CallError::MessageIdTaken => Self::message_id_taken(),
             CallError::BadRoomName(_) | CallError::NoSuchRoom => match method {
                 Method::JoinRoom | Method::LeaveRoom => Self::invalid_room(),
                 _ => Self::not_allowed(),

@@ -137,6 +137,7 @@ pub(super) fn room_reason(error: &CallError) -> &'static str {
         CallError::NotAuthorized | CallError::Refused(_) => "not_authorized",
         CallError::TooManyRooms | CallError::TooManyRoomsOfConnection => "too_many_rooms",
         CallError::MessageRequired => "message_required",
+        CallError::MessageIdTaken => "id_taken",
         _ => "unavailable",
     }
 }

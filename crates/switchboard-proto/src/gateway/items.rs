@@ -1,5 +1,7 @@
 //! Events as the gateway writes them, all but their number: see [`LogItem`].
 
+use serde::Deserialize;
+
 use crate::event::{RoomMessage, Sender};
 use crate::id::RoomName;
 use crate::json::{RawJson, write_number, write_number_or_null, write_text};
@@ -81,6 +83,25 @@ pub fn interaction(shard: u32, total: u32, kind: u32, body: &RawJson) -> LogItem
         put(out, "]}");
     })
 }
+
+/// Returns the id of an interaction; `None`: the item is something else.
+pub(super) fn interaction_id(item: &LogItem) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Data {
+        metadata_http: [Body; 1],
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        id: String,
+    }
+    // Called for every event that is written, and few are interactions: others are not parsed.
+    let data = item.as_str().strip_prefix(INTERACTION)?;
+    let Data { metadata_http: [body] } = serde_json::from_str(data).ok()?;
+    Some(body.id)
+}
+
+/// An interaction up to its data.
+const INTERACTION: &str = r#"{"type":8,"service":"http_gateway","event":"INTERACTION_DISCORD","data":"#;
 
 fn item(service: &str, name: &str, data: impl FnOnce(&mut Vec<u8>)) -> LogItem {
     let mut out = format!(r#"{{"type":8,"service":"{service}","event":"{name}","data":"#).into_bytes();

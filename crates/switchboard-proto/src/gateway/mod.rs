@@ -11,6 +11,7 @@ mod inflate;
 pub mod items;
 mod liveness;
 mod opening;
+mod questions;
 mod rate;
 mod request;
 mod session;
@@ -34,7 +35,7 @@ use errors::{Refusal, Strikes};
 use inflate::{InflateError, Packing};
 use liveness::Pings;
 use rate::MessageRate;
-use request::{Request, RoomOp, RoomRequest, Wrong};
+use request::{Request, RequestType, RoomOp, RoomRequest, Wrong};
 use session::{Begins, Headers, Session, Tail};
 
 pub use opening::{Compress, HeaderNumber, Opening};
@@ -139,7 +140,7 @@ impl Face for GatewayFace {
         self.arm(cx);
         let Some(opening) = self.opening.take() else { return };
         let Opening { header_mode, wants_hello, compress, is_unsupported, is_contradictory, deflate, .. } = *opening;
-        let credentials = header_mode.then(|| opening.credentials.clone());
+        let check = header_mode.then(|| opening.check());
         self.headers = Headers::of(*opening);
         let default = if header_mode { Compress::Zlib } else { Compress::None };
         let compress = compress.unwrap_or(default);
@@ -153,11 +154,9 @@ impl Face for GatewayFace {
         if !is_supported {
             return self.refuse(&errors::UNSUPPORTED, None, cx);
         }
-        match credentials {
+        match check {
             Some(_) if is_contradictory => self.refuse_credentials(cx),
-            Some(credentials) => {
-                self.call(ShardCall::CheckPart(credentials), Pending { number: 0, then: Then::Greet }, cx);
-            }
+            Some(check) => self.call(check, Pending { number: 0, then: Then::Greet }, cx),
             None if wants_hello => self.greet(cx),
             None => {}
         }
@@ -166,16 +165,7 @@ impl Face for GatewayFace {
     fn on_frame(&mut self, frame: WsFrame<'_>, cx: &mut Cx<'_>) {
         self.pings.heard_ms = cx.now.monotonic_ms;
         match frame {
-            WsFrame::Text(text) => {
-                if self.admit(cx) {
-                    self.on_text(text, cx);
-                }
-            }
-            WsFrame::Binary(message) => {
-                if self.admit(cx) {
-                    self.on_binary(message, cx);
-                }
-            }
+            WsFrame::Text(_) | WsFrame::Binary(_) => self.on_message(&frame, cx),
             WsFrame::Ping(payload) => ws::write_pong(&mut cx.fx.bytes, payload),
             WsFrame::Pong(payload) => self.on_pong(payload, cx),
             WsFrame::Close { code, .. } => {
@@ -197,13 +187,14 @@ impl Face for GatewayFace {
         let Pending { number, then } = pending.1;
         match (then, outcome) {
             (Then::Nothing, _) => {}
-            (Then::Greet, Ok(Answer::Shard(ShardAnswer::Checked))) => {
-                self.greet(cx);
-                if self.headers.as_ref().is_some_and(|headers| headers.has_bad_number()) {
-                    self.refuse(&errors::INVALID_SHARD, None, cx);
+            (Then::Greet, Ok(Answer::Shard(ShardAnswer::Checked))) => self.greet(cx),
+            (Then::Greet, Err(error)) => {
+                // A client in header mode reads an error only after its first message.
+                if matches!(error, CallError::Shard(ShardRefusal::InvalidShard)) {
+                    self.greet(cx);
                 }
+                self.on_refusal(&error, None, cx);
             }
-            (Then::Greet, Err(error)) => self.on_refusal(&error, None, cx),
             (Then::Begin(begins), Ok(Answer::Shard(ShardAnswer::Began(began)))) => {
                 return self.begin(*began, begins, cx);
             }
@@ -289,19 +280,47 @@ impl Face for GatewayFace {
 }
 
 impl GatewayFace {
-    /// Whether one more message may come.
-    fn admit(&mut self, cx: &mut Cx<'_>) -> bool {
-        let is_admitted = self.rate.admit(&cx.settings.gateway, cx.now.monotonic_ms);
-        if !is_admitted {
-            self.refuse(&errors::RATE_LIMITED, None, cx);
+    /// Takes a message: a text or binary frame.
+    ///
+    /// Every message takes a token of the client's rate, but an answer to a question of the server gives it back: a
+    /// shard that is asked often must not be closed for its answers.
+    fn on_message(&mut self, frame: &WsFrame<'_>, cx: &mut Cx<'_>) {
+        let settings = &cx.settings.gateway;
+        let is_admitted = self.rate.admit(settings, cx.now.monotonic_ms);
+        // Only an answer may exceed the rate, so without an open question the message is not even inflated.
+        if !is_admitted && !self.session.as_ref().is_some_and(|session| session.awaits_answer()) {
+            return self.refuse(&errors::RATE_LIMITED, None, cx);
         }
-        is_admitted
+        let read = match frame {
+            WsFrame::Binary(message) => self.read_binary(message, settings),
+            WsFrame::Text(text) => request::parse(&json::to_well_formed(text), settings),
+            _ => return,
+        };
+        let is_answer = match (&read, &mut self.session) {
+            (Ok((_, request)), Some(session)) => session.take_answer(request),
+            _ => false,
+        };
+        match (is_admitted, is_answer) {
+            (true, true) => self.rate.give_back(settings),
+            (false, false) => return self.refuse(&errors::RATE_LIMITED, None, cx),
+            _ => {}
+        }
+        match read {
+            Ok((number, request)) => self.on_request(number, request, cx),
+            Err((_, Wrong::TooLong)) => {
+                let reason = CloseReason::TooLarge;
+                self.close(reason.websocket_code(), "message is too big", reason, cx);
+            }
+            Err((number, Wrong::Malformed(words))) => self.refuse_saying(&words, &errors::DECODE_ERROR, number, cx),
+            Err((number, Wrong::UnknownType)) => self.refuse(&errors::UNKNOWN_TYPE, number, cx),
+            Err((number, Wrong::TooLarge)) => self.refuse(&errors::PAYLOAD_TOO_LARGE, number, cx),
+        }
     }
 
-    fn on_binary(&mut self, message: &[u8], cx: &mut Cx<'_>) {
-        let settings = &cx.settings.gateway;
+    fn read_binary(&self, message: &[u8], settings: &GatewaySettings) -> Result<(i128, Request), (RequestType, Wrong)> {
+        let undecodable = || Wrong::Malformed(errors::DECODE_ERROR.message.into());
         let inflated;
-        let json = match Packing::of(message) {
+        let bytes = match Packing::of(message) {
             None => message,
             Some(packing) => {
                 let max_bytes = settings.limits.max_message_bytes;
@@ -310,31 +329,19 @@ impl GatewayFace {
                     // Nothing longer has a meaning yet.
                     None => max_bytes.min(settings.max_control_bytes),
                 };
-                match packing.inflate(message, keep_bytes, max_bytes) {
-                    Ok(json) => inflated = json,
-                    Err(InflateError::Malformed) => return self.refuse(&errors::DECODE_ERROR, None, cx),
-                    Err(InflateError::NotKept) => return self.refuse(&errors::PAYLOAD_TOO_LARGE, None, cx),
-                    Err(InflateError::TooLarge) => {
-                        let reason = CloseReason::TooLarge;
-                        return self.close(reason.websocket_code(), "message is too big", reason, cx);
-                    }
-                }
+                inflated = packing.inflate(message, keep_bytes, max_bytes).map_err(|error| {
+                    let wrong = match error {
+                        InflateError::Malformed => undecodable(),
+                        InflateError::NotKept => Wrong::TooLarge,
+                        InflateError::TooLarge => Wrong::TooLong,
+                    };
+                    (None, wrong)
+                })?;
                 &inflated
             }
         };
-        match std::str::from_utf8(json) {
-            Ok(text) => self.on_text(text, cx),
-            Err(_) => self.refuse(&errors::DECODE_ERROR, None, cx),
-        }
-    }
-
-    fn on_text(&mut self, text: &str, cx: &mut Cx<'_>) {
-        match request::parse(&json::to_well_formed(text), &cx.settings.gateway) {
-            Ok((number, request)) => self.on_request(number, request, cx),
-            Err((number, Wrong::Malformed(words))) => self.refuse_saying(&words, &errors::DECODE_ERROR, number, cx),
-            Err((number, Wrong::UnknownType)) => self.refuse(&errors::UNKNOWN_TYPE, number, cx),
-            Err((number, Wrong::TooLarge)) => self.refuse(&errors::PAYLOAD_TOO_LARGE, number, cx),
-        }
+        let text = std::str::from_utf8(bytes).map_err(|_| (None, undecodable()))?;
+        request::parse(&json::to_well_formed(text), settings)
     }
 
     fn on_request(&mut self, number: i128, request: Request, cx: &mut Cx<'_>) {
@@ -407,12 +414,14 @@ impl GatewayFace {
     }
 
     fn deliver(&mut self, delivery: &CommandDelivery, cx: &mut Cx<'_>) -> bool {
-        let is_addressed = self.session.as_ref().is_some_and(|session| {
-            // It may have been on its way while the session changed.
+        // It may have been on its way while the session changed.
+        let addressed = self.session.as_mut().filter(|session| {
             let is_user = matches!(&delivery.to, Recipient::User(user) if user.id() == &*session.application);
             session.takes_commands && is_user
         });
-        if is_addressed {
+        let is_addressed = addressed.is_some();
+        if let Some(session) = addressed {
+            session.ask(delivery.document.id.as_str());
             self.say(cx, |out| answer::command(out, delivery));
             cx.fx.indispensable = self.coding.builds_on_all();
         }

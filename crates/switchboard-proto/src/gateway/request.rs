@@ -98,6 +98,8 @@ pub(super) enum Wrong {
     UnknownType,
     /// Longer than a message of its type may be.
     TooLarge,
+    /// Longer than any message may be.
+    TooLong,
 }
 
 /// The number of a message that is refused, if it has one.

@@ -16,8 +16,10 @@ use crate::shard::{
 use super::answer;
 use super::coding::Coding;
 use super::errors::{self, Verdict};
+use super::items;
 use super::opening::{HeaderNumber, Opening};
-use super::request::Claim;
+use super::questions::Questions;
+use super::request::{Claim, Request};
 use super::{GatewayFace, Pending, Then};
 
 /// Bit of a session's flags that makes it one of the development fleet.
@@ -44,11 +46,19 @@ impl Headers {
             && (shard, total) == (HeaderNumber::Absent, HeaderNumber::Absent);
         (!is_empty).then(|| Box::new(Self { credentials, is_contradictory, shard, total }))
     }
+}
 
-    /// A number in a header is none.
-    pub(super) fn has_bad_number(&self) -> bool {
-        self.shard == HeaderNumber::Bad || self.total == HeaderNumber::Bad
+impl Opening {
+    /// Asks whether the credentials and the shard of the headers may become those of a session.
+    pub(super) fn check(&self) -> ShardCall {
+        let shard = shard_of(self.shard, self.total);
+        ShardCall::CheckPart { credentials: self.credentials.clone(), shard, total: self.total.number() }
     }
+}
+
+/// The shard that the headers name. A header that is no number names a shard that no fleet has.
+fn shard_of(shard: HeaderNumber, total: HeaderNumber) -> Option<u64> {
+    if shard == HeaderNumber::Bad || total == HeaderNumber::Bad { Some(NO_SHARD) } else { shard.number() }
 }
 
 /// A session, as its connection knows it.
@@ -65,8 +75,44 @@ pub(super) struct Session {
     pub(super) takes_commands: bool,
     /// The last event that was written.
     pub(super) cursor: u64,
+    /// The last event that the client acknowledged.
+    acknowledged: u64,
+    /// Commands and interactions that it has not answered, if there are any.
+    questions: Option<Box<Questions>>,
     /// What was missed, for a client that is told when it has been sent.
     replay: Option<Replay>,
+}
+
+impl Session {
+    /// The client was sent a command or an interaction with this id.
+    pub(super) fn ask(&mut self, id: &str) {
+        self.questions.get_or_insert_default().ask(id);
+    }
+
+    /// Returns whether a message may be an answer that the client was asked for.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.questions.is_some() || self.acknowledged < self.cursor
+    }
+
+    /// Returns whether a message is an answer that the client was asked for. Each is one only once.
+    pub(super) fn take_answer(&mut self, request: &Request) -> bool {
+        match request {
+            Request::Ping { seq: Some(seq) } => {
+                let is_news = (self.acknowledged + 1..=self.cursor).contains(seq);
+                if is_news {
+                    self.acknowledged = *seq;
+                }
+                is_news
+            }
+            Request::Interaction { id, .. } | Request::Reply { id, .. } => {
+                let was_asked = self.questions.as_mut().is_some_and(|questions| questions.take(id));
+                // Sessions at rest stay small.
+                self.questions.take_if(|questions| questions.is_empty());
+                was_asked
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What a client missed: the events behind `after` up to `last`.
@@ -147,7 +193,7 @@ fn merge(headers: Option<&Headers>, claim: &mut Claim) -> Result<Merged, BadClai
                 public_key: given.public_key.or(merged.credentials.public_key),
                 secret: given.secret.or(merged.credentials.secret),
             },
-            shard: if headers.has_bad_number() { NO_SHARD } else { shard.unwrap_or(merged.shard) },
+            shard: shard_of(headers.shard, headers.total).unwrap_or(merged.shard),
             total: total.or(merged.total),
         };
     }
@@ -237,6 +283,8 @@ impl GatewayFace {
             is_development: flags & DEVELOPMENT != 0,
             takes_commands,
             cursor: after,
+            acknowledged: after,
+            questions: None,
             replay: is_replay.then_some(Replay { after, last }),
         }));
         self.pings.begin_session(after);
@@ -332,6 +380,9 @@ impl GatewayFace {
         let (Some(last), Some(session)) = (events.last(), &mut self.session) else { return };
         session.cursor = last.seq;
         session.counters.count_sent(events.len() as u64);
+        for id in events.iter().filter_map(|event| items::interaction_id(&event.item)) {
+            session.ask(&id);
+        }
         self.coding.events(&mut cx.fx.bytes, events);
     }
 

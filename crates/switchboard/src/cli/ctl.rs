@@ -196,9 +196,9 @@ struct PartArgs {
 impl CtlArgs {
     /// What is to be asked; or what is wrong with the command line or the configuration.
     pub(super) fn into_command(self, env: Vec<(OsString, OsString)>, cwd: PathBuf) -> Command {
-        let loaded = Config::load(&LoadOptions { file: self.config, env, set: Vec::new(), cwd });
+        let loaded = Config::load_for_admin(&LoadOptions { file: self.config, env, set: Vec::new(), cwd });
         let config = match loaded {
-            Ok(loaded) => loaded.config,
+            Ok(config) => config,
             Err(error) => return Command::Exit(Output::refusal(&error)),
         };
         let asked = authority(self.admin.as_deref(), &config.admin).and_then(|authority| {

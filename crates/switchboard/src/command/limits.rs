@@ -7,6 +7,8 @@ pub struct CommandLimits {
     pub max_pending_per_user: usize,
     /// Pending commands in total. Further ones are refused.
     pub max_pending: usize,
+    /// Bytes of the documents of all pending commands together. Commands that would need more are refused.
+    pub max_pending_bytes: usize,
     /// Addressed sessions of all pending commands together. Commands that would need more are refused.
     pub max_pending_rows: usize,
     /// Bytes of one reply. Longer ones are refused, and the command stays pending.
@@ -28,6 +30,7 @@ impl Default for CommandLimits {
         Self {
             max_pending_per_user: 100,
             max_pending: 10_000,
+            max_pending_bytes: 64 * 1024 * 1024,
             max_pending_rows: 1_000_000,
             max_reply_bytes: 512 * 1024,
             max_held_bytes: 64 * 1024 * 1024,

@@ -95,6 +95,14 @@ pub struct Order {
     pub sender: Option<Box<str>>,
 }
 
+impl Order {
+    /// Bytes of what is kept of its document.
+    pub(super) fn bytes(&self) -> usize {
+        let CommandDocument { key, command, data, .. } = &*self.document;
+        key.len() + command.as_str().len() + data.as_ref().map_or(0, |data| data.as_str().len())
+    }
+}
+
 /// Makes a second request with the same key find the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
@@ -132,6 +140,9 @@ pub enum Refusal {
     /// [`CommandLimits::max_pending_per_user`](super::CommandLimits::max_pending_per_user) is reached.
     #[error("too many commands are pending for this target")]
     TooManyOfUser,
+    /// [`CommandLimits::max_pending_bytes`](super::CommandLimits::max_pending_bytes) would be exceeded.
+    #[error("pending commands have too many bytes")]
+    TooManyBytes,
     /// [`CommandLimits::max_pending_rows`](super::CommandLimits::max_pending_rows) would be exceeded.
     #[error("pending commands address too many sessions")]
     TooManyRows,

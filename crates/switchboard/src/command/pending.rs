@@ -89,6 +89,17 @@ impl<W> Pending<W> {
         own.or_else(|| user.and_then(|user| self.rows.open_of(user.id())))
     }
 
+    /// Returns the row of a connection whose session ended before it was sent the command, if the connection's next
+    /// session may be sent it.
+    pub(super) fn missed_by(&self, connection: ConnId, user: Option<&User>) -> Option<usize> {
+        let at = self.rows.find(connection)?;
+        let row = self.rows.get(at);
+        let was_missed = row.stage == Stage::Gone && row.sent_ms.is_none() && row.outcome.is_none();
+        let is_same_user = row.user.as_ref().map(User::id) == user.map(User::id);
+        let is_free = self.order.mode != Mode::One || self.rows.under_way() + self.rows.delivered() == 0;
+        (was_missed && is_same_user && is_free).then_some(at)
+    }
+
     /// Notes how far it came with a session.
     pub(super) fn advance(&mut self, at: usize, stage: Stage) {
         self.rows.set_stage(at, stage);

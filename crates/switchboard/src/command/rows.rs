@@ -171,6 +171,11 @@ impl Rows {
         self.set_stage(at, Stage::Sent);
     }
 
+    /// Notes that it was not handed over, so that it may be sent again.
+    pub(super) fn set_unsent(&mut self, at: usize) {
+        self.rows[at].sent_ms = None;
+    }
+
     pub(super) fn set_stage(&mut self, at: usize, stage: Stage) {
         let row = &mut self.rows[at];
         self.stages[row.stage as usize] -= 1;

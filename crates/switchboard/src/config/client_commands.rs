@@ -36,6 +36,9 @@ settings! {
             /// Commands that may wait for a reply, all together.
             max_pending: usize = 10_000, Whole::range(1, 1_000_000),
                 reached "further commands are refused with `too-many-requests`";
+            /// Bytes of commands that wait for a reply, all together.
+            max_pending_bytes: usize = 64 * MIB, Size::range(MIB, 1024 * MIB),
+                reached "commands that would need more are refused with `too-many-requests`";
             /// Sessions that pending commands address, all together.
             max_pending_rows: usize = 1_000_000, Whole::range(1, 10_000_000),
                 reached "commands that would need more are refused with `too-many-requests`";

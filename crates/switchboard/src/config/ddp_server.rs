@@ -53,11 +53,14 @@ settings! {
             public_rooms_to_all: bool = false, Switch;
             /// Logins with a wrong name or password from one address, or one /64 network of IPv6, in a minute.
             max_failed_logins: u32 = 30, Whole::any(),
-                reached "further logins with a password from there are refused with `too-many-requests` until the minute is over";
+                reached "until the minute is over passwords from there are checked one after the other, and wrong ones are refused with `too-many-requests`";
+            /// Time between two checks of passwords for an address that has reached `servers.ddp.max_failed_logins`.
+            failed_login_pause: Duration = Duration::from_secs(1), Span::range(Duration::ZERO, Duration::from_secs(60)),
+                reached "the next password is checked";
             /// Passwords that are checked against a hash at the same time. Each check takes a thread and the memory that the
             /// hash names, 19 MiB with those of `switchboard hash-password`.
             password_checks_max: usize = 2, Whole::range(1, 256), reached "the next check waits for its turn";
-            /// Checks of passwords that may wait for their turn.
+            /// Checks of passwords that may wait for their turn. One address can have half of those that run or wait.
             password_checks_waiting: usize = 1000, Whole::range(0, 1_000_000),
                 reached "further logins with a password are refused with `too-many-requests`";
             /// Whether a login says the same, whatever was wrong; best for servers that strangers can reach.

@@ -66,18 +66,33 @@ impl Config {
     /// The result depends on the arguments, the named files and, for the default of `node.name`, host name and
     /// process id.
     pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
-        let mut layers = Layers::new();
-        let file = read_file(options, &mut layers);
-        environment::apply(options, &mut layers);
-        for setting in &options.set {
-            apply_setting(setting, &mut layers);
-        }
-        environment::apply_applications(options, &mut layers);
-        let Layers { config, origins, mut problems, .. } = layers;
-        problems.extend(contradictions(&config, &origins, &problems));
+        let (loaded, problems) = read(options);
         ConfigError::check(problems)?;
-        Ok(Loaded { config, origins, file })
+        Ok(loaded)
     }
+
+    /// Reads a configuration for a client of the admin API, which need not have the secrets and files that the server
+    /// has: only problems of the file itself and of the section `[admin]` are errors.
+    pub(crate) fn load_for_admin(options: &LoadOptions) -> Result<Self, ConfigError> {
+        let (loaded, mut problems) = read(options);
+        problems.retain(|problem| problem.key.is_empty() || problem.key.split('.').next() == Some("admin"));
+        ConfigError::check(problems)?;
+        Ok(loaded.config)
+    }
+}
+
+/// Puts the sources over one another, and finds all that is wrong.
+fn read(options: &LoadOptions) -> (Loaded, Vec<Problem>) {
+    let mut layers = Layers::new();
+    let file = read_file(options, &mut layers);
+    environment::apply(options, &mut layers);
+    for setting in &options.set {
+        apply_setting(setting, &mut layers);
+    }
+    environment::apply_applications(options, &mut layers);
+    let Layers { config, origins, mut problems, .. } = layers;
+    problems.extend(contradictions(&config, &origins, &problems));
+    (Loaded { config, origins, file }, problems)
 }
 
 fn read_file(options: &LoadOptions, layers: &mut Layers) -> Option<PathBuf> {

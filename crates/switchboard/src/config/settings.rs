@@ -309,7 +309,7 @@ settings! {
                 reached "the request is answered with 408, `timed_out`, and the connection is closed";
             /// Requests with a wrong token, or none, from one address in a second.
             failures_per_address: u32 = 50, Whole::any(),
-                reached "whatever else comes from that address in that second, probes excepted, is answered with 429, `rate_limited`";
+                reached "further ones from that address in that second, probes excepted, are answered with 429, `rate_limited`; the right token is not";
         }
         sections {}
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use switchboard_proto::call::CallError;
-use switchboard_proto::event::Sender;
+use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
@@ -184,6 +184,10 @@ impl Node {
     /// Has a message numbered and handed over that nobody has to look at any more.
     pub(super) fn publish(&self, saying: Saying) -> Op<Result<Option<Published>, CallError>> {
         let Saying { room, sender, connection, body, user, extra } = saying;
+        // Of ids that senders chose the store knows the latest only. Those of all other messages are computed.
+        if extra.as_ref().and_then(|extra| extra.id.as_deref()).is_some_and(RoomMessage::is_computed_id) {
+            return Op::Ready(Ok(Some(Published::IdTaken)));
+        }
         let hears_itself = |speaker: &ConnectionHandle| self.0.settings.hear_themselves[speaker.facts.kind.index()];
         let echo = connection.as_ref().is_some_and(hears_itself);
         let origin = connection.and_then(|connection| connection.address);

@@ -159,6 +159,7 @@ pub(super) fn command_settings(config: &Config) -> CommandSettings {
         limits: CommandLimits {
             max_pending_per_user: commands.max_pending_per_user,
             max_pending: commands.max_pending,
+            max_pending_bytes: commands.max_pending_bytes,
             max_pending_rows: commands.max_pending_rows,
             max_reply_bytes: commands.max_reply_bytes,
             max_held_bytes: commands.max_held_bytes,

@@ -4,6 +4,7 @@
 //! its time who exists, and without letting anybody guess or keep all processors busy; `token` makes what a client logs in
 //! with the next time. Who is logged in on which connection, and which tokens there are, is not known here.
 
+mod pace;
 mod token;
 mod verify;
 
@@ -29,6 +30,8 @@ struct Inner {
     accounts: Vec<Account>,
     by_id: HashMap<Arc<str>, Account>,
     by_name: HashMap<Box<str>, Account>,
+    /// By name in lower case; `None`: names of several users differ in case only.
+    by_any_case: HashMap<String, Option<Account>>,
     gate: Gate,
 }
 
@@ -76,7 +79,12 @@ impl Users {
         }
         let by_id = accounts.iter().map(|account| (account.user().shared_id(), account.clone())).collect();
         let by_name = accounts.iter().map(|account| (account.user().name().into(), account.clone())).collect();
-        Ok(Self(Arc::new(Inner { accounts, by_id, by_name, gate })))
+        let mut by_any_case: HashMap<String, Option<Account>> = HashMap::new();
+        for account in &accounts {
+            let same = by_any_case.entry(account.user().name().to_lowercase());
+            same.and_modify(|only| *only = None).or_insert_with(|| Some(account.clone()));
+        }
+        Ok(Self(Arc::new(Inner { accounts, by_id, by_name, by_any_case, gate })))
     }
 
     /// Whether nobody may log in.
@@ -102,6 +110,11 @@ impl Users {
     /// Whoever has this name; case matters.
     pub fn by_name(&self, name: &str) -> Option<&Account> {
         self.0.by_name.get(name)
+    }
+
+    /// Returns the user with this name, else the only one whose name differs from it in case alone.
+    fn by_login_name(&self, name: &str) -> Option<&Account> {
+        self.by_name(name).or_else(|| self.0.by_any_case.get(&name.to_lowercase())?.as_ref())
     }
 }
 

@@ -23,12 +23,13 @@ use crate::proto::call::{PasswordProof, Who};
 use crate::proto::face::Remote;
 use crate::proto::time::Now;
 
+use super::pace::{Pace, Shares};
 use super::{Account, Users};
 
 /// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// As many checks of passwords wait as may (`servers.ddp.password_checks_waiting`).
+    /// As many checks of passwords wait as may, in all or from this address (`servers.ddp.password_checks_waiting`).
     #[error("too many checks of passwords wait")]
     Busy,
     /// The password is right, and the user is switched off.
@@ -37,7 +38,8 @@ pub enum Refusal {
     /// Nobody has this id or name.
     #[error("no such user")]
     NoSuchUser,
-    /// Too many wrong attempts came from this address (`servers.ddp.max_failed_logins`).
+    /// The attempt was wrong, and so were too many before it from this address (`servers.ddp.max_failed_logins`); or too
+    /// many of its attempts wait.
     #[error("too many failed logins from this address")]
     TooManyAttempts {
         /// Milliseconds until the next attempt makes sense.
@@ -70,6 +72,10 @@ pub(super) struct Gate {
     /// The costliest hash that somebody has: what is checked, for nothing, for those who have none.
     decoy: Option<PasswordHash>,
     failures: Failures,
+    /// When addresses that failed too often may try.
+    pace: Pace,
+    /// One address must not take all places.
+    shares: Shares,
     /// For those that run or wait.
     places: Arc<Semaphore>,
     /// For those that run.
@@ -84,11 +90,14 @@ impl Gate {
     pub(super) fn new(settings: &DdpServer) -> io::Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         let (running, waiting) = (settings.password_checks_max, settings.password_checks_waiting);
+        let places = running.saturating_add(waiting).min(Semaphore::MAX_PERMITS);
         Ok(Self {
             key: key.map_err(|_| io::Error::other("the system gives no random bytes"))?,
             decoy: None,
             failures: Failures::new(settings.max_failed_logins, Self::WINDOW),
-            places: Arc::new(Semaphore::new(running.saturating_add(waiting).min(Semaphore::MAX_PERMITS))),
+            pace: Pace::new(settings.failed_login_pause),
+            shares: Shares::new(places.div_ceil(2)),
+            places: Arc::new(Semaphore::new(places)),
             turns: Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS))),
             hash_checks: AtomicU64::new(0),
         })
@@ -110,20 +119,25 @@ impl Gate {
         }
     }
 
-    /// Whether an address has failed too often.
-    fn may_try(&self, from: Remote, now: Now) -> Result<(), Refusal> {
-        let retry_ms = self.failures.retry_ms(address(from), now.monotonic_ms);
-        retry_ms.map_or(Ok(()), |retry_ms| Err(Refusal::TooManyAttempts { retry_ms }))
+    /// Returns whether an address has failed too often.
+    fn is_over(&self, from: Remote, now: Now) -> bool {
+        self.failures.retry_ms(address(from), now.monotonic_ms).is_some()
+    }
+
+    /// Waits until an address that has failed too often may try.
+    async fn slow_down(&self, from: Remote, now: Now) -> Result<(), Refusal> {
+        let has_turn = self.pace.turn(Failures::network(address(from)), now.monotonic_ms).await;
+        if has_turn { Ok(()) } else { Err(Refusal::TooManyAttempts { retry_ms: self.pace.gap_ms().max(1) }) }
     }
 
     /// Whether this is the password of that account, and the turn that was taken for it: as long as that is kept, the next
-    /// check waits. Costs the same without an account.
+    /// check waits. Costs the same without an account. `None`: when its turn came it was no longer to be checked.
     async fn is_right(
         &self,
         account: Option<Account>,
         digest: Option<PasswordDigest>,
-        may_try: impl Fn() -> Result<(), Refusal>,
-    ) -> Result<(bool, Option<Turn>), Refusal> {
+        may_check: impl Fn() -> bool,
+    ) -> Result<Option<(bool, Option<Turn>)>, Refusal> {
         let can_be_right = account.is_some() && digest.is_some();
         let digest = digest.unwrap_or_else(|| PasswordDigest::of(""));
         let stored = account.as_ref().map(|account| &account.0.stored);
@@ -138,18 +152,19 @@ impl Gate {
         let (hash, is_decoy) = match (stored, &self.decoy) {
             (Some(Stored::Hash(hash)), _) => (hash.clone(), false),
             (_, Some(decoy)) => (decoy.clone(), true),
-            (_, None) => return Ok((can_be_right && is_plain, None)),
+            (_, None) => return Ok(Some((can_be_right && is_plain, None))),
         };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let running = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refusal::Unavailable)?;
-        // Others from the same address may have failed meanwhile.
-        may_try()?;
+        if !may_check() {
+            return Ok(None);
+        }
         self.hash_checks.fetch_add(1, Ordering::Relaxed);
         // The thread keeps the turn until it is done, even if nobody waits for it any more.
         let turn = Turn { _place: place, _running: running };
         let check = OnThread::new(&Handle::current(), move || (hash.is_of(&digest), turn));
         match check.await {
-            Ok((Ok(is_of), turn)) => Ok((can_be_right && if is_decoy { is_plain } else { is_of }, Some(turn))),
+            Ok((Ok(is_of), turn)) => Ok(Some((can_be_right && if is_decoy { is_plain } else { is_of }, Some(turn)))),
             Ok((Err(_), _)) | Err(_) => Err(Refusal::Unavailable),
         }
     }
@@ -159,30 +174,46 @@ impl Users {
     /// Checks a password. It takes the same time for a user who does not exist, unless the hashes of users differ in cost.
     ///
     /// Wrong attempts of an address are limited in each minute of `now`'s monotonic clock; all Unix sockets are one
-    /// address. To be awaited in a runtime.
+    /// address. Beyond the limit its attempts are checked one after the other (`servers.ddp.failed_login_pause`), so a
+    /// right password is accepted, if late. To be awaited in a runtime with a clock.
     ///
     /// # Errors
     ///
     /// [`Refusal`]. That somebody is switched off is told to whoever knows his password, nobody else.
     pub async fn verify(&self, who: &Who, proof: &PasswordProof, from: Remote, now: Now) -> Result<Account, Refusal> {
         let gate = &self.0.gate;
-        gate.may_try(from, now)?;
         let account = match who {
             Who::Id(id) => self.by_id(id),
-            Who::Name(name) => self.by_name(name),
+            Who::Name(name) => self.by_login_name(name),
         };
         let digest = match proof {
             PasswordProof::Plain(password) => Some(PasswordDigest::of(password)),
             PasswordProof::Digest(hex) => PasswordDigest::from_hex(hex),
         };
-        // The turn ends when a failure is noted, so that whoever waits for it knows.
-        let (is_right, _turn) = gate.is_right(account.cloned(), digest, || gate.may_try(from, now)).await?;
+        let _share = gate.shares.take(Failures::network(address(from))).ok_or(Refusal::Busy)?;
+        let mut is_slowed = false;
+        // The turn ends when a failure is noted, so that the next attempt of the address knows.
+        let (is_right, _turn) = loop {
+            if !is_slowed && gate.is_over(from, now) {
+                gate.slow_down(from, now).await?;
+                is_slowed = true;
+            }
+            // While it waits for its turn others from its address may fail, and then it is slowed down as well.
+            let may_check = || is_slowed || !gate.is_over(from, now);
+            if let Some(checked) = gate.is_right(account.cloned(), digest.clone(), may_check).await? {
+                break checked;
+            }
+        };
         match account {
             Some(account) if is_right && account.is_active() => Ok(account.clone()),
             Some(_) if is_right => Err(Refusal::Inactive),
             account => {
                 if gate.failures.note(address(from), now.monotonic_ms) {
                     tracing::warn!(remote = %from, "many logins with a wrong name or password");
+                }
+                if is_slowed {
+                    let retry_ms = gate.failures.retry_ms(address(from), now.monotonic_ms);
+                    return Err(Refusal::TooManyAttempts { retry_ms: retry_ms.unwrap_or(1) });
                 }
                 Err(if account.is_some() { Refusal::WrongPassword } else { Refusal::NoSuchUser })
             }

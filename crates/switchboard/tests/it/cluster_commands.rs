@@ -437,3 +437,20 @@ fn nodes_that_lose_each_other_for_a_while_know_the_same_again() {
     comes.obey("k", &replied());
     cluster.nodes[0].outcome(pending, Outcome::Replied);
 }
+
+#[test]
+fn a_command_to_a_guest_of_any_node_ends_when_his_connection_does() {
+    let cluster = Nodes::start(2, &[]);
+    for node in 0..2 {
+        for mode in [Mode::First, Mode::One, Mode::All] {
+            let mut bot = cluster.bot(node, Wire::Line, None);
+            let options = CommandOptions { mode: Some(mode), ..within_ms(300_000) };
+            let pending = cluster.nodes[0].ask_for(Target::Connection(bot.id), "k", options);
+            bot.command("k");
+            bot.leave(&cluster.nodes[node]);
+            let sent = cluster.nodes[0].wait(pending);
+            // A collection is a result, however few answered.
+            assert_eq!(sent.report().outcome, Outcome::Disconnected, "{mode:?} {:?}", sent.report());
+        }
+    }
+}

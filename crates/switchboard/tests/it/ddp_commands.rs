@@ -321,3 +321,39 @@ fn client_data_is_an_object_of_a_user_and_has_its_limit() {
     let data = format!("{view:?}");
     assert!(data.contains("test") && data.contains("127.0.0.1"), "{data}");
 }
+
+#[test]
+fn a_session_that_has_just_subscribed_is_asked_too_although_another_one_listens_already() {
+    let server = serving(&[NEVER_READY_BY_ITSELF]);
+    let mut first = server.ddp_as("bot");
+    server.take_commands(&mut first);
+    let mut second = server.ddp_as("bot");
+    second.sub(COMMANDS, json!(["b1"])).unwrap();
+    let sent = server.command_bot("k", PATIENCE);
+    let asked = first.heard(COMMANDS)[0].take();
+    second.expect_silence();
+    // It listens when it has said what it can do.
+    second.call("setCustomClientData", json!([{}])).unwrap();
+    let document = second.heard(COMMANDS)[0].take();
+    assert_eq!(document["_id"], asked["_id"]);
+    reply(&mut second, &document);
+    assert_eq!(outcome(&server, sent), Outcome::Replied);
+}
+
+#[test]
+fn a_command_for_a_subscription_that_is_dropped_and_made_again_reaches_the_new_one() {
+    let server = serving(&[NEVER_READY_BY_ITSELF]);
+    let mut listens = server.ddp_as("bot");
+    server.take_commands(&mut listens);
+    let mut client = server.ddp_as("bot");
+    let subscription = client.sub(COMMANDS, json!(["b1"])).unwrap();
+    let sent = server.command_bot("k", PATIENCE);
+    listens.heard(COMMANDS);
+    client.unsub(&subscription);
+    client.sub(COMMANDS, json!(["b1"])).unwrap();
+    client.expect_silence();
+    client.call("setCustomClientData", json!([{}])).unwrap();
+    let document = client.heard(COMMANDS)[0].take();
+    reply(&mut client, &document);
+    assert_eq!(outcome(&server, sent), Outcome::Replied);
+}

@@ -8,6 +8,7 @@ use switchboard::proto::json::RawJson;
 use switchboard::{SayMiddleware, Saying};
 
 use super::ddp_support::{MINE, ROOMS, date, refused, said, serving, words};
+use super::gateway_support::APPLICATIONS;
 
 const TWO_ROOMS: &str = r#"rooms.starting=[{name="one"},{name="two"}]"#;
 
@@ -98,13 +99,41 @@ fn the_same_id_is_the_same_message_and_is_said_once() {
         assert_eq!((&same["_id"], said(&same)), (&json!("mine"), ("once", 1)));
     }
     let taken = ann.call("sendMessage", json!([{"_id": "mine", "rid": "defaultRoom", "msg": "no"}]));
-    assert_eq!(refused(taken), (json!(400), json!("Match failed")));
+    assert_eq!(refused(taken), (json!(400), json!("The message id is taken, choose another one")));
     assert_eq!(telnet.read_json()["message"], "once");
     telnet.expect_silence();
     for client in [&mut bot, &mut ann] {
         assert_eq!(client.heard(ROOMS)[0]["_id"], "mine");
         client.expect_silence();
     }
+}
+
+#[test]
+fn no_client_can_choose_an_id_that_the_server_computed_for_another_message() {
+    let server = serving(&[APPLICATIONS, TWO_ROOMS]);
+    let mut bot = server.ddp_in("bot", &["one", "two"]);
+    let mut telnet = server.connect_into(1, &["one"]).remove(0);
+    telnet.send("say one original");
+    telnet.read_json();
+    let heard = bot.heard(ROOMS);
+    let id = heard[0]["_id"].as_str().unwrap();
+    // In the room of that message and in another one.
+    for room in ["one", "two"] {
+        let forged = bot.call("sendMessage", json!([{"_id": id, "rid": room, "msg": "forged"}]));
+        assert_eq!(refused(forged), (json!(400), json!("The message id is taken, choose another one")));
+    }
+    let (mut shard, _) = server.registered();
+    let say = |id: &str| json!({"op": "say", "room": "one", "message": "forged", "id": id});
+    shard.send(&json!({"type": 10, "d": {"op": "join", "room": "one"}}));
+    assert_eq!(shard.expect("GATEWAY_ROOM")["data"]["ok"], true);
+    shard.send(&json!({"type": 10, "d": say(id)}));
+    let answer = shard.expect("GATEWAY_ROOM");
+    assert_eq!((&answer["data"]["ok"], &answer["data"]["reason"]), (&json!(false), &json!("id_taken")));
+    telnet.expect_silence();
+    bot.expect_silence();
+    // Random ids, as clients of Rocket.Chat draw them, are accepted.
+    let sent = bot.call("sendMessage", json!([{"_id": "SCdhXJLwLDdb6LeTS", "rid": "one", "msg": "x"}])).unwrap();
+    assert_eq!(sent["_id"], "SCdhXJLwLDdb6LeTS");
 }
 
 #[test]

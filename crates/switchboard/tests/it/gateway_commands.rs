@@ -184,3 +184,25 @@ fn a_shard_that_registers_again_while_it_is_paused_is_not_paused_for_ever() {
     let heard = shard.client.hear();
     assert_eq!((&heard["s"], &heard["data"]["n"]), (&json!(1), &json!(2)));
 }
+
+#[test]
+fn a_shard_may_answer_more_commands_and_acknowledge_more_events_than_its_rate_has_messages() {
+    let server = serving(&["servers.gateway.rate_messages=3"]);
+    let mut shard = Obedient::register(&server, &credentials());
+    for at in 1..=10 {
+        let me = Target::Connection(shard.hash);
+        order(&server, &mut shard, me, "getLogs");
+        server.publish([at]);
+        expect_events(&mut shard.client, at, [at]);
+        shard.client.send(&json!({"type": 3, "d": {"seq": at}}));
+        shard.client.expect("GATEWAY_PING");
+    }
+    // Unasked messages count: two are left beside its registration.
+    for at in [10, 10] {
+        shard.client.send(&json!({"type": 3, "d": {"seq": at}}));
+        shard.client.expect("GATEWAY_PING");
+    }
+    shard.client.send(&json!({"type": 9, "d": {"_id": "23456789ABCDEFGHJ", "reply": {}}}));
+    assert_eq!(shard.client.expect("GATEWAY_ERROR")["data"]["code"], 4008);
+    assert_eq!(shard.client.closed(), Some(4008));
+}

@@ -281,3 +281,26 @@ fn no_more_interactions_wait_than_may() {
         assert_eq!(asked.join().unwrap().json(), json!({"type": 7}));
     });
 }
+
+#[test]
+fn a_shard_may_answer_more_interactions_than_its_rate_has_messages() {
+    let (first, second) = (Platform::new(1), Platform::new(2));
+    let mut config = with_platforms(&first, &second);
+    config.servers.gateway.rate_messages = 3;
+    let running = Running::start(config);
+    let mut bot = shard(&running, &first, 0);
+    for id in ["1", "2", "3", "4", "5", "6"] {
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| first.ask(&running, &json!({"type": 2, "id": id, "application_id": "1"})));
+            bot.expect("INTERACTION_DISCORD");
+            answer(&mut bot, id, &json!({"type": 4, "data": {"content": id}}));
+            assert_eq!(asked.join().unwrap().json()["data"]["content"], id);
+        });
+    }
+    // Repeated and invented ones count: two are left beside its registration.
+    for id in ["6", "7", "7"] {
+        answer(&mut bot, id, &json!({}));
+    }
+    assert_eq!(bot.expect("GATEWAY_ERROR")["data"]["code"], 4008);
+    assert_eq!(bot.closed(), Some(4008));
+}

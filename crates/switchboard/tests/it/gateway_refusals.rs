@@ -180,14 +180,29 @@ fn headers_and_messages_must_not_contradict_and_headers_alone_suffice() {
         client.send(&json!({"type": 1, "d": d}));
         client.expect(event);
     }
-    for (name, value) in [("Shard-In", "one"), ("Shard-In", "-1"), ("Shard-Total", "2.5")] {
+}
+
+#[test]
+fn a_shard_that_no_fleet_has_is_refused_at_the_handshake_or_by_the_registration() {
+    let server = serving(&["servers.gateway.max_shards=4"]);
+    for (shard, total) in
+        [("one", "1"), ("-1", "1"), ("0", "2.5"), ("2", "2"), ("0", "0"), ("0", "5"), ("4", "4"), ("9", "")]
+    {
         let mut all = Credentials { id: Some(APP.to_owned()), ..credentials() }.headers();
-        all.retain(|header| header.0 != name);
-        all.push((name, value.to_owned()));
+        all.retain(|header| !header.0.starts_with("Shard-"));
+        all.extend([("Shard-In", shard), ("Shard-Total", total)].map(|(name, value)| (name, value.to_owned())));
+        all.retain(|header| !header.1.is_empty());
         let mut client = GatewayClient::open(server.web_address(), "/gateway", &all).unwrap();
         client.expect("GATEWAY_HELLO");
         expect_error(&mut client, 4010, "invalid_shard");
-        assert_eq!(client.closed(), Some(4010), "{name}: {value}");
+        assert_eq!(client.closed(), Some(4010), "{shard} of {total}");
+    }
+    for (shard, total) in [(2, 2), (0, 0), (0, 5), (4, 4), (9, 99)] {
+        let mut client = server.shard();
+        let d = json!({"public_key": "3f0c", "secret": "correct-horse", "shard_in": shard, "shard_total": total});
+        client.send(&json!({"type": 1, "d": d}));
+        expect_error(&mut client, 4010, "invalid_shard");
+        assert_eq!(client.closed(), Some(4010), "{shard} of {total}");
     }
 }
 

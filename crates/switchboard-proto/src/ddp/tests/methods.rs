@@ -152,7 +152,7 @@ fn a_message_that_cannot_be_is_refused_and_so_is_one_that_may_not_be() {
         ("no room", NOT_ALLOWED),
         ("anonymous", INVALID_USER),
         ("too long", too_long),
-        ("id taken", MATCH_FAILED),
+        ("id taken", "error 400 The message id is taken, choose another one"),
         ("out of sync", "error error-message-ts-out-of-sync Message timestamp is out of sync"),
         ("too often", "error too-many-requests Too many requests, try again later"),
     ] {

@@ -1,11 +1,14 @@
 //! Each row of the table of errors.
 
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use super::*;
+use crate::command::{CommandDocument, CommandId};
+use crate::user::User;
 
 /// What a client sees of an error.
 fn error(code: u16, reason: &str, request_type: &str, retry_after_ms: &str) -> String {
@@ -192,6 +195,106 @@ fn row_4008_too_many_messages_close() {
     say(&mut talk, r#"{"type":89}"#);
     let closes = Some(("(close 4008 rate_limited)", CloseReason::Limit));
     is_told(&mut talk, &error(4008, "rate_limited", "null", "null"), closes);
+}
+
+/// The command with this number, as the application's shard is sent it.
+fn command(number: u128) -> (String, Event) {
+    let id = CommandId::from_random(number);
+    let document = CommandDocument { id, key: "k".into(), data: None, command: RawJson::from_parsed(r#"{"key":"k"}"#) };
+    let to = Recipient::User(User::new("100").unwrap());
+    (id.to_string(), Event::Command(CommandDelivery { document: Arc::new(document), to, ts: 0, ttl_ms: 5000 }))
+}
+
+/// Log events that are interactions with the ids of the range, numbered alike.
+fn interactions(ids: RangeInclusive<u64>) -> Outcome {
+    let event = |seq| {
+        let body = RawJson::from_parsed(&format!(r#"{{"type":2,"id":"{seq}"}}"#));
+        LoggedEvent { seq, item: items::interaction(0, 1, 2, &body) }
+    };
+    Ok(Answer::Shard(ShardAnswer::Events(LogPart { events: ids.map(event).collect(), has_more: false })))
+}
+
+/// Ends all calls that wait.
+fn settle(talk: &mut Talk) {
+    while !talk.calls.is_empty() {
+        talk.outcome(outcome("done").unwrap());
+    }
+}
+
+/// A session that takes commands. Its client may send three messages, and has sent one: its registration. This was read
+/// from its log.
+fn hurried(log: Outcome) -> Talk {
+    let mut talk = open_with(Opening::default(), |settings| settings.rate_messages = 3);
+    say(&mut talk, r#"{"type":1,"d":{"public_key":"k"}}"#);
+    talk.outcome(answer_of(Began { takes_commands: true, ..began(0, 1) }));
+    talk.outcome(log);
+    settle(&mut talk);
+    talk
+}
+
+/// Sends a message as often as the rate permits, and expects the next one to be refused.
+#[track_caller]
+fn only_admits(talk: &mut Talk, count: usize, message: &str) {
+    for _ in 0..count {
+        say(talk, message);
+        settle(talk);
+        assert_eq!(talk.fx.close, None, "{message} was admitted");
+    }
+    say(talk, message);
+    assert_eq!(talk.fx.close, Some(CloseReason::Limit), "{message} was refused");
+}
+
+#[test]
+fn answers_to_commands_do_not_count_against_the_rate_and_repeated_or_invented_ones_do() {
+    let reply = |id: &str| format!(r#"{{"type":9,"d":{{"_id":"{id}","reply":{{}}}}}}"#);
+    let mut talk = hurried(events([], false));
+    for number in 0..10 {
+        let (id, command) = command(number);
+        talk.with(|peer, cx| peer.on_event(&command, cx));
+        say(&mut talk, &reply(&id));
+        settle(&mut talk);
+        assert_eq!(talk.fx.close, None, "the answer to command {number} was admitted");
+    }
+    only_admits(&mut talk, 2, &reply(&command(0).0));
+    only_admits(&mut hurried(events([], false)), 2, &reply(&command(0).0));
+}
+
+#[test]
+fn answers_to_interactions_do_not_count_against_the_rate_and_repeated_or_invented_ones_do() {
+    let answer = |id: u64| format!(r#"{{"type":4,"id":"{id}","data":{{}}}}"#);
+    let mut talk = hurried(interactions(1..=10));
+    for id in 1..=10 {
+        say(&mut talk, &answer(id));
+        settle(&mut talk);
+        assert_eq!(talk.fx.close, None, "the answer to interaction {id} was admitted");
+    }
+    only_admits(&mut talk, 2, &answer(3));
+    only_admits(&mut hurried(events([], false)), 2, &answer(3));
+}
+
+#[test]
+fn acknowledgements_do_not_count_against_the_rate_unless_they_say_nothing_new() {
+    let acknowledge = |seq: u64| format!(r#"{{"type":3,"d":{{"seq":{seq}}}}}"#);
+    let mut talk = hurried(events(1..=10, false));
+    for seq in 1..=10 {
+        say(&mut talk, &acknowledge(seq));
+        settle(&mut talk);
+        assert_eq!(talk.fx.close, None, "event {seq} was acknowledged");
+    }
+    only_admits(&mut talk, 2, &acknowledge(10));
+    // Events that were not sent cannot be acknowledged.
+    only_admits(&mut hurried(events([], false)), 2, &acknowledge(1));
+}
+
+#[test]
+fn an_open_question_lets_nothing_else_exceed_the_rate() {
+    let mut talk = hurried(interactions(1..=10));
+    only_admits(&mut talk, 2, r#"{"type":89}"#);
+    let received = talk.received();
+    assert!(
+        received.contains(r#""reason":"rate_limited""#) && received.ends_with("(close 4008 rate_limited)\n"),
+        "{received}"
+    );
 }
 
 #[test]

@@ -370,7 +370,10 @@ fn headers_and_messages_are_put_together_and_must_agree() {
 #[test]
 fn wrong_headers_are_refused_at_once_in_header_mode() {
     let mut talk = open_with(header_mode(), |_| {});
-    assert_eq!(talk.calls[0].1, r#"Shard(CheckPart(AppCredentials { id: Some("100"), .. }))"#);
+    assert_eq!(
+        talk.calls[0].1,
+        r#"Shard(CheckPart { credentials: AppCredentials { id: Some("100"), .. }, shard: Some(0), total: Some(1) })"#
+    );
     talk.outcome(outcome("bad credentials").unwrap());
     assert_eq!(talk.received(), format!("(zlib) {}\n(close 4004)\n", answer::INVALID));
     assert_eq!(talk.fx.close, Some(CloseReason::Refused));
@@ -381,12 +384,16 @@ fn wrong_headers_are_refused_at_once_in_header_mode() {
 }
 
 #[test]
-fn a_shard_in_a_header_that_is_no_number_is_no_shard() {
-    for opening in
-        [Opening { shard: HeaderNumber::Bad, ..header_mode() }, Opening { total: HeaderNumber::Bad, ..header_mode() }]
-    {
-        let mut talk = open_with(opening, |_| {});
-        talk.outcome(outcome("checked").unwrap());
+fn a_shard_that_no_fleet_has_is_refused_at_the_handshake_in_header_mode() {
+    for (shard, total, asked) in [
+        (HeaderNumber::Bad, HeaderNumber::Number(1), "Some(18446744073709551615), total: Some(1)"),
+        (HeaderNumber::Number(0), HeaderNumber::Bad, "Some(18446744073709551615), total: None"),
+        (HeaderNumber::Number(2), HeaderNumber::Number(2), "Some(2), total: Some(2)"),
+        (HeaderNumber::Absent, HeaderNumber::Number(0), "None, total: Some(0)"),
+    ] {
+        let mut talk = open_with(Opening { shard, total, ..header_mode() }, |_| {});
+        assert!(talk.calls[0].1.contains(&format!("shard: {asked} }}")), "{}", talk.calls[0].1);
+        talk.outcome(outcome("no shard").unwrap());
         let received = talk.received();
         assert!(received.contains("HELLO") && received.contains(r#""code":4010"#), "{received}");
         assert!(received.ends_with("(close 4010 invalid_shard)\n"), "{received}");

@@ -146,6 +146,26 @@ fn the_token_comes_from_the_configuration_and_from_no_argument() {
 }
 
 #[test]
+fn only_the_section_admin_and_the_file_itself_must_be_right() {
+    for elsewhere in [
+        // The server has hooks.secret in its own environment.
+        ("SWITCHBOARD__HOOKS__CONNECT__URL", "http://127.0.0.1:1/connect"),
+        ("SWITCHBOARD__HOOKS__SECRET_FILE", "/nowhere/secret"),
+        ("SWITCHBOARD__SERVERS__WEB__SECURE", "true"),
+        ("SWITCHBOARD__SERVERS__SOCKET__PORT", "many"),
+        ("SWITCHBOARD__SERVERS__NONE__PORT", "1"),
+        ("BOTS_DISCORD", "unpaired"),
+    ] {
+        let asked = command(&["commands"], &[TOKEN, elsewhere]);
+        assert!(matches!(&asked, Command::Ctl(ctl) if ctl.token.reveal() == "secret"), "{elsewhere:?}: {asked:?}");
+    }
+    for own in [("SWITCHBOARD__ADMIN__PORT", "many"), ("SWITCHBOARD__ADMIN__TOKEN_FILE", "/nowhere/token")] {
+        assert!(usage(&["commands"], &[own]).contains("admin."), "{own:?}");
+    }
+    assert!(usage(&["commands", "--config", "none.toml"], &[TOKEN]).contains("none.toml"));
+}
+
+#[test]
 fn mistakes_of_the_command_line_are_told_before_anything_is_sent() {
     for odd in [
         &[][..],

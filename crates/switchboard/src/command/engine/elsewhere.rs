@@ -97,6 +97,7 @@ impl<W> Engine<W> {
                 record.session = Some(Session { generation, since_unix_ms, is_settling });
                 self.list(connection);
                 self.touch(connection);
+                self.ask_again(connection);
             }
         }
         // It may have announced what a command waits for.

@@ -49,6 +49,8 @@ pub struct Engine<W> {
     figures: Figures,
     /// Sessions that pending commands are addressed to, or have in mind.
     rows: usize,
+    /// Bytes of the documents of pending commands.
+    document_bytes: usize,
     /// Bytes of replies in unfinished collections.
     collected_bytes: usize,
     is_draining: bool,
@@ -76,6 +78,7 @@ impl<W> Engine<W> {
             history: History::default(),
             figures: Figures::default(),
             rows: 0,
+            document_bytes: 0,
             collected_bytes: 0,
             is_draining: false,
             is_shared: false,
@@ -120,6 +123,7 @@ impl<W> Engine<W> {
             self.figures.refused += 1;
             return Err(refusal);
         }
+        self.document_bytes += order.bytes();
         let number = self.next_number();
         let key = idempotency.map(|asked| self.keys.begin(asked, number));
         self.numbers.insert(order.document.id, number);
@@ -277,6 +281,9 @@ impl<W> Engine<W> {
         if self.rows + rows > self.limits.max_pending_rows {
             return Err(Refusal::TooManyRows);
         }
+        if self.document_bytes + order.bytes() > self.limits.max_pending_bytes {
+            return Err(Refusal::TooManyBytes);
+        }
         Ok(())
     }
 
@@ -298,6 +305,7 @@ impl<W> Engine<W> {
             }
         }
         self.rows -= command.rows.len() + command.candidates.len();
+        self.document_bytes -= command.order.bytes();
         self.collected_bytes -= command.reply_bytes;
         let shown = SettledCommand {
             number: 0,
@@ -358,6 +366,6 @@ impl<W> Engine<W> {
             && self.deadlines.is_empty()
             && self.outgoing.is_empty()
             && self.keys.are_settled()
-            && (self.sessions, self.rows, self.collected_bytes) == (0, 0, 0)
+            && (self.sessions, self.rows, self.document_bytes, self.collected_bytes) == (0, 0, 0, 0)
     }
 }

@@ -4,8 +4,9 @@ use crate::hub::mail::CommandFate;
 use crate::proto::command::{CommandDelivery, CommandId, Recipient};
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
+use crate::proto::user::User;
 
-use super::super::client::Home;
+use super::super::client::{Home, Record};
 use super::super::order::{Aim, Clock, Dispatch, Out, Outgoing};
 use super::super::outcome::{Mode, Outcome};
 use super::super::pending::Pending;
@@ -67,9 +68,19 @@ impl<W> Engine<W> {
     /// What became of a dispatch. Told late, or for a command that was settled meanwhile, it does no harm.
     pub fn delivered(&mut self, id: CommandId, connection: ConnId, fate: CommandFate, now: Now, out: &mut Out<W>) {
         let Some(&number) = self.numbers.get(&id) else { return };
-        let Some(command) = self.pending.get(&number) else { return };
+        let Some(command) = self.pending.get_mut(&number) else { return };
         let Some(at) = command.rows.find(connection) else { return };
-        let stage = match (command.rows.get(at).stage, fate) {
+        if fate == CommandFate::Gone {
+            command.rows.set_unsent(at);
+        }
+        let row = command.rows.get(at);
+        // Its subscription had ended when the command arrived, and another one has begun since.
+        let settles_again = self
+            .clients
+            .get(&connection)
+            .is_some_and(|record| record.is_settling() && record.user_id() == row.user.as_ref().map(User::id));
+        let stage = match (row.stage, fate) {
+            (Stage::Sent, CommandFate::Gone) if settles_again => Stage::Waiting,
             (Stage::Sent, CommandFate::Delivered) => Stage::Delivered,
             (Stage::Sent, CommandFate::Gone) => Stage::Gone,
             (Stage::Sent, CommandFate::Overflow) => Stage::Overflow,
@@ -101,7 +112,7 @@ impl<W> Engine<W> {
             // Somebody may still answer.
         } else if rows.delivered() == 0 {
             self.recruit(number, now, out);
-        } else if command.order.fail_fast {
+        } else if command.order.fail_fast || self.is_beyond_reach(command) {
             self.settle(number, Outcome::Disconnected, None, now, out);
         } else if self.is_draining {
             self.settle(number, Outcome::Shutdown, None, now, out);
@@ -132,7 +143,10 @@ impl<W> Engine<W> {
                 eligible.take(if mode == Mode::One { 1 } else { usize::MAX }).collect()
             }
         };
-        if found.is_empty() {
+        // With a session that listens, those that settle are asked too, each when it has settled. Without one the
+        // command is held, so that it goes to the first that listens.
+        let listens = |id: &ConnId| self.clients.get(id).is_some_and(Record::is_ready);
+        if found.is_empty() || (mode == Mode::First && !found.iter().any(listens)) {
             self.hold(number, now, out);
         } else {
             self.address(number, found);
@@ -145,8 +159,8 @@ impl<W> Engine<W> {
             return false;
         };
         let order = &command.order;
-        // A collection waits for the settling ones too: it is addressed once, and each of them gets its row.
-        let takes_it = if order.mode == Mode::All { record.session.is_some() } else { record.is_ready() };
+        // Those that settle get their row too, but in mode `one` the command would wait for one although another may listen.
+        let takes_it = if order.mode == Mode::One { record.is_ready() } else { record.session.is_some() };
         record.is_awaited_by(&order.aim)
             && takes_it
             && (!order.require_capability || record.announces(&order.document.key))
@@ -201,7 +215,8 @@ impl<W> Engine<W> {
         let Some(command) = self.pending.get(&number) else { return };
         let awaited = command.order.aim.awaited();
         let is_empty_list = awaited.is_none() && command.rows.is_empty();
-        if is_empty_list || (command.order.fail_fast && !self.has_hope(command)) {
+        let ends_at_once = command.order.fail_fast && !self.has_hope(command);
+        if is_empty_list || ends_at_once || self.is_beyond_reach(command) {
             let outcome = command.outcome_at_once();
             self.settle(number, outcome, None, now, out);
         } else if self.is_draining && !self.has_hope(command) {
@@ -214,6 +229,13 @@ impl<W> Engine<W> {
                 party.held.insert(number);
             });
         }
+    }
+
+    /// Returns whether every addressed session was a connection without a user that has ended: no other connection can
+    /// be sent the command, or answer it.
+    fn is_beyond_reach(&self, command: &Pending<W>) -> bool {
+        command.rows.are_guests_that_left()
+            && command.rows.iter().all(|row| !self.clients.contains_key(&row.connection))
     }
 
     /// Whether somebody who may be waited for is settling.

@@ -7,6 +7,7 @@ use crate::proto::user::User;
 use super::super::client::{Client, ClientView, Home, Record, Session};
 use super::super::client_data::{ClientData, HEARTBEAT};
 use super::super::order::{Clock, Out, Settling};
+use super::super::outcome::Outcome;
 use super::super::rows::Stage;
 use super::Engine;
 
@@ -53,6 +54,7 @@ impl<W> Engine<W> {
         if is_settling {
             out.settling.push(Settling { connection, generation, has_data: false });
         }
+        self.ask_again(connection);
         self.offer(connection, now, out);
     }
 
@@ -132,11 +134,22 @@ impl<W> Engine<W> {
     pub fn close(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         self.tell(connection, out);
         self.unlist(connection);
-        let Some(record) = self.clients.remove(&connection) else { return };
-        self.sessions -= usize::from(record.session.is_some() && !record.is_elsewhere());
-        let end = End::of(&record);
-        self.part_from(connection, record.addressed.into_iter().collect(), end, now, out);
-        self.despair(connection, record.client.user.as_ref(), now, out);
+        let mut user = None;
+        if let Some(record) = self.clients.remove(&connection) {
+            self.sessions -= usize::from(record.session.is_some() && !record.is_elsewhere());
+            let end = End::of(&record);
+            self.part_from(connection, record.addressed.into_iter().collect(), end, now, out);
+            user = record.client.user;
+        }
+        for number in self.held(connection, user.as_ref()) {
+            let Some(command) = self.pending.get(&number) else { continue };
+            // No session was asked yet, and no other connection can be.
+            if command.rows.is_empty() && command.order.aim.awaited() == Some(Clock::Connection(connection)) {
+                self.settle(number, Outcome::NoRecipient, None, now, out);
+            } else {
+                self.hold(number, now, out);
+            }
+        }
     }
 
     /// A connection did something: mode `one` prefers the most recently active session. Deliveries and replies count anyway.
@@ -253,6 +266,22 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Addresses a session that begins to commands that did not reach its connection's session before it.
+    pub(super) fn ask_again(&mut self, connection: ConnId) {
+        let Some(record) = self.clients.get(&connection) else { return };
+        let (is_ready, user) = (record.is_ready(), record.client.user.clone());
+        for number in record.addressed.clone() {
+            let Some(command) = self.pending.get_mut(&number) else { continue };
+            if let Some(at) = command.missed_by(connection, user.as_ref()) {
+                command.advance(at, Stage::Waiting);
+                self.release(number);
+            }
+        }
+        if is_ready {
+            self.let_leave(connection);
+        }
+    }
+
     /// Ends what waits for a session that is gone, and for nobody else.
     fn despair(&mut self, connection: ConnId, user: Option<&User>, now: Now, out: &mut Out<W>) {
         for number in self.held(connection, user) {
@@ -275,7 +304,8 @@ impl<W> Engine<W> {
             let Some(command) = self.pending.get(&number) else { continue };
             let Some(at) = command.rows.find(connection) else { continue };
             let stage = match (command.rows.get(at).stage, end) {
-                (Stage::Waiting | Stage::Queued, _) | (Stage::Sent, End::Left) => Stage::Gone,
+                // Its session ended before; now its connection cannot begin another one either.
+                (Stage::Waiting | Stage::Queued | Stage::Gone, _) | (Stage::Sent, End::Left) => Stage::Gone,
                 // What may have been handed over is not handed to anybody else.
                 (Stage::Delivered, End::Left) | (Stage::Sent | Stage::Delivered, End::LeftElsewhere) => Stage::Left,
                 _ => continue,

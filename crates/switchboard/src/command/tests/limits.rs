@@ -50,6 +50,18 @@ fn addressed_sessions_are_limited_in_total() {
 }
 
 #[test]
+fn documents_of_pending_commands_are_limited_in_bytes_together() {
+    // Each has the document {"key":"k"} and the key k.
+    let mut rig = Rig::with(CommandLimits { max_pending_bytes: 25, ..CommandLimits::default() });
+    let send = |rig: &mut Rig, number| rig.try_send(number, to_user("bob"), Mode::First, |_| {});
+    assert_eq!([1, 2].map(|number| send(&mut rig, number)), [Ok(()), Ok(())]);
+    assert_eq!(send(&mut rig, 3), Err(Refusal::TooManyBytes));
+    rig.engine.cancel(command_id(1), rig.now, &mut rig.out);
+    assert_eq!(send(&mut rig, 4), Ok(()));
+    assert_eq!(send(&mut rig, 5), Err(Refusal::TooManyBytes));
+}
+
+#[test]
 fn the_same_request_is_sent_once() {
     let mut rig = Rig::new();
     rig.online(1, "bob");

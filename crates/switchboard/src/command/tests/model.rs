@@ -89,6 +89,7 @@ fn step() -> impl Strategy<Value = Step> {
 pub(super) const LIMITS: CommandLimits = CommandLimits {
     max_pending_per_user: 4,
     max_pending: 8,
+    max_pending_bytes: usize::MAX,
     max_pending_rows: 24,
     max_reply_bytes: 100,
     max_held_bytes: 10_000,
@@ -151,6 +152,10 @@ impl Both {
                 if !self.flying.is_empty() {
                     let (command, to) = self.flying.remove(at % self.flying.len());
                     naive.fate(command, to, fate);
+                    if fate == CommandFate::Gone {
+                        // It was not written, and may be sent to the connection again.
+                        self.written.retain(|pair| *pair != (command, to));
+                    }
                     engine.delivered(command_id(command), conn(to), fate, now, out);
                 }
             }

@@ -10,6 +10,8 @@ pub(super) const USERS: [&str; 4] = ["-", "ann", "bob", "joe"];
 pub(super) struct Naive {
     pub(super) clients: Vec<NaiveClient>,
     pub(super) commands: Vec<NaiveCommand>,
+    /// Connections that the engine knows to have ended.
+    closed: Vec<u32>,
     ended: Vec<NaiveCommand>,
     reports: Vec<NaiveReport>,
     pub(super) is_draining: bool,
@@ -31,6 +33,8 @@ pub(super) struct NaiveClient {
     has_data: bool,
     announces: bool,
     active: u64,
+    /// It is one of this node, or another node said something of it.
+    is_known: bool,
 }
 
 impl NaiveClient {
@@ -76,6 +80,8 @@ struct NaiveRow {
     to: u32,
     user: &'static str,
     stage: NaiveStage,
+    /// It was sent, and perhaps written.
+    is_sent: bool,
     outcome: Option<Outcome>,
 }
 
@@ -172,6 +178,7 @@ impl Naive {
             has_data: false,
             announces: false,
             active: 0,
+            is_known: !is_elsewhere(number),
         };
         self.clients.push(client);
         self.touch(self.clients.len() - 1);
@@ -191,10 +198,23 @@ impl Naive {
 
     pub(super) fn take(&mut self, at: usize, settling: bool) -> (u32, &'static str) {
         let client = &mut self.clients[at];
+        client.is_known = true;
         if !client.takes {
             client.takes = true;
             client.is_settling = settling && !client.has_data;
+            let (number, user) = (client.number, client.user);
+            let stage = if client.is_settling { Waiting } else { Queued };
             self.touch(at);
+            // Commands that did not reach it before reach it now.
+            for command in &mut self.commands {
+                let is_free =
+                    command.mode != Mode::One || command.count(&[Waiting, Queued, Sent, Delivered, Left]) == 0;
+                for row in command.rows.iter_mut().filter(|row| is_free && row.to == number && row.user == user) {
+                    if row.stage == Gone && !row.is_sent && row.outcome.is_none() {
+                        row.stage = stage;
+                    }
+                }
+            }
         } else if !settling {
             self.ready(at);
         }
@@ -203,12 +223,13 @@ impl Naive {
 
     pub(super) fn set_data(&mut self, at: usize, announces: bool) -> (u32, &'static str) {
         let client = &mut self.clients[at];
-        (client.has_data, client.announces) = (true, announces);
+        (client.is_known, client.has_data, client.announces) = (true, true, announces);
         (self.clients[at].number, self.clients[at].user)
     }
 
     pub(super) fn ready(&mut self, at: usize) -> u32 {
         let client = &mut self.clients[at];
+        client.is_known = true;
         let number = client.number;
         if std::mem::take(&mut client.is_settling) {
             self.advance(number, &[Waiting], Queued);
@@ -219,19 +240,24 @@ impl Naive {
     pub(super) fn stop(&mut self, at: usize) -> u32 {
         let client = &mut self.clients[at];
         (client.takes, client.is_settling, client.has_data, client.announces) = (false, false, false, false);
+        client.is_known = true;
         let number = client.number;
         self.advance(number, &[Waiting, Queued], Gone);
         number
     }
 
     pub(super) fn close(&mut self, at: usize) -> u32 {
-        let number = self.clients.remove(at).number;
+        let NaiveClient { number, is_known, .. } = self.clients.remove(at);
+        if is_known {
+            self.closed.push(number);
+        }
         self.part_from(number);
         number
     }
 
     pub(super) fn set_user(&mut self, at: usize, user: &'static str) -> u32 {
         let client = &mut self.clients[at];
+        client.is_known = true;
         let (number, before) = (client.number, std::mem::replace(&mut client.user, user));
         if before != "-" && before != user {
             self.part_from(number);
@@ -317,7 +343,7 @@ impl Naive {
         for command in &mut self.commands {
             for row in &mut command.rows {
                 if row.stage == Queued && row.outcome.is_none() {
-                    row.stage = Sent;
+                    (row.stage, row.is_sent) = (Sent, true);
                     left.push((command.number, row.to));
                 }
             }
@@ -329,8 +355,11 @@ impl Naive {
     pub(super) fn fate(&mut self, number: u32, to: u32, fate: CommandFate) {
         let Some(command) = self.commands.iter_mut().find(|command| command.number == number) else { return };
         let row = command.rows.iter_mut().find(|row| row.to == to).unwrap();
+        row.is_sent &= fate != CommandFate::Gone;
+        let settles_again = self.clients.iter().any(|it| it.number == to && it.is_settling && it.user == row.user);
         let before = std::mem::replace(&mut row.stage, Sent);
         row.stage = match (before, fate) {
+            (Sent, CommandFate::Gone) if settles_again => Waiting,
             (Sent, CommandFate::Delivered) => Delivered,
             (Sent, CommandFate::Gone) => Gone,
             (Sent, CommandFate::Overflow) => Overflow,
@@ -396,7 +425,7 @@ impl Naive {
     pub(super) fn consider(&mut self) {
         for command in &mut self.commands {
             if command.outcome.is_none() {
-                command.outcome = consider(command, &self.clients, self.is_draining, self.now_ms);
+                command.outcome = consider(command, &self.clients, &self.closed, self.is_draining, self.now_ms);
             }
         }
         for command in self.commands.extract_if(.., |command| command.outcome.is_some()) {
@@ -431,10 +460,16 @@ impl NaiveRow {
 
 fn row(client: &NaiveClient) -> NaiveRow {
     let stage = if client.is_settling { Waiting } else { Queued };
-    NaiveRow { to: client.number, user: client.user, stage, outcome: None }
+    NaiveRow { to: client.number, user: client.user, stage, is_sent: false, outcome: None }
 }
 
-fn consider(command: &mut NaiveCommand, clients: &[NaiveClient], is_draining: bool, now_ms: u64) -> Option<Outcome> {
+fn consider(
+    command: &mut NaiveCommand,
+    clients: &[NaiveClient],
+    closed: &[u32],
+    is_draining: bool,
+    now_ms: u64,
+) -> Option<Outcome> {
     let fail_fast = command.fail_fast;
     if command.mode == Mode::All {
         for row in command.rows.iter_mut().filter(|row| row.outcome.is_none()) {
@@ -459,19 +494,28 @@ fn consider(command: &mut NaiveCommand, clients: &[NaiveClient], is_draining: bo
     if command.count(&[Waiting, Queued, Sent, Delivered]) > 0 {
         return None;
     }
+    let is_guest_that_ended =
+        |row: &NaiveRow| row.user == "-" && matches!(row.stage, Left | Gone) && closed.contains(&row.to);
+    let is_beyond_reach = !command.rows.is_empty() && command.rows.iter().all(is_guest_that_ended);
     if command.count(&[Left]) > 0 {
+        if is_beyond_reach {
+            return Some(Outcome::Disconnected);
+        }
         return if fail_fast { Some(Outcome::Disconnected) } else { is_draining.then_some(Outcome::Shutdown) };
     }
     let is_new = |client: &NaiveClient| command.rows.iter().all(|row| row.to != client.number);
     let mut found: Vec<&NaiveClient> = clients
         .iter()
         .filter(|client| client.takes && command.is_for(client) && is_new(client))
-        .filter(|client| command.mode == Mode::All || !client.is_settling)
+        .filter(|client| command.mode != Mode::One || !client.is_settling)
         .filter(|client| !command.require_capability || client.announces)
         .collect();
     found.sort_by_key(|client| std::cmp::Reverse(client.active));
     if command.mode == Mode::One {
         found.truncate(1);
+    }
+    if command.mode == Mode::First && found.iter().all(|client| client.is_settling) {
+        found.clear();
     }
     while command.is_list() && found.is_empty() {
         let Some(next) = command.candidates.pop() else { break };
@@ -482,6 +526,16 @@ fn consider(command: &mut NaiveCommand, clients: &[NaiveClient], is_draining: bo
         return None;
     }
     if command.is_list() && command.rows.is_empty() {
+        return Some(Outcome::NoRecipient);
+    }
+    if is_beyond_reach {
+        return Some(Outcome::Disconnected);
+    }
+    // A connection that has ended is not waited for.
+    if let Aim::Connection { id, .. } = &command.aim
+        && command.rows.is_empty()
+        && closed.iter().any(|number| conn(*number) == *id)
+    {
         return Some(Outcome::NoRecipient);
     }
     if clients.iter().any(|client| client.is_settling && command.is_for(client)) {

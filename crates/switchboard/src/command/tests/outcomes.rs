@@ -174,7 +174,7 @@ fn what_was_delivered_is_not_sent_again_and_may_be_answered_over_another_connect
 }
 
 #[test]
-fn a_connection_without_a_user_that_left_is_disconnected() {
+fn a_connection_without_a_user_that_left_is_disconnected_at_once() {
     let mut rig = Rig::new();
     rig.online(1, "-");
     rig.send(1, to_connection(1, "-"), Mode::First);
@@ -182,9 +182,7 @@ fn a_connection_without_a_user_that_left_is_disconnected() {
     rig.send(3, to_connection(1, "-"), Mode::All);
     rig.deliver();
     rig.close(1);
-    assert_eq!(rig.outcomes(), "2 disconnected 1/1/0; 3 disconnected 1/1/0 (1 disconnected)");
-    rig.at(5000);
-    assert_eq!(rig.outcomes(), "1 disconnected 1/1/0");
+    assert_eq!(rig.outcomes(), "1 disconnected 1/1/0; 2 disconnected 1/1/0; 3 disconnected 1/1/0 (1 disconnected)");
 }
 
 #[test]
@@ -394,4 +392,148 @@ fn a_server_that_stops_refuses_new_commands_and_waits_for_those_who_can_answer()
     rig.engine.shut_down(rig.now, &mut rig.out);
     assert_eq!(rig.outcomes(), "5 shutdown 1/1/0");
     assert!(rig.engine.is_idle());
+}
+
+#[test]
+fn a_session_that_settles_is_asked_as_soon_as_it_has_although_another_one_was_asked_before() {
+    for answering in [1, 2] {
+        let mut rig = Rig::new();
+        rig.online(1, "bob");
+        rig.settling(2, "bob");
+        rig.send(1, to_user("bob"), Mode::First);
+        assert_eq!(rig.deliver(), "1>1");
+        rig.settle();
+        assert_eq!(rig.deliver(), "1>2");
+        assert!(rig.reply(1, answering, "bob"));
+        assert_eq!(rig.outcomes(), "1 replied 2/2/1");
+    }
+    // After a reply it is no longer asked.
+    let mut rig = Rig::new();
+    rig.online(1, "bob");
+    rig.settling(2, "bob");
+    rig.send(1, to_user("bob"), Mode::First);
+    rig.deliver();
+    assert!(rig.reply(1, 1, "bob"));
+    rig.settle();
+    assert_eq!(rig.deliver(), "");
+}
+
+#[test]
+fn what_did_not_reach_a_subscription_reaches_the_next_one_of_its_connection() {
+    let now = Rig::new().now;
+    for (mode, aim) in [
+        (Mode::First, to_user("bob")),
+        (Mode::One, to_user("bob")),
+        (Mode::First, to_connection(1, "bob")),
+        (Mode::One, to_connection(1, "bob")),
+        (Mode::First, to_list(&[1])),
+        (Mode::One, to_list(&[1])),
+    ] {
+        let mut rig = Rig::new();
+        rig.online(1, "bob");
+        rig.send(1, aim.clone(), mode);
+        rig.engine.stop_taking(conn(1), now, &mut rig.out);
+        assert_eq!(rig.leave(), "");
+        rig.settling(1, "bob");
+        assert_eq!(rig.leave(), "");
+        rig.settle();
+        assert_eq!(rig.deliver(), "1>1", "{mode:?} {aim:?}");
+        assert!(rig.reply(1, 1, "bob"));
+        assert_eq!(rig.outcomes(), "1 replied 1/1/1");
+    }
+}
+
+#[test]
+fn what_was_on_its_way_to_a_subscription_that_ended_reaches_the_next_one() {
+    for mode in [Mode::First, Mode::One, Mode::All] {
+        for is_late in [false, true] {
+            // In mode `all` the row of a session ends as soon as it is known that it was not reached.
+            if mode == Mode::All && !is_late {
+                continue;
+            }
+            let mut rig = Rig::new();
+            rig.online(1, "bob");
+            rig.send(1, to_user("bob"), mode);
+            assert_eq!(rig.leave(), "1>1");
+            rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+            // The worker may say so before or after the connection subscribes again.
+            if !is_late {
+                rig.fate(1, 1, CommandFate::Gone);
+            }
+            rig.settling(1, "bob");
+            if is_late {
+                rig.fate(1, 1, CommandFate::Gone);
+            }
+            assert_eq!(rig.leave(), "");
+            rig.settle();
+            assert_eq!(rig.deliver(), "1>1", "{mode:?}, is_late: {is_late}");
+        }
+    }
+}
+
+#[test]
+fn what_was_delivered_is_not_sent_again_to_the_next_subscription_or_the_next_user() {
+    let mut rig = Rig::new();
+    rig.online(1, "bob");
+    rig.send(1, to_user("bob"), Mode::First);
+    rig.deliver();
+    rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+    rig.settling(1, "bob");
+    rig.settle();
+    assert_eq!(rig.deliver(), "");
+
+    let mut rig = Rig::new();
+    rig.online(1, "bob");
+    rig.send(1, to_list(&[1]), Mode::First);
+    rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+    rig.online(1, "eve");
+    assert_eq!(rig.deliver(), "");
+}
+
+#[test]
+fn a_command_that_only_ended_connections_without_a_user_could_take_ends_at_once() {
+    for mode in [Mode::First, Mode::One, Mode::All] {
+        for aim in [to_connection(1, "-"), to_list(&[1])] {
+            // Before it left, on its way, and delivered.
+            for progress in 0..3 {
+                let mut rig = Rig::new();
+                rig.online(1, "-");
+                rig.send(1, aim.clone(), mode);
+                let delivered = match progress {
+                    0 => 0,
+                    1 => {
+                        rig.leave();
+                        0
+                    }
+                    _ => {
+                        rig.deliver();
+                        1
+                    }
+                };
+                rig.close(1);
+                let rows = if mode == Mode::All { " (1 disconnected)" } else { "" };
+                assert_eq!(rig.outcomes(), format!("1 disconnected 1/{delivered}/0{rows}"), "{mode:?} {aim:?}");
+            }
+        }
+        // Its connection never took commands.
+        for name in ["-", "bob"] {
+            let mut rig = Rig::new();
+            rig.send(1, to_connection(1, name), mode);
+            rig.close(1);
+            let rows = if mode == Mode::All { " ()" } else { "" };
+            assert_eq!(rig.outcomes(), format!("1 no_recipient 0/0/0{rows}"), "{mode:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_without_a_user_that_only_stopped_taking_commands_may_still_answer() {
+    let mut rig = Rig::new();
+    rig.online(1, "-");
+    rig.send(1, to_connection(1, "-"), Mode::First);
+    rig.deliver();
+    rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+    assert_eq!(rig.outcomes(), "");
+    assert!(rig.reply(1, 1, "-"));
+    assert_eq!(rig.outcomes(), "1 replied 1/1/1");
 }

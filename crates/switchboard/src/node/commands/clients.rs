@@ -11,6 +11,7 @@ use crate::op::Op;
 use crate::worker::calls::Caller;
 
 use super::super::Node;
+use super::Desk;
 
 impl Node {
     /// A connection as it is. To be asked with the engine in hand: of two changes the engine then hears the later one last.
@@ -22,14 +23,15 @@ impl Node {
     /// Whether a connection takes commands, where that is a subscription.
     pub(in crate::node) fn attend_to_commands(&self, caller: &Caller, takes: bool) {
         let now = self.command_now();
-        self.with_engine(|engine, out| {
+        self.with_desk(|desk, out| {
             let client = self.client(caller);
-            // Nobody's connection is not asked anything there.
+            // Connections without a user are asked nothing there.
             if takes && client.user.is_some() {
-                engine.take_commands(client, true, now, out);
-            } else if engine.takes_commands(client.connection) {
-                // What it said about itself goes with its subscription, and with no other.
-                engine.stop_taking(client.connection, now, out);
+                desk.engine.take_commands(client, true, now, out);
+            } else if desk.engine.takes_commands(client.connection) {
+                // Client data ends with the subscription to commands, and with no other.
+                desk.settling.stop(client.connection);
+                desk.engine.stop_taking(client.connection, now, out);
             }
         });
     }
@@ -37,7 +39,8 @@ impl Node {
     /// The user of a connection goes, by logging out or for another one: what he subscribed to and said is forgotten.
     pub(in crate::node) fn part_from_command_user(&self, connection: ConnId) {
         let now = self.command_now();
-        self.with_engine(|engine, out| {
+        self.with_desk(|Desk { engine, settling, .. }, out| {
+            settling.stop(connection);
             engine.stop_taking(connection, now, out);
             engine.set_user(connection, self.0.registry.user(connection), now, out);
         });
@@ -111,8 +114,9 @@ impl Node {
     /// A connection has ended.
     pub(in crate::node) fn end_commands_of(&self, connection: ConnId) {
         let now = self.command_now();
-        let was_known = self.with_engine(|engine, out| {
+        let was_known = self.with_desk(|Desk { engine, settling, .. }, out| {
             let is_known = engine.knows(connection);
+            settling.stop(connection);
             engine.close(connection, now, out);
             is_known
         });
@@ -122,16 +126,12 @@ impl Node {
         }
     }
 
-    /// A session has had its time to listen.
-    pub(super) fn ready_later(&self, Settling { connection, generation, has_data }: Settling) {
-        let node = self.clone();
+    /// Notes when a session has had its time to listen.
+    pub(super) fn ready_later(&self, desk: &mut Desk, Settling { connection, generation, has_data }: Settling) {
         let settings = &self.0.commands.settings;
         let wait = if has_data { settings.listen_wait } else { settings.ready_wait };
-        self.spawn(Box::pin(async move {
-            tokio::time::sleep(wait).await;
-            let now = node.command_now();
-            node.with_engine(|engine, out| engine.ready(connection, generation, now, out));
-        }));
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        desk.settling.start(connection, generation, self.uptime_ms().saturating_add(wait_ms));
     }
 
     /// What a connection said about itself, and how it does with commands. None: it never said anything, and takes none. In a

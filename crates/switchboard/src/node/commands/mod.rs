@@ -14,6 +14,7 @@ mod errands;
 mod heartbeats;
 mod replies;
 mod responses;
+mod settling;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -32,7 +33,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::clock;
 use crate::command::{
-    Accepted, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
+    Accepted, Aim, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
     PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
 };
 use crate::hub::mail::Address;
@@ -44,6 +45,7 @@ use super::send_rates::SendRates;
 pub use crate::command::ClientCommand;
 use elsewhere::Elsewhere;
 use responses::Responses;
+use settling::SettlingTimes;
 
 /// What a node takes from the configuration for client commands.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +116,7 @@ pub(super) struct Commands {
 /// What one thread at a time works at.
 struct Desk {
     engine: Engine<Waiter>,
+    settling: SettlingTimes,
     /// The courier waits for a clock, or for space with a worker; behind it everything lines up.
     courier_waits: bool,
     /// Who is to be told that it is paused, or no more, each connection once; empty unless a worker has no space.
@@ -137,6 +140,14 @@ pub struct CommandRequest<'a> {
     pub command: &'a ClientCommand,
 }
 
+impl Desk {
+    /// When the timekeeper has something to do, on the monotonic clock; `u64::MAX` for never.
+    fn next_look_ms(&self) -> u64 {
+        let times = [self.engine.next_deadline(), self.settling.next_ms()];
+        times.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+}
+
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Commands").field("settings", &self.settings).finish_non_exhaustive()
@@ -156,6 +167,7 @@ impl Commands {
             settings,
             desk: Mutex::new(Desk {
                 engine: engine(settings.limits),
+                settling: SettlingTimes::default(),
                 courier_waits: false,
                 untold_pauses: VecDeque::new(),
                 pauses_wait: false,
@@ -339,7 +351,18 @@ impl Node {
             sender: options.sender.map(Into::into),
         };
         let (waiter, reported) = oneshot::channel();
-        let accepted = self.with_engine(|engine, out| engine.accept(order, idempotency, waiter, now, out))?;
+        // A connection of this node may have ended since it was found, before the engine knew that a command waits for it.
+        let connection = match &order.aim {
+            Aim::Connection { id, .. } if self.peers().is_none_or(|peers| id.node() == peers.slot()) => Some(*id),
+            _ => None,
+        };
+        let accepted = self.with_engine(|engine, out| {
+            let accepted = engine.accept(order, idempotency, waiter, now, out);
+            if let Some(id) = connection.filter(|id| self.0.registry.locate(*id).is_none()) {
+                engine.close(id, now, out);
+            }
+            accepted
+        })?;
         let pending = |id, ended: Option<Arc<Report>>| PendingClientCommand {
             id,
             document,
@@ -475,14 +498,14 @@ impl Node {
         self.tell_changes(&mut desk, std::mem::take(&mut out.changed));
         let wakes = self.deliver_commands(&mut desk);
         self.mute(&mut desk, std::mem::take(&mut out.paused));
-        let next_ms = desk.engine.next_deadline().unwrap_or(u64::MAX);
+        for settling in out.settling {
+            self.ready_later(&mut desk, settling);
+        }
+        let next_ms = desk.next_look_ms();
         drop(desk);
         drop(wakes);
         if next_ms < commands.next_look_ms.load(Ordering::Relaxed) {
             commands.earlier.notify_one();
-        }
-        for settling in out.settling {
-            self.ready_later(settling);
         }
         for (id, reply) in out.responded {
             commands.responses.tell(id, &reply);
@@ -500,7 +523,7 @@ impl Node {
         result
     }
 
-    /// Ends what has gone past its limit, for as long as there is a node.
+    /// Ends commands past their limit, and has connections sent commands that have had their time, until the node ends.
     pub(super) fn keep_command_time(&self) {
         let inner = Arc::downgrade(&self.0);
         let earlier = Arc::clone(&self.0.commands.earlier);
@@ -508,10 +531,10 @@ impl Node {
         self.spawn(Box::pin(async move {
             loop {
                 let Some(node) = inner.upgrade().map(Node) else { return };
-                let next_ms = node.0.commands.desk().engine.next_deadline().unwrap_or(u64::MAX);
+                let next_ms = node.0.commands.desk().next_look_ms();
                 node.0.commands.next_look_ms.store(next_ms, Ordering::Relaxed);
                 // Looked at once more: whoever came in between has not seen when the next look is.
-                let due_ms = node.0.commands.desk().engine.next_deadline().unwrap_or(u64::MAX).min(next_ms);
+                let due_ms = node.0.commands.desk().next_look_ms().min(next_ms);
                 drop(node);
                 if due_ms == u64::MAX {
                     earlier.notified().await;
@@ -522,7 +545,12 @@ impl Node {
                 if tokio::time::timeout_at(due, earlier.notified()).await.is_err() {
                     let Some(node) = inner.upgrade().map(Node) else { return };
                     let now = node.command_now();
-                    node.with_engine(|engine, out| engine.tick(now, out));
+                    node.with_desk(|desk, out| {
+                        while let Some((connection, generation)) = desk.settling.take_due(now.monotonic_ms) {
+                            desk.engine.ready(connection, generation, now, out);
+                        }
+                        desk.engine.tick(now, out);
+                    });
                 }
             }
         }));

@@ -107,12 +107,8 @@ impl Applications {
         self.named(credentials).filter(|application| is_there || application.secret.is_none())
     }
 
-    /// Whether they may become those of an application with what is not there yet: every part that is there is right.
-    pub(in crate::node) fn may_be_of(&self, credentials: &AppCredentials) -> bool {
-        self.named(credentials).is_some()
-    }
-
-    fn named(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
+    /// Returns the application whose credentials these may become with the missing parts: every present part is right.
+    pub(in crate::node) fn named(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
         let AppCredentials { id, public_key, secret } = credentials;
         let application = match (id, public_key) {
             (_, Some(public_key)) => self.by_key.get(public_key)?,
@@ -182,7 +178,7 @@ mod tests {
             Applications::new(vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)]);
         let may_be = |id: &str, key: &str, secret: &str| {
             let part = |text: &str| (text != "-").then(|| text.to_owned());
-            all.may_be_of(&AppCredentials { id: part(id), public_key: part(key), secret: part(secret) })
+            all.named(&AppCredentials { id: part(id), public_key: part(key), secret: part(secret) }).is_some()
         };
         assert!(may_be("a", "-", "-") && may_be("a", "ka", "-") && may_be("a", "-", "sa") && may_be("b", "-", "-"));
         for wrong in [("c", "-", "-"), ("a", "kb", "-"), ("a", "-", "sb"), ("a", "ka", ""), ("-", "-", "sa")] {

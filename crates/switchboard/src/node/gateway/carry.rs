@@ -41,12 +41,9 @@ impl Node {
         let application = Arc::clone(gateway.applications.of(&credentials).ok_or(ShardRefusal::BadCredentials)?);
         // Before anything is made: what follows a session must not fail.
         client.clone().map(|data| self.read_client_data(&caller, data)).transpose()?;
+        self.check_range(&application, shard, total)?;
         let max_shards = gateway.options.max_shards;
         let fixed_total = application.fixed_total();
-        let most = total.unwrap_or(u64::MAX).min(fixed_total.unwrap_or(max_shards).min(max_shards).into());
-        if shard >= most {
-            return Err(ShardRefusal::InvalidShard.into());
-        }
         let development = flags & DEVELOPMENT != 0;
         if development && !application.allow_development {
             return Err(ShardRefusal::DevelopmentNotAllowed.into());
@@ -89,6 +86,22 @@ impl Node {
             }
         }));
         began
+    }
+
+    /// Checks the claims of a handshake before it asks for a session. The registration checks what only the store knows.
+    pub(super) fn check_part(&self, credentials: &AppCredentials, shard: u64, total: Option<u64>) -> Outcome {
+        let application = self.0.gateway.applications.named(credentials).ok_or(ShardRefusal::BadCredentials)?;
+        self.check_range(application, shard, total)?;
+        Ok(Answer::Shard(ShardAnswer::Checked))
+    }
+
+    /// Refuses a shard that no fleet of the application can have, whatever the store says of the fleet.
+    fn check_range(&self, application: &Application, shard: u64, total: Option<u64>) -> Result<(), ShardRefusal> {
+        let most = u64::from(self.0.gateway.options.max_shards);
+        let fixed = application.fixed_total().map(u64::from);
+        let agrees = fixed.is_none() || total.is_none() || fixed == total;
+        let end = total.or(fixed).unwrap_or(most);
+        if agrees && shard < end && end <= most { Ok(()) } else { Err(ShardRefusal::InvalidShard) }
     }
 
     /// Goes on with a session.

@@ -27,6 +27,9 @@ const ROOM_PAUSE_MS: u64 = 1000;
 /// and how long not for anybody: so rooms spend a tenth of their time on clients that lag, however many do.
 const ROOMS_PAUSE_MS: u64 = 180;
 
+/// First character of the server's own publication ids. Ids of publishers must not begin with it.
+pub(super) const OWN_ID: char = '\0';
+
 /// Longest id of a publication.
 const MAX_ID_BYTES: usize = 128;
 
@@ -106,7 +109,8 @@ impl Node {
         if !items::is_event_name(&name) {
             return Err(PublishError::BadName);
         }
-        if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+        let is_bad = |id: &String| id.is_empty() || id.len() > MAX_ID_BYTES || id.starts_with(OWN_ID);
+        if id.as_ref().is_some_and(is_bad) {
             return Err(PublishError::BadId);
         }
         let taken = gateway.rates.take(application.user.shared_id(), self.uptime_ms());

@@ -18,7 +18,7 @@ use crate::backend::sessions::shards::ShardTarget;
 
 use super::super::Node;
 use super::applications::Application;
-use super::events::PublishError;
+use super::events::{OWN_ID, PublishError};
 use super::signature::SignedBody;
 
 /// Longest id of an interaction.
@@ -249,8 +249,7 @@ impl Node {
         let total = self.shard_count(application.id()).await.map_err(|_| PublishError::Unavailable)?.max(1);
         let shard = guild.map_or(0, |guild| ((guild >> 22) % u64::from(total)) as u32);
         let item = items::interaction(shard, total, kind as u32, body);
-        // No publisher writes such an id.
-        let id = format!("\0interaction {id}").into();
+        let id = format!("{OWN_ID}interaction {id}").into();
         self.publish_item(application, false, ShardTarget::Shard(shard), item, Some(id)).await.map(drop)
     }
 

@@ -167,7 +167,9 @@ impl Node {
             }
             ShardCall::Acknowledge { seq } => self.acknowledge(connection, seq),
             ShardCall::Check(credentials) => checked(self.0.gateway.applications.of(&credentials).is_some()),
-            ShardCall::CheckPart(credentials) => checked(self.0.gateway.applications.may_be_of(&credentials)),
+            ShardCall::CheckPart { credentials, shard, total } => {
+                Op::Ready(self.check_part(&credentials, shard.unwrap_or(0), total))
+            }
             ShardCall::Fleet(credentials) => {
                 let node = self.clone();
                 Op::start(async move { node.own_fleet(connection, credentials).await }, crashed_call)
