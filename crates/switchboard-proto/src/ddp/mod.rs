@@ -330,6 +330,8 @@ impl DdpFace {
             (_, Ok(Request::Refused { id, is_method: true, refusal })) => {
                 answers(cx).refused(&id, &Refusal::json(refusal));
             }
+            // `nosub` would end a subscription that is live under this id.
+            (_, Ok(Request::Refused { id, is_method: false, .. })) if self.subscriptions.has_id(&id) => {}
             (_, Ok(Request::Refused { id, is_method: false, refusal })) => {
                 answers(cx).nosub(&id, Some(&Refusal::json(refusal)));
             }

@@ -59,7 +59,7 @@ impl Face for WebSocketFace {
         self.heard_ms = cx.now.monotonic_ms;
         match frame {
             WsFrame::Text(text) => self.on_text(text, cx),
-            // As Primus reads it: the bytes of the text, halves of characters replaced.
+            // As in Primus: UTF-8, with U+FFFD in place of other bytes.
             WsFrame::Binary(bytes) => self.on_text(&String::from_utf8_lossy(bytes), cx),
             WsFrame::Pong(_) => {}
             WsFrame::Ping(payload) => ws::write_pong(&mut cx.fx.bytes, payload),

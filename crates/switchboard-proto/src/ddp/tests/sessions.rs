@@ -90,6 +90,9 @@ fn fault_row_6_json_beyond_a_limit_is_refused_under_its_id() {
             < {{"msg":"updated","methods":["1�"]}}
             > {{"msg":"sub","id":"2","name":"a","name":"a"}}
             < {{"msg":"nosub","id":"2",{twice}}}
+            > {{"msg":"sub","id":"3","name":"activeUsers"}}
+            < {{"msg":"ready","subs":["3"]}}
+            > {{"msg":"sub","id":"3","name":"a","name":"a"}}
             > {{"msg":"method","method":"a","id":"{long_id}","x":{deep}}}
             < {{"msg":"error","reason":"JSON is nested deeper than 64 levels"}}
             > {{"msg":"unsub","id":"2","x":1e999}}
