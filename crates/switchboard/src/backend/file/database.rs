@@ -254,15 +254,6 @@ pub(super) struct Open {
     contents: Known,
 }
 
-/// What is written from time to time, whatever else is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
-    /// The ceiling of command times.
-    pub(super) ceiling: u64,
-    /// What the clocks show: the store is up.
-    pub(super) now: Moment,
-}
-
 /// What became of each of many changes.
 pub(super) type Outcomes = Vec<Result<Outcome, BackendError>>;
 
@@ -278,19 +269,20 @@ impl Open {
     }
 
     /// Makes changes in one transaction, in their order: all of them, or as many as it has place for, one at least. When this returns
-    /// they are on disk, with the pulse. After an error it is unknown what is, and the file must be opened anew.
-    pub(super) fn commit(&mut self, changes: &[Change], pulse: Option<Pulse>) -> Result<Outcomes, String> {
-        flatten(catch(|| self.transact(pulse, |state, tables| write(state, tables, changes))))
+    /// they are on disk, and with them the proof that the store was up `now`, and a new ceiling of command times if
+    /// there is one. After an error it is unknown what was written, and the file must be opened again.
+    pub(super) fn commit(&mut self, changes: &[Change], now: Moment, ceiling: Option<u64>) -> Result<Outcomes, String> {
+        flatten(catch(|| self.transact(now, ceiling, |state, tables| write(state, tables, changes))))
     }
 
-    /// Begins a process's life with the file. Whoever carried a session does not since the last proof of life, and sessions of other
-    /// epochs are forgotten.
-    pub(super) fn begin(&mut self, pulse: Pulse) -> Result<(), String> {
+    /// Begins a process's life with the file. Sessions that were carried count as left since the last proof of life,
+    /// and sessions of other epochs are forgotten.
+    pub(super) fn begin(&mut self, now: Moment, ceiling: u64) -> Result<(), String> {
         let (outdated, shift) = (std::mem::take(&mut self.contents.outdated), self.contents.shift);
-        let last = self.contents.alive.unwrap_or(Alive::at(pulse.now, shift));
+        let last = self.contents.alive.unwrap_or(Alive::at(now, shift));
         let since_ms = last.0.steady_ms.saturating_add_signed(-shift);
         flatten(catch(|| {
-            self.transact(Some(pulse), |state, tables| {
+            self.transact(now, Some(ceiling), |state, tables| {
                 let mut written = Ok(());
                 for session in &outdated {
                     tables.shards.write(ShardRow::NoSession(session))?;
@@ -305,23 +297,15 @@ impl Open {
         }))
     }
 
-    /// Runs `body`, which says whether it has changed anything, in a transaction.
+    /// Runs `body`, which returns whether it has changed anything, in a transaction. Without a change and a ceiling
+    /// nothing is written.
     fn transact<T>(
         &mut self,
-        pulse: Option<Pulse>,
+        now: Moment,
+        ceiling: Option<u64>,
         body: impl FnOnce(&mut State, &mut Tables<'_>) -> Result<(T, bool), redb::Error>,
     ) -> Result<T, redb::Error> {
         let transaction = self.database.begin_write()?;
-        if let Some(Pulse { ceiling, now }) = pulse {
-            let mut meta = transaction.open_table(META)?;
-            let Alive(alive) = Alive::at(now, self.contents.shift);
-            meta.insert(META_EPOCH, self.contents.state.shards().epoch())?;
-            meta.insert(META_CEILING, ceiling)?;
-            meta.insert(META_ALIVE, alive.steady_ms)?;
-            meta.insert(META_ALIVE_WALL, alive.wall_ms)?;
-            meta.insert(META_ALIVE_BOOT, alive.boot)?;
-            meta.insert(META_ALIVE_UP, alive.up_ms)?;
-        }
         let mut tables = Tables {
             tokens: transaction.open_table(TOKENS)?,
             user_rooms: transaction.open_table(USER_ROOMS)?,
@@ -329,11 +313,22 @@ impl Open {
         };
         let (result, is_changed) = body(&mut self.contents.state, &mut tables)?;
         drop(tables);
-        if is_changed || pulse.is_some() {
-            transaction.commit()?;
-        } else {
+        if !is_changed && ceiling.is_none() {
             transaction.abort()?;
+            return Ok(result);
         }
+        let mut meta = transaction.open_table(META)?;
+        if let Some(ceiling) = ceiling {
+            meta.insert(META_EPOCH, self.contents.state.shards().epoch())?;
+            meta.insert(META_CEILING, ceiling)?;
+        }
+        let Alive(alive) = Alive::at(now, self.contents.shift);
+        meta.insert(META_ALIVE, alive.steady_ms)?;
+        meta.insert(META_ALIVE_WALL, alive.wall_ms)?;
+        meta.insert(META_ALIVE_BOOT, alive.boot)?;
+        meta.insert(META_ALIVE_UP, alive.up_ms)?;
+        drop(meta);
+        transaction.commit()?;
         Ok(result)
     }
 }
