@@ -115,6 +115,9 @@ pub struct Token {
     pub hash: TokenHash,
     /// Whose it is: the user's id.
     pub user: String,
+    /// Ties it to the name and password that the user had when it was made, so that it ends when either changes: see
+    /// [`Account::bind`](crate::users::Account::bind).
+    pub binding: [u8; 32],
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
     /// Until when it is valid, in milliseconds since 1970.

@@ -27,7 +27,8 @@ impl Node {
             }
             Credentials::Resume { token: text } => {
                 let token = self.kept_token(&text).await?;
-                let account = self.0.users.find(&token.user).filter(|account| account.user().id() == token.user);
+                let account =
+                    self.0.users.by_id(&token.user).filter(|account| account.has_bound(&text, &token.binding));
                 let account = account.cloned().ok_or(LoginRefusal::UnknownToken)?;
                 if !account.is_active() {
                     return Err(LoginRefusal::Inactive.into());
@@ -73,8 +74,8 @@ impl Node {
         let life_ms = u64::try_from(settings.token_life.as_millis()).unwrap_or(u64::MAX);
         let expires_ms = if life_ms == 0 { LONGEST_MS } else { now_ms.saturating_add(life_ms).min(LONGEST_MS) };
         let user = account.user().id().to_owned();
-        let hash = TokenHash::of(made.text());
-        let token = Token { hash, user, created_ms: now_ms, expires_ms };
+        let (hash, binding) = (TokenHash::of(made.text()), account.bind(made.text()));
+        let token = Token { hash, user, binding, created_ms: now_ms, expires_ms };
         let kept = self.0.sessions.add_token(token.clone(), settings.max_tokens_per_user).await;
         kept.map_err(unavailable)?;
         Ok((made.text().to_owned(), token))

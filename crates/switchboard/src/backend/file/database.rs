@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle,
+};
 use switchboard_proto::id::RoomName;
 
 use super::life::{Alive, Moment};
@@ -44,6 +46,9 @@ const META_ALIVE_UP: &str = "alive_up";
 /// By hash: order, when it was made and until when it is valid in milliseconds since 1970, user.
 const TOKENS: TableDefinition<'_, &[u8; 32], TokenRow> = TableDefinition::new("tokens");
 type TokenRow = (u64, u64, u64, &'static str);
+/// By hash of a token: [`Token::binding`]. A table of its own, because a file of an earlier version has tokens
+/// without it.
+const TOKEN_BINDINGS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("token_bindings");
 /// By user and room: order.
 const USER_ROOMS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("user_rooms");
 
@@ -224,11 +229,18 @@ impl Disk {
         // A file that was made before there were sessions gets an epoch now.
         let epoch = number(META_EPOCH)?.unwrap_or_else(|| fastrand::u64(..));
         let mut state = State::new(self.max_user_rooms, self.shard_limits, epoch);
+        let bindings = match transaction.open_table(TOKEN_BINDINGS) {
+            Err(TableError::TableDoesNotExist(_)) => None,
+            bindings => Some(bindings?),
+        };
         for row in transaction.open_table(TOKENS)?.iter()? {
             let (hash, value) = row?;
             let (order, created_ms, expires_ms, user) = value.value();
+            let binding = bindings.as_ref().map(|bindings| bindings.get(hash.value())).transpose()?.flatten();
+            // No credential has a binding of zeros: the token of an earlier version is refused.
+            let binding = binding.map_or([0; 32], |binding| *binding.value());
             let hash = TokenHash::from_bytes(*hash.value());
-            state.restore_token(Token { hash, user: user.to_owned(), created_ms, expires_ms }, order);
+            state.restore_token(Token { hash, user: user.to_owned(), binding, created_ms, expires_ms }, order);
         }
         for row in transaction.open_table(USER_ROOMS)?.iter()? {
             let (key, order) = row?;
@@ -308,6 +320,7 @@ impl Open {
         let transaction = self.database.begin_write()?;
         let mut tables = Tables {
             tokens: transaction.open_table(TOKENS)?,
+            token_bindings: transaction.open_table(TOKEN_BINDINGS)?,
             user_rooms: transaction.open_table(USER_ROOMS)?,
             shards: ShardTables::open(&transaction, self.contents.shift)?,
         };
@@ -354,6 +367,7 @@ fn write(state: &mut State, tables: &mut Tables<'_>, changes: &[Change]) -> Resu
 
 struct Tables<'a> {
     tokens: Table<'a, &'static [u8; 32], TokenRow>,
+    token_bindings: Table<'a, &'static [u8; 32], &'static [u8; 32]>,
     user_rooms: Table<'a, (&'static str, &'static str), u64>,
     shards: ShardTables<'a>,
 }
@@ -364,9 +378,11 @@ impl Tables<'_> {
             Row::Token { token, order } => {
                 let value = (order, token.created_ms, token.expires_ms, token.user.as_str());
                 self.tokens.insert(token.hash.as_bytes(), value)?;
+                self.token_bindings.insert(token.hash.as_bytes(), &token.binding)?;
             }
             Row::NoToken(hash) => {
                 self.tokens.remove(hash.as_bytes())?;
+                self.token_bindings.remove(hash.as_bytes())?;
             }
             Row::UserRoom { user, room, order } => {
                 self.user_rooms.insert((user, room.as_str()), order)?;

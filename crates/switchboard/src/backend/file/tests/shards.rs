@@ -106,12 +106,15 @@ fn a_file_that_was_made_before_there_were_sessions_is_used() {
     let database = Database::create(folder.path().join("switchboard.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert("format", 1).unwrap();
-    transaction.open_table(TOKENS).unwrap();
+    let old = token("t", "u", 9);
+    transaction.open_table(TOKENS).unwrap().insert(old.hash.as_bytes(), (0, 1, 9, "u")).unwrap();
     transaction.open_table(USER_ROOMS).unwrap().insert(("u", "lobby"), 1).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let store = open_at(folder.path(), Moment::at(NOW));
     assert_eq!(ready(store.user_rooms("u")), [room("lobby")]);
+    // Nothing says which password it was made under, so it fits none.
+    assert_eq!(ready(store.token(&old.hash)), Some(Token { binding: [0; 32], ..old }));
     done(store.begin_shard(begin(1, 0))).unwrap();
     close(&store);
     assert!(done(open_at(folder.path(), Moment::at(NOW)).resume_shard(resume(1, 0, None))).is_some());

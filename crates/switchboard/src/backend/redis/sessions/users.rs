@@ -52,7 +52,7 @@ impl RedisSessions {
         {
             self.count(&DISPLACE, &self.tokens_key(&before.user), &hash).await?;
         }
-        let row = format!("{} {} {}", token.created_ms, token.expires_ms, token.user);
+        let row = format!("{} {} {} {}", token.created_ms, token.expires_ms, hex(&token.binding), token.user);
         self.change_one(&SET, &self.token_key(&hash), (row, lives_ms)).await?;
         let arguments = (&hash, max_of_user.min(MANY), lives_ms);
         let too_many = self.change_one(&USER_TOKEN, &self.tokens_key(&token.user), arguments).await?;
@@ -192,7 +192,8 @@ impl RedisSessions {
 
 /// What [`RedisSessions::keep_token`] wrote.
 fn read_token(hash: TokenHash, row: &str) -> Option<Token> {
-    let mut parts = row.splitn(3, ' ');
+    let mut parts = row.splitn(4, ' ');
     let (created_ms, expires_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Token { hash, user: parts.next()?.to_owned(), created_ms, expires_ms })
+    let binding = digits::bytes(parts.next()?)?;
+    Some(Token { hash, user: parts.next()?.to_owned(), binding, created_ms, expires_ms })
 }
