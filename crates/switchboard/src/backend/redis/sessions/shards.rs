@@ -285,12 +285,14 @@ impl RedisSessions {
                 by_application.entry(application).or_default().push(note);
             }
         }
+        let mut result = Ok(());
         for (application, notes) in by_application {
             for notes in notes.chunks(NOTES) {
-                self.note("note", &application, notes, 0).await?;
+                // One that fails does not keep back those of other applications.
+                result = self.note("note", &application, notes, 0).await.map(drop).and(result);
             }
         }
-        Ok(())
+        result
     }
 
     fn list(
@@ -312,13 +314,28 @@ impl RedisSessions {
     where
         F: Future<Output = Result<Vec<T>, BackendError>> + Send + 'static,
     {
-        let begun = self.0.applications.iter().map(|application| self.with(|this| step(this, Arc::clone(application))));
-        let begun: Vec<_> = begun.collect();
         let mut all = Vec::new();
-        for result in begun {
-            all.extend(result.await?);
+        for result in self.of_each(step).await {
+            all.extend(result?);
         }
         Ok(all)
+    }
+
+    /// Makes a step for each application, all at once.
+    async fn of_each<T: Send + 'static, F>(
+        &self,
+        step: impl Fn(Self, Arc<str>) -> F,
+    ) -> Vec<Result<Vec<T>, BackendError>>
+    where
+        F: Future<Output = Result<Vec<T>, BackendError>> + Send + 'static,
+    {
+        let begun = self.0.applications.iter().map(|application| self.with(|this| step(this, Arc::clone(application))));
+        let begun: Vec<_> = begun.collect();
+        let mut results = Vec::with_capacity(begun.len());
+        for step in begun {
+            results.push(step.await);
+        }
+        results
     }
 
     async fn room(&self, what: &'static str, id: ConnId, room: &RoomName, heard: u64) -> Result<bool, BackendError> {
@@ -488,10 +505,19 @@ impl ShardStore for RedisSessions {
         self.with(|this| async move {
             let before = *lock(&this.0.remembered_ms);
             let remembers = before.is_none_or(|before| now_ms.saturating_sub(before) >= REMEMBERED_MS);
-            let ended = this.for_all(|this, application| this.sweep(application, now_ms, remembers));
-            let mut ended = ended.await?;
-            if remembers {
-                *lock(&this.0.remembered_ms) = Some(now_ms);
+            let (mut ended, mut failure) = (Vec::new(), None);
+            for swept in this.of_each(|this, application| this.sweep(application, now_ms, remembers)).await {
+                match swept {
+                    Ok(swept) => ended.extend(swept),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            match failure {
+                // Sessions that have ended must be reported, also if the sweep of another application failed.
+                Some(error) if ended.is_empty() => return Err(error),
+                Some(error) => tracing::warn!(%error, "sweep of an application failed; retrying"),
+                None if remembers => *lock(&this.0.remembered_ms) = Some(now_ms),
+                None => {}
             }
             ended.sort_unstable_by_key(|over| over.id.to_bytes());
             Ok(ended)

@@ -9,7 +9,7 @@ use switchboard_proto::shard::LogItem;
 
 use super::*;
 use crate::backend::contract::model::{Lasting, ROOMS, check};
-use crate::backend::contract::shards::{NOW, begin, fleet, hash, note, owner, publication, resume, session};
+use crate::backend::contract::shards::{NOW, begin, fleet, note, owner, publication, resume, session};
 use crate::backend::contract::{SHARD_LIMITS, block_on, done, room, token};
 use crate::backend::redis::testing::{self, TestStore};
 use crate::backend::redis::trouble::Trouble;
@@ -365,10 +365,114 @@ fn fault_row_53_other_keys_that_are_not_ours_are_left_out_and_counted() {
     assert_eq!(done(store.user_rooms("u")), []);
     test.ask(&["SET", &keys.user("u", "clock"), "nonsense"]);
     assert_eq!(done(store.next_command_time("u", 5)), 5);
-    // Another kind of key: whoever needs it fails, and nobody else.
-    test.ask(&["DEL", &key(&test, "session")]);
-    test.ask(&["SET", &key(&test, "session"), "x"]);
-    assert!(block_on(store.shards(NOW).into_future()).is_err());
-    assert!(block_on(store.resume_shard(ResumeShard { hash: hash(1), ..resume(1, 0, None) }).into_future()).is_err());
-    assert_eq!(done(store.user_rooms("u")), []);
+}
+
+/// How often a key of a wrong type was met.
+fn wrong_types(test: &TestStore) -> u64 {
+    test.store.link.troubles()[Trouble::WrongType.index()]
+}
+
+/// Puts something of another type under a key.
+fn spoil(test: &TestStore, key: &str) {
+    test.ask(&["DEL", key]);
+    let is_string = crate::backend::redis::keys::type_of(key).is_some_and(|kind| kind.name == "string");
+    test.ask(&[if is_string { "RPUSH" } else { "SET" }, key, "x"]);
+}
+
+#[test]
+fn a_key_of_a_wrong_type_ends_the_sessions_of_its_application_and_is_moved_aside() {
+    for make in [testing::single, testing::cluster] {
+        for what in ["session", "fleet", "hash", "log", "room", "heard"] {
+            let test = make().another_node();
+            let store = test.sessions(8, ShardLimits::default());
+            let other = Fleet { application: "other".into(), development: false };
+            done(store.begin_shard(begin(1, 0))).unwrap();
+            done(store.add_shard_room(session(1), &room("a"), 0));
+            done(store.publish(publication(ShardTarget::All, "e"))).unwrap();
+            done(store.begin_shard(BeginShard { fleet: other.clone(), ..begin(2, 0) })).unwrap();
+            spoil(&test, &key(&test, what));
+            // Each of these needs some of the keys; one of them meets the bad one, and fails.
+            let id = Some("i".into());
+            let _ = block_on(store.shards(NOW).into_future());
+            let _ = block_on(store.publish(Publication { id, ..publication(ShardTarget::All, "e") }).into_future());
+            let _ = block_on(store.resume_shard(resume(1, 0, None)).into_future());
+            let _ = block_on(store.append(said(1, 1, "m")).into_future());
+            let _ = block_on(store.end_shard(session(1), None).into_future());
+            assert_eq!(wrong_types(&test), 1, "{what}");
+            let aside = crate::backend::redis::keys::set_aside(&key(&test, what));
+            assert_eq!(test.ask(&["TYPE", &aside]).text(), Some("string"), "{what}");
+            assert!(matches!(test.ask(&["PTTL", &aside]), Value::Int(1..)), "{what}");
+            // Nothing is left of the application but what is made from now on, and the other one has noticed nothing.
+            let ids =
+                |store: &RedisSessions| done(store.shards(NOW)).iter().map(|record| record.id).collect::<Vec<_>>();
+            assert_eq!(ids(&store), [session(2)], "{what}");
+            assert!(done(store.resume_shard(resume(1, 0, None))).is_none(), "{what}");
+            done(store.begin_shard(begin(3, 0))).unwrap();
+            done(store.publish(publication(ShardTarget::All, "again"))).unwrap();
+            assert_eq!(texts(&store, 3, 1), ["again"], "{what}");
+            assert_eq!(ids(&store).len(), 2, "{what}");
+            assert_eq!((wrong_types(&test), odd(&test)), (1, 0), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_a_wrong_type_that_only_counts_leaves_sessions_alone() {
+    for what in ["published", "published-order", "sum"] {
+        let [(test, store), _] = nodes();
+        done(store.begin_shard(begin(1, 0))).unwrap();
+        spoil(&test, &key(&test, what));
+        let once = || Publication { id: Some("i".into()), ..publication(ShardTarget::All, "e") };
+        let published = |_| block_on(store.publish(once()).into_future()).is_ok();
+        assert_eq!([0, 1].map(published), [false, true], "{what}");
+        assert_eq!(done(store.shards(NOW)).len(), 1, "{what}");
+        assert_eq!(wrong_types(&test), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_sweep_reports_what_ended_although_another_application_has_a_key_of_a_wrong_type() {
+    let [(test, store), _] = nodes();
+    let other = Fleet { application: "other".into(), development: false };
+    done(store.begin_shard(BeginShard { fleet: other, ..begin(2, 0) })).unwrap();
+    done(store.detach_shard(note(2, 1), NOW)).unwrap();
+    spoil(&test, &key(&test, "fleet"));
+    let ended = done(store.sweep_shards(NOW + 1_000_000));
+    assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [session(2)]);
+    assert_eq!(wrong_types(&test), 1);
+}
+
+#[test]
+fn a_key_of_a_wrong_type_that_stands_alone_is_repaired_where_it_is_met() {
+    for make in [testing::single, testing::cluster] {
+        let test = make().another_node();
+        let store = test.sessions(8, ShardLimits::default());
+        let token = token("t", "u", 9);
+        done(store.add_token(token.clone(), 8));
+        done(store.add_user_room("u", &room("a")));
+        done(store.next_command_time("u", 5));
+        done(store.begin_shard(begin(1, 0))).unwrap();
+        let keys = &test.store.keys;
+        let all = [
+            keys.single("t", &hex(token.hash.as_bytes())),
+            keys.single("tokens", "expiry"),
+            keys.user("u", "tokens"),
+            keys.user("u", "rooms"),
+            keys.user("u", "clock"),
+            keys.room("a", "users"),
+        ];
+        for key in &all {
+            spoil(&test, key);
+            done(store.token(&token.hash));
+            done(store.drop_expired(2 * DAY_MS));
+            done(store.add_token(token.clone(), 8));
+            done(store.user_rooms("u"));
+            done(store.add_user_room("u", &room("a")));
+            done(store.forget_room(&room("a")));
+            assert_eq!(done(store.next_command_time("u", 1 << 40)) >> 40, 1);
+            assert_eq!(done(store.token(&token.hash)), Some(token.clone()), "{key}");
+        }
+        assert_eq!(wrong_types(&test), all.len() as u64);
+        assert_eq!(done(store.shards(NOW)).len(), 1);
+    }
 }
