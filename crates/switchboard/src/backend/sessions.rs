@@ -17,6 +17,7 @@ use ring::digest::{SHA256, digest};
 use switchboard_proto::id::RoomName;
 
 use super::BackendError;
+use crate::clock;
 use crate::op::Op;
 
 pub use shards::ShardStore;
@@ -64,6 +65,11 @@ pub trait SessionStore: shards::ShardStore {
 
     /// Forgets the clock of `who`: that of a guest whose connection has ended.
     fn forget_clock(&self, who: &str);
+
+    /// The time by which tokens are made and expire, in milliseconds since 1970. Nodes that share a store share this clock.
+    fn time(&self) -> Op<Result<u64, BackendError>> {
+        Op::Ready(Ok(clock::unix_ms()))
+    }
 
     /// Whether all of this is there again after the process was killed.
     fn survives_restart(&self) -> bool;

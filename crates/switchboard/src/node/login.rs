@@ -3,7 +3,6 @@
 use switchboard_proto::call::{Answer, CallError, Credentials, LoggedIn, LoginMethod, LoginRefusal, Outcome};
 
 use crate::backend::sessions::{Token, TokenHash};
-use crate::clock;
 use crate::users::{Account, LoginToken, Refusal};
 use crate::worker::calls::Caller;
 
@@ -69,7 +68,7 @@ impl Node {
             tracing::error!(%error, "no token could be made");
             CallError::Unavailable
         })?;
-        let now_ms = clock::unix_ms();
+        let now_ms = self.0.sessions.time().await.map_err(unavailable)?;
         let settings = &self.0.settings;
         let life_ms = u64::try_from(settings.token_life.as_millis()).unwrap_or(u64::MAX);
         let expires_ms = if life_ms == 0 { LONGEST_MS } else { now_ms.saturating_add(life_ms).min(LONGEST_MS) };
@@ -84,7 +83,7 @@ impl Node {
     async fn kept_token(&self, text: &str) -> Result<Token, CallError> {
         let token = self.0.sessions.token(&TokenHash::of(text)).await.map_err(unavailable)?;
         let token = token.ok_or(LoginRefusal::UnknownToken)?;
-        if token.expires_ms <= clock::unix_ms() {
+        if token.expires_ms <= self.0.sessions.time().await.map_err(unavailable)? {
             return Err(LoginRefusal::ExpiredToken.into());
         }
         Ok(token)
@@ -111,8 +110,12 @@ impl Node {
             loop {
                 days.tick().await;
                 let Some(node) = inner.upgrade().map(Node) else { return };
-                if let Err(error) = node.0.sessions.drop_expired(clock::unix_ms()).await {
-                    tracing::warn!(%error, "expired tokens could not be forgotten");
+                let dropped = async {
+                    let now_ms = node.0.sessions.time().await?;
+                    node.0.sessions.drop_expired(now_ms).await
+                };
+                if let Err(error) = dropped.await {
+                    tracing::warn!(%error, "dropping expired tokens failed; retrying in a day");
                 }
             }
         }));

@@ -57,8 +57,23 @@ pub(crate) struct Notify {
     pub(crate) channel_prefix: String,
 }
 
+/// Which clock times of sessions come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    is_of_caller: bool,
+}
+
+impl Clock {
+    /// That of Redis: all nodes share it, so their own clocks may differ.
+    pub(crate) const STORE: Self = Self { is_of_caller: false };
+    /// That of the caller, which tests step.
+    #[cfg(test)]
+    pub(crate) const CALLER: Self = Self { is_of_caller: true };
+}
+
 /// Keeps everything in Redis, for all nodes that use the same prefix. Cloning shares it.
 ///
+/// Times that callers give count as said by [`Clock`].
 /// An operation begins when it is asked for, in the order of the calls as far as the connection keeps it, and goes on whether or not
 /// anybody waits. What changes something is refused while this node may be dead for the others.
 #[derive(Clone)]
@@ -70,6 +85,7 @@ struct Inner {
     limits: ShardLimits,
     applications: Vec<Arc<str>>,
     notify: Notify,
+    clock: Clock,
     runtime: Handle,
     /// Whose sessions these are: that never changes.
     known: Mutex<HashMap<ConnId, Arc<str>>>,
@@ -93,6 +109,7 @@ impl RedisSessions {
         limits: ShardLimits,
         applications: Vec<Arc<str>>,
         notify: Notify,
+        clock: Clock,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
@@ -100,6 +117,7 @@ impl RedisSessions {
             limits,
             applications,
             notify,
+            clock,
             runtime: Handle::current(),
             known: Mutex::default(),
             lanes: Lanes::default(),
@@ -238,6 +256,10 @@ impl SessionStore for RedisSessions {
         let key = self.0.store.keys.user(who, "clock");
         // One that is left goes by itself.
         drop(self.with(|sessions| async move { sessions.change_one(&scripts::DELETE, &key, NOTHING).await }));
+    }
+
+    fn time(&self) -> Op<Result<u64, BackendError>> {
+        self.with(|sessions| async move { sessions.store_time().await })
     }
 
     fn survives_restart(&self) -> bool {

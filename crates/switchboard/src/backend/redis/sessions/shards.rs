@@ -12,7 +12,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::shard::{LogPart, ShardRefusal};
 
 use super::answers::{ended, id, listed, owner, record, texts, write_counts};
-use super::scripts::{ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, RESUME, ROOM, SET, SWEEP};
+use super::scripts::{ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, RESUME, ROOM, SET, STARTS, SWEEP};
 use super::{DAY_MS, MANY, MAX_KNOWN, MAX_NUMBER, NOTHING, RedisSessions, hex, lock};
 use crate::backend::BackendError;
 use crate::backend::redis::script::Script;
@@ -68,7 +68,7 @@ impl RedisSessions {
         [
             self.lives_ms().to_string(),
             number(limits.resume_window_ms).to_string(),
-            number(now_ms).to_string(),
+            if self.0.clock.is_of_caller { number(now_ms).to_string() } else { String::new() },
             self.0.store.standing.slot().to_string(),
             limits.log_events.to_string(),
             limits.log_bytes.to_string(),
@@ -160,9 +160,9 @@ impl RedisSessions {
     }
 
     /// Sessions of a list. What is none is counted and left out.
-    fn records(&self, application: &Arc<str>, answer: &Value) -> Result<Vec<ShardRecord>, BackendError> {
+    fn records(&self, application: &Arc<str>, now_ms: u64, answer: &Value) -> Result<Vec<ShardRecord>, BackendError> {
         let list = self.odd("sessions", answer, answer.list())?;
-        let read = |value| self.counted("a session", value, listed(application, value));
+        let read = |value| self.counted("a session", value, listed(application, now_ms, value));
         Ok(list.iter().filter_map(read).collect())
     }
 
@@ -306,7 +306,7 @@ impl RedisSessions {
             step.arg(fleet).arg(id.map_or_else(|| "-".to_owned(), id_text));
         });
         let (this, application) = (self.clone(), Arc::clone(application));
-        Box::pin(async move { this.records(&application, &listing.await?) })
+        Box::pin(async move { this.records(&application, now_ms, &listing.await?) })
     }
 
     /// Makes a step for each application, all at once, and joins what they bring.
@@ -464,14 +464,16 @@ impl ShardStore for RedisSessions {
     }
 
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>> {
-        let [.., sums] = self.keys(application);
+        let counting = self.look(&STARTS, application, now_ms, |_| {});
         self.with(|this| async move {
-            let mut get = redis::cmd("HMGET");
-            get.arg(sums).arg("began").arg("starts");
-            let answer = this.0.store.read(get).await?;
-            let kept = answer.list().and_then(|list| Some((list.first()?.number()?, list.get(1)?.number()?)));
-            let (began_ms, count) = kept.unwrap_or_default();
-            Ok(Starts::restore(began_ms, u32::try_from(count).unwrap_or(u32::MAX)).left(limits, now_ms))
+            let answer = counting.await?;
+            let numbers = answer.list().and_then(|list| list.iter().map(Answered::number).collect::<Option<Vec<_>>>());
+            match this.odd("beginnings", &answer, numbers)?[..] {
+                [began_ms, count, now_ms] => {
+                    Ok(Starts::restore(began_ms, u32::try_from(count).unwrap_or(u32::MAX)).left(limits, now_ms))
+                }
+                _ => Err(this.0.store.odd("beginnings", &answer)),
+            }
         })
     }
 
@@ -534,7 +536,7 @@ impl ShardStore for RedisSessions {
                 let adopting = this.make(&ADOPT, &application, now_ms, |step| {
                     step.arg(from).arg(to);
                 });
-                async move { this.records(&application, &adopting.await?) }
+                async move { this.records(&application, now_ms, &adopting.await?) }
             });
             let mut adopted = adopted.await?;
             adopted.sort_unstable_by_key(|record| record.id.to_bytes());

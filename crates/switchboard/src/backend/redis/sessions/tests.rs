@@ -476,3 +476,58 @@ fn a_key_of_a_wrong_type_that_stands_alone_is_repaired_where_it_is_met() {
         assert_eq!(done(store.shards(NOW)).len(), 1);
     }
 }
+
+/// Milliseconds by which clocks of nodes differ in these tests.
+const MINUTES_MS: u64 = 600_000;
+
+#[test]
+fn sessions_last_as_long_as_the_store_says_though_the_clocks_of_nodes_differ_by_minutes() {
+    for make in [testing::single, testing::cluster] {
+        let test = make();
+        let [store, ahead, behind] =
+            [(); 3].map(|()| test.another_node().sessions_by(Clock::STORE, 8, ShardLimits::default()));
+        let now_ms = crate::clock::unix_ms();
+        let (later_ms, earlier_ms) = (now_ms + MINUTES_MS, now_ms - MINUTES_MS);
+        done(store.begin_shard(BeginShard { now_ms, ..begin(1, 0) })).unwrap();
+        done(store.detach_shard(note(1, 1), now_ms)).unwrap();
+        // The window is five minutes, and the other nodes are ten off.
+        for (other, now_ms) in [(&ahead, later_ms), (&behind, earlier_ms)] {
+            assert_eq!(done(other.sweep_shards(now_ms)), []);
+            let detached_ms = done(other.shard(session(1), now_ms)).unwrap().detached_ms.unwrap();
+            let age_ms = now_ms.checked_sub(detached_ms).expect("the caller's clock measures the age");
+            assert!(age_ms < MINUTES_MS / 2, "{age_ms}");
+            let left = done(other.starts("app", StartLimits { total: 9, concurrency: 9 }, now_ms));
+            assert!((DAY_MS - MINUTES_MS / 2..=DAY_MS).contains(&left.reset_after_ms), "{left:?}");
+        }
+        let resumed = done(ahead.resume_shard(ResumeShard { now_ms: later_ms, ..resume(1, 0, None) })).unwrap();
+        done(ahead.detach_shard(note(1, resumed.record.generation), later_ms)).unwrap();
+        assert!(done(behind.resume_shard(ResumeShard { now_ms: earlier_ms, ..resume(1, 0, None) })).is_some());
+    }
+}
+
+#[test]
+fn a_session_expires_by_the_clock_of_the_store_whatever_that_of_the_node_shows() {
+    let test = testing::single();
+    let limits = ShardLimits { resume_window_ms: 1, ..ShardLimits::default() };
+    let [store, behind] = [(); 2].map(|()| test.another_node().sessions_by(Clock::STORE, 8, limits));
+    let now_ms = crate::clock::unix_ms();
+    done(store.begin_shard(BeginShard { now_ms, ..begin(1, 0) })).unwrap();
+    done(store.detach_shard(note(1, 1), now_ms)).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while done(behind.shard(session(1), now_ms - MINUTES_MS)).is_some() {
+        assert!(std::time::Instant::now() < deadline, "it does not expire");
+    }
+    assert_eq!(done(behind.sweep_shards(now_ms - MINUTES_MS)).len(), 1);
+}
+
+#[test]
+fn nodes_read_the_time_of_tokens_from_the_store() {
+    for make in [testing::single, testing::cluster] {
+        let test = make();
+        let store = test.another_node().sessions(8, ShardLimits::default());
+        let before_ms = crate::clock::unix_ms();
+        let time_ms = done(store.time());
+        // Redis runs on the same machine here.
+        assert!((before_ms..=crate::clock::unix_ms()).contains(&time_ms), "{before_ms} {time_ms}");
+    }
+}

@@ -10,12 +10,12 @@
 use redis::Value;
 use switchboard_proto::id::RoomName;
 
-use super::scripts::{ADD, CLOCK, DELETE, DISPLACE, PLACE, SET, TAKE, USER_ROOM, USER_TOKEN};
-use super::{DAY_MS, MANY, MAX_NUMBER, NOTHING, RedisSessions, hex};
+use super::scripts::{ADD, CLOCK, DELETE, DISPLACE, PLACE, SET, TAKE, TIME, USER_ROOM, USER_TOKEN};
+use super::{DAY_MS, MANY, MAX_NUMBER, NOTHING, RedisSessions, hex, lock};
 use crate::backend::BackendError;
 use crate::backend::redis::store::Answered;
 use crate::backend::sessions::{Token, TokenHash};
-use crate::{clock, hex as digits};
+use crate::hex as digits;
 
 /// How many tokens, or users, are asked for at once.
 const BATCH: usize = 100;
@@ -45,7 +45,7 @@ impl RedisSessions {
         let hash = hex(token.hash.as_bytes());
         let expires_ms = token.expires_ms.min(MAX_NUMBER);
         // Whoever drops what expired comes a day after that.
-        let lives_ms = expires_ms.saturating_sub(clock::unix_ms()) + 2 * DAY_MS;
+        let lives_ms = expires_ms.saturating_sub(token.created_ms) + 2 * DAY_MS;
         self.change_one(&PLACE, &self.expiries_key(), (&hash, expires_ms)).await?;
         if let Some(before) = self.written_token(&token.hash).await?
             && before.user != token.user
@@ -60,6 +60,12 @@ impl RedisSessions {
             self.clear_token(oldest).await?;
         }
         Ok(())
+    }
+
+    /// The time of the server that has the index of expiries, which is the same one for all nodes.
+    pub(super) async fn store_time(&self) -> Result<u64, BackendError> {
+        let answer = self.0.store.link.run(&TIME, &[&self.expiries_key()], |_| {}).await?;
+        answer.number().ok_or_else(|| self.0.store.odd("a time", &answer))
     }
 
     /// Takes away what is left of a token that is not among those of its user any more.
