@@ -42,6 +42,15 @@ pub trait SessionStore: shards::ShardStore {
     /// Forgets a token. `false`: there was none.
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>>;
 
+    /// Notes that another node has revoked a token, for [`SessionStore::revoke_again`]. A store that loses nothing
+    /// ignores it.
+    fn note_revoked(&self, _hash: &TokenHash) {}
+
+    /// The store may have lost what it had confirmed: revokes again all tokens that were revoked here or noted as revoked.
+    fn revoke_again(&self) -> Op<Result<(), BackendError>> {
+        Op::Ready(Ok(()))
+    }
+
     /// Forgets all tokens that expired more than a day before `now_ms`, and says how many there were.
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>>;
 

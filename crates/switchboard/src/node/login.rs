@@ -56,6 +56,7 @@ impl Node {
         // Before all else, because whoever says goodbye may be gone before the rest is done.
         if let Some(token) = self.0.registry.login_token(caller.facts.id) {
             self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
+            self.tell_revoked(&token).await;
         }
         self.0.registry.log_out(caller.facts.id);
         self.part_from_command_user(caller.facts.id);

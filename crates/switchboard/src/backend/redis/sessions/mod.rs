@@ -3,6 +3,7 @@
 //! - `users`: tokens, rooms of users, clocks of commands.
 //! - `shards`: sessions of bots' shards; `logs`: their events; `lanes`: appends to one log in their order.
 //! - `answers`: what Redis answers about sessions, read with distrust.
+//! - `revoked`: tokens that must stay revoked when the store loses writes.
 //! - `scripts`: the steps.
 //!
 //! docs/internals/sessions.md has the keys.
@@ -10,6 +11,7 @@
 mod answers;
 mod lanes;
 mod logs;
+mod revoked;
 mod scripts;
 mod shards;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::backend::sessions::shards::ShardLimits;
 use crate::backend::sessions::{SessionStore, Token, TokenHash};
 use crate::op::{BoxFuture, Op};
 use lanes::Lanes;
+use revoked::Revoked;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -90,6 +93,7 @@ struct Inner {
     /// Whose sessions these are: that never changes.
     known: Mutex<HashMap<ConnId, Arc<str>>>,
     lanes: Lanes,
+    revoked: Mutex<Revoked>,
     /// When it was made sure last that each session is found by its id alone, by the caller's time.
     remembered_ms: Mutex<Option<u64>>,
 }
@@ -121,6 +125,7 @@ impl RedisSessions {
             runtime: Handle::current(),
             known: Mutex::default(),
             lanes: Lanes::default(),
+            revoked: Mutex::default(),
             remembered_ms: Mutex::default(),
         }))
     }
@@ -207,6 +212,7 @@ fn hex(bytes: &[u8]) -> String {
 
 impl SessionStore for RedisSessions {
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>> {
+        lock(&self.0.revoked).forget(&token.hash);
         self.with(|sessions| async move { sessions.keep_token(&token, max_tokens_per_user).await })
     }
 
@@ -217,7 +223,18 @@ impl SessionStore for RedisSessions {
 
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
         let hash = *hash;
+        // Refused here from now on, whether or not the store keeps what it is about to confirm.
+        lock(&self.0.revoked).note(hash);
         self.with(|sessions| async move { sessions.forget_token(&hash).await })
+    }
+
+    fn note_revoked(&self, hash: &TokenHash) {
+        lock(&self.0.revoked).note(*hash);
+    }
+
+    fn revoke_again(&self) -> Op<Result<(), BackendError>> {
+        let revoked = lock(&self.0.revoked).all();
+        self.with(|sessions| async move { sessions.forget_tokens(&revoked).await })
     }
 
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>> {

@@ -531,3 +531,29 @@ fn nodes_read_the_time_of_tokens_from_the_store() {
         assert!((before_ms..=crate::clock::unix_ms()).contains(&time_ms), "{before_ms} {time_ms}");
     }
 }
+
+#[test]
+fn a_token_that_the_store_has_again_is_refused_and_revoked_again() {
+    let [(test, store), (_, other)] = nodes();
+    let token = token("t", "u", 9);
+    let key = test.store.keys.single("t", &hex(token.hash.as_bytes()));
+    let tokens = test.store.keys.user("u", "tokens");
+    done(store.add_token(token.clone(), 8));
+    let Value::BulkString(row) = test.ask(&["GET", &key]) else { panic!("it is there") };
+    let row = String::from_utf8(row).unwrap();
+    assert!(done(store.remove_token(&token.hash)));
+    other.note_revoked(&token.hash);
+    // As in a replica that had not heard of it.
+    let come_back = || {
+        test.ask(&["SET", &key, &row]);
+        test.ask(&["ZADD", &tokens, "1", &hex(token.hash.as_bytes())]);
+    };
+    for (knows, asked) in [(&store, &other), (&other, &store)] {
+        come_back();
+        assert_eq!([done(knows.token(&token.hash)), done(asked.token(&token.hash))], [None, None]);
+        let newcomer = test.another_node().sessions(8, ShardLimits::default());
+        assert_eq!(done(newcomer.token(&token.hash)), Some(token.clone()), "it knows only the store");
+        done(knows.revoke_again());
+        assert_eq!(done(newcomer.token(&token.hash)), None);
+    }
+}

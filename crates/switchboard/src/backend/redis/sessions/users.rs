@@ -87,6 +87,9 @@ impl RedisSessions {
     }
 
     pub(super) async fn find_token(&self, hash: &TokenHash) -> Result<Option<Token>, BackendError> {
+        if lock(&self.0.revoked).contains(hash) {
+            return Ok(None);
+        }
         let Some(token) = self.written_token(hash).await? else { return Ok(None) };
         let mut score = redis::cmd("ZSCORE");
         score.arg(self.tokens_key(&token.user)).arg(hex(hash.as_bytes()));
@@ -100,6 +103,21 @@ impl RedisSessions {
         let was_there = self.count(&DISPLACE, &self.tokens_key(&token.user), &hash).await? > 0;
         self.clear_token(&hash).await?;
         Ok(was_there)
+    }
+
+    /// Forgets all of these, a hundred at a time.
+    pub(super) async fn forget_tokens(&self, hashes: &[TokenHash]) -> Result<(), BackendError> {
+        for hashes in hashes.chunks(BATCH) {
+            let forgetting: Vec<_> = hashes
+                .iter()
+                .copied()
+                .map(|hash| self.with(|sessions| async move { sessions.forget_token(&hash).await }))
+                .collect();
+            for forgotten in forgetting {
+                forgotten.await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn forget_expired(&self, now_ms: u64) -> Result<usize, BackendError> {
