@@ -87,9 +87,17 @@ impl<T> IntoFuture for Op<T> {
     }
 }
 
-/// An [`Op`] being awaited.
+/// An [`Op`] being awaited. It gives its result once; after that it stays pending, and [`Finish::is_terminated`] says
+/// so.
 #[derive(Debug)]
 pub struct Finish<T>(Option<Op<T>>);
+
+impl<T> Finish<T> {
+    /// Returns whether the result was taken, so that polling again is useless.
+    pub fn is_terminated(&self) -> bool {
+        self.0.is_none()
+    }
+}
 
 impl<T> Unpin for Finish<T> {}
 
@@ -106,20 +114,20 @@ impl<T> Future for Finish<T> {
                 }
                 poll
             }
-            // Polled again after it was ready, which the contract of futures leaves open.
+            // The result was moved out, and `T` has no value that could stand for an error.
             None => Poll::Pending,
         }
     }
 }
 
-/// Something that runs, or waits to run, on a thread where it holds up nobody. Dropped before it has begun, it never does:
-/// what nobody waits for must not queue up for threads.
+/// Work that runs, or waits to run, on a thread for blocking work. Dropped before it has begun, it never runs, so
+/// that work without a waiter does not queue up for threads.
 #[derive(Debug)]
-pub struct OnThread<T>(JoinHandle<T>);
+pub(crate) struct OnThread<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> OnThread<T> {
     /// Has `body` run on a thread of `runtime` for whatever may block.
-    pub fn new(runtime: &Handle, body: impl FnOnce() -> T + Send + 'static) -> Self {
+    pub(crate) fn new(runtime: &Handle, body: impl FnOnce() -> T + Send + 'static) -> Self {
         Self(runtime.spawn_blocking(body))
     }
 }
@@ -205,6 +213,21 @@ mod tests {
         let mut finish = Op::start(later, text).into_future();
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready("later".to_owned()));
+    }
+
+    #[test]
+    fn an_awaited_operation_knows_when_its_result_was_taken() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut finish = Op::Ready(7).into_future();
+        assert!(!finish.is_terminated());
+        assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready(7));
+        assert!(finish.is_terminated() && Pin::new(&mut finish).poll(cx).is_pending());
+        // A dropped sender ends the future below, and that ends this one.
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let mut finish = Op::start(async { receiver.await.is_err() }, |_| false).into_future();
+        assert!(Pin::new(&mut finish).poll(cx).is_pending() && !finish.is_terminated());
+        drop(sender);
+        assert_eq!(Pin::new(&mut finish).poll(cx), Poll::Ready(true));
     }
 
     #[test]

@@ -347,12 +347,10 @@ impl Server {
         self.listeners.reload_certificates()
     }
 
-    /// Waits until a worker fails, which is a defect of ours and leaves the server without that worker's connections.
+    /// Waits until a worker fails, which is a defect of this library and leaves the server without that worker's
+    /// connections.
     pub async fn failed(&mut self) -> String {
-        match self.failures.recv().await {
-            Some(reason) => reason,
-            None => std::future::pending().await,
-        }
+        self.failures.recv().await.unwrap_or_else(|| "every worker has ended".to_owned())
     }
 
     /// Ends the server as planned: nobody is accepted any more; client commands that are pending have `commands.drain_wait` to

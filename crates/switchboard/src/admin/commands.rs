@@ -466,7 +466,7 @@ async fn list(State(shared): State<Arc<Shared>>, FromQuery(asked): FromQuery<Com
         CommandState::Settled => {
             if let Some(wait_ms) = asked.wait_ms {
                 let mut tail = shared.node.follow_client_commands(Some(after));
-                // Whether it came or not is looked at below.
+                // The history below has what came, if anything did.
                 let _ = tokio::time::timeout(Duration::from_millis(wait_ms.min(LONGEST_WAIT_MS)), tail.next()).await;
             }
             let settled = shared.node.client_command_history(after, most);

@@ -35,7 +35,7 @@ use super::sessions::{
 use crate::clock::unix_ms;
 use crate::op::Op;
 
-use database::{Disk, OpenFile, Pulse, open_file};
+use database::{Disk, OpenFile, open_file};
 use life::Watch;
 use writer::{Request, Work, Writer};
 
@@ -55,6 +55,16 @@ const CEILING_AHEAD: Duration = Duration::from_secs(10);
 /// How far above the latest time of a command the ceiling is put when that is further, because a clock was put back, or since a
 /// kill was a moment ago. Each such kill moves times ahead by no more than this.
 const CEILING_MARGIN: Duration = Duration::from_secs(2);
+
+/// Shortest time between two proofs of life. Each is a flush, so a session whose window is shorter than four of these
+/// may be lost by a kill.
+const MIN_PROOF_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time between two writes that happen even if nothing else is written: a proof of life, and a higher ceiling. After
+/// a kill a session counts as left since the last write, so this is at most a quarter of the resume window.
+fn proof_interval(resume_window_ms: u64) -> Duration {
+    Duration::from_millis(resume_window_ms / 4).clamp(MIN_PROOF_INTERVAL, CEILING_AHEAD / 2)
+}
 
 /// Why a store could not be opened.
 #[derive(Debug, Error)]
@@ -187,7 +197,7 @@ impl FileSessions {
         let mut open = disk.open()?;
         let floor = open.ceiling_at_open();
         let ceiling = ceiling_above(unix_ms(), floor);
-        open.begin(Pulse { ceiling, now: disk.now() }).map_err(|reason| disk.write_error(&reason))?;
+        open.begin(disk.now(), ceiling).map_err(|reason| disk.write_error(&reason))?;
         let shared = Arc::new(Shared {
             state: Mutex::new(open.state().clone()),
             clocks: Mutex::new(Clocks::new(MAX_CLOCKS, floor, ceiling)),
@@ -197,7 +207,8 @@ impl FileSessions {
         });
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let (ending, ended) = watch::channel(());
-        let writer = Writer::new(disk, open, Arc::clone(&shared), waiting);
+        let writer =
+            Writer::new(disk, open, Arc::clone(&shared), waiting, proof_interval(shard_limits.resume_window_ms));
         let run = move || {
             writer.run();
             drop(ending);

@@ -17,6 +17,7 @@ use ring::digest::{SHA256, digest};
 use switchboard_proto::id::RoomName;
 
 use super::BackendError;
+use crate::clock;
 use crate::op::Op;
 
 pub use shards::ShardStore;
@@ -41,6 +42,15 @@ pub trait SessionStore: shards::ShardStore {
     /// Forgets a token. `false`: there was none.
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>>;
 
+    /// Notes that another node has revoked a token, for [`SessionStore::revoke_again`]. A store that loses nothing
+    /// ignores it.
+    fn note_revoked(&self, _hash: &TokenHash) {}
+
+    /// The store may have lost what it had confirmed: revokes again all tokens that were revoked here or noted as revoked.
+    fn revoke_again(&self) -> Op<Result<(), BackendError>> {
+        Op::Ready(Ok(()))
+    }
+
     /// Forgets all tokens that expired more than a day before `now_ms`, and says how many there were.
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>>;
 
@@ -64,6 +74,11 @@ pub trait SessionStore: shards::ShardStore {
 
     /// Forgets the clock of `who`: that of a guest whose connection has ended.
     fn forget_clock(&self, who: &str);
+
+    /// The time by which tokens are made and expire, in milliseconds since 1970. Nodes that share a store share this clock.
+    fn time(&self) -> Op<Result<u64, BackendError>> {
+        Op::Ready(Ok(clock::unix_ms()))
+    }
 
     /// Whether all of this is there again after the process was killed.
     fn survives_restart(&self) -> bool;
@@ -115,6 +130,9 @@ pub struct Token {
     pub hash: TokenHash,
     /// Whose it is: the user's id.
     pub user: String,
+    /// Ties it to the name and password that the user had when it was made, so that it ends when either changes: see
+    /// [`Account::bind`](crate::users::Account::bind).
+    pub binding: [u8; 32],
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
     /// Until when it is valid, in milliseconds since 1970.

@@ -135,6 +135,22 @@ pub struct Report {
     pub fail_fast: bool,
 }
 
+impl Report {
+    /// Report of a command that was dropped without one.
+    pub(crate) fn of_lost(id: CommandId, key: &str) -> Self {
+        Self {
+            id,
+            key: key.into(),
+            outcome: Outcome::Shutdown,
+            latency_ms: 0,
+            counts: Counts::default(),
+            reply: None,
+            rows: None,
+            fail_fast: false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

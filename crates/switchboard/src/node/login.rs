@@ -3,7 +3,6 @@
 use switchboard_proto::call::{Answer, CallError, Credentials, LoggedIn, LoginMethod, LoginRefusal, Outcome};
 
 use crate::backend::sessions::{Token, TokenHash};
-use crate::clock;
 use crate::users::{Account, LoginToken, Refusal};
 use crate::worker::calls::Caller;
 
@@ -27,7 +26,8 @@ impl Node {
             }
             Credentials::Resume { token: text } => {
                 let token = self.kept_token(&text).await?;
-                let account = self.0.users.find(&token.user).filter(|account| account.user().id() == token.user);
+                let account =
+                    self.0.users.by_id(&token.user).filter(|account| account.has_bound(&text, &token.binding));
                 let account = account.cloned().ok_or(LoginRefusal::UnknownToken)?;
                 if !account.is_active() {
                     return Err(LoginRefusal::Inactive.into());
@@ -56,6 +56,7 @@ impl Node {
         // Before all else, because whoever says goodbye may be gone before the rest is done.
         if let Some(token) = self.0.registry.login_token(caller.facts.id) {
             self.0.sessions.remove_token(&token).await.map_err(unavailable)?;
+            self.tell_revoked(&token).await;
         }
         self.0.registry.log_out(caller.facts.id);
         self.part_from_command_user(caller.facts.id);
@@ -68,13 +69,13 @@ impl Node {
             tracing::error!(%error, "no token could be made");
             CallError::Unavailable
         })?;
-        let now_ms = clock::unix_ms();
+        let now_ms = self.0.sessions.time().await.map_err(unavailable)?;
         let settings = &self.0.settings;
         let life_ms = u64::try_from(settings.token_life.as_millis()).unwrap_or(u64::MAX);
         let expires_ms = if life_ms == 0 { LONGEST_MS } else { now_ms.saturating_add(life_ms).min(LONGEST_MS) };
         let user = account.user().id().to_owned();
-        let hash = TokenHash::of(made.text());
-        let token = Token { hash, user, created_ms: now_ms, expires_ms };
+        let (hash, binding) = (TokenHash::of(made.text()), account.bind(made.text()));
+        let token = Token { hash, user, binding, created_ms: now_ms, expires_ms };
         let kept = self.0.sessions.add_token(token.clone(), settings.max_tokens_per_user).await;
         kept.map_err(unavailable)?;
         Ok((made.text().to_owned(), token))
@@ -83,7 +84,7 @@ impl Node {
     async fn kept_token(&self, text: &str) -> Result<Token, CallError> {
         let token = self.0.sessions.token(&TokenHash::of(text)).await.map_err(unavailable)?;
         let token = token.ok_or(LoginRefusal::UnknownToken)?;
-        if token.expires_ms <= clock::unix_ms() {
+        if token.expires_ms <= self.0.sessions.time().await.map_err(unavailable)? {
             return Err(LoginRefusal::ExpiredToken.into());
         }
         Ok(token)
@@ -110,8 +111,12 @@ impl Node {
             loop {
                 days.tick().await;
                 let Some(node) = inner.upgrade().map(Node) else { return };
-                if let Err(error) = node.0.sessions.drop_expired(clock::unix_ms()).await {
-                    tracing::warn!(%error, "expired tokens could not be forgotten");
+                let dropped = async {
+                    let now_ms = node.0.sessions.time().await?;
+                    node.0.sessions.drop_expired(now_ms).await
+                };
+                if let Err(error) = dropped.await {
+                    tracing::warn!(%error, "dropping expired tokens failed; retrying in a day");
                 }
             }
         }));

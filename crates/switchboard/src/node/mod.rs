@@ -405,6 +405,8 @@ impl Node {
 
     /// Tells every worker to end, from a place that cannot wait.
     pub(crate) fn stop_now(&self) {
+        // The task that ends commands at their limit may already be gone with its runtime.
+        self.shut_down_commands();
         for worker in self.0.workers.iter().chain([self.scribe()]) {
             self.tell_soon(worker, Ask::Stop);
         }

@@ -1,9 +1,11 @@
 //! The connections of this node: where each lives, and what only the server says about it.
 
+mod by_user;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use switchboard_proto::call::ConnectionType;
@@ -15,13 +17,14 @@ use crate::hub::mail::Address;
 
 use super::User;
 use super::profile::{ConnectionPatch, Login, Profile, State, StateError};
+use by_user::ByUser;
 
 /// Every connection of this node, by its id.
 #[derive(Debug)]
 pub(super) struct Registry {
     shards: Vec<Mutex<Shard>>,
     /// The connections of each user that has any. Its lock is taken inside that of a shard, never the other way.
-    users: Mutex<HashMap<Arc<str>, Vec<ConnId>>>,
+    users: Mutex<ByUser<ConnId, BuildHasherDefault<IdHasher>>>,
     /// How many connections have a user: with none, nobody need be asked who says something.
     known: AtomicUsize,
 }
@@ -84,24 +87,18 @@ impl Registry {
             return;
         }
         let mut users = lock(&self.users);
-        if let Some(user) = before
-            && let Some(connections) = users.get_mut(user.id())
-        {
+        if before.is_some_and(|user| users.remove(user.id(), &id)) {
             self.known.fetch_sub(1, Ordering::Relaxed);
-            connections.retain(|other| *other != id);
-            if connections.is_empty() {
-                users.remove(user.id());
-            }
         }
         if let Some(user) = after {
             self.known.fetch_add(1, Ordering::Relaxed);
-            users.entry(user.shared_id()).or_default().push(id);
+            users.insert(user.shared_id(), id);
         }
     }
 
-    /// The connections of a user, in the order in which they became his.
+    /// The connections of a user, in no particular order.
     pub(super) fn connections_of(&self, user: &str) -> Vec<ConnId> {
-        lock(&self.users).get(user).cloned().unwrap_or_default()
+        lock(&self.users).of(user)
     }
 
     /// Whose a connection is.

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use ring::{digest, hmac};
 use serde_json::Value;
 
 use crate::config::{self, DdpServer};
@@ -46,6 +47,8 @@ struct Facts {
     state: Vec<(String, Value)>,
     is_active: bool,
     stored: Stored,
+    /// Digest of name and password as they are in the configuration.
+    credential: [u8; 32],
 }
 
 impl Users {
@@ -75,6 +78,7 @@ impl Users {
                 state: user.state.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
                 is_active: user.active,
                 stored,
+                credential: credential(user),
             })));
         }
         let by_id = accounts.iter().map(|account| (account.user().shared_id(), account.clone())).collect();
@@ -148,6 +152,44 @@ impl Account {
     pub fn is_bot(&self) -> bool {
         self.0.roles.iter().any(|role| role == "bot")
     }
+}
+
+/// Tokens and the credential under which they were made.
+///
+/// The store keeps an HMAC with each token whose key is the text of the token, which only the client has. So a reader
+/// of the store cannot try passwords against it.
+impl Account {
+    /// Binds a token to this account's name and password as they are configured now.
+    pub fn bind(&self, token: &str) -> [u8; 32] {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes()), &self.0.credential);
+        let mut binding = [0; 32];
+        binding.copy_from_slice(tag.as_ref());
+        binding
+    }
+
+    /// Returns whether [`Account::bind`] makes this binding of the token, which it does as long as name and password
+    /// are the same.
+    pub fn has_bound(&self, token: &str, binding: &[u8; 32]) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+        hmac::verify(&key, &self.0.credential, binding).is_ok()
+    }
+}
+
+/// Digest of an account's id, name and password or hash as they are written in the configuration.
+fn credential(user: &config::User) -> [u8; 32] {
+    let (kind, secret) = match &user.password {
+        config::Password::Plain(secret) => ("password", secret),
+        config::Password::Hash(secret) => ("password_hash", secret),
+    };
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [&user.id, &user.username, kind, secret.reveal()] {
+        // With lengths, so that no two accounts are the same bytes.
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
 }
 
 /// How many there are.

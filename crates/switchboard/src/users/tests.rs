@@ -262,3 +262,29 @@ fn users_that_no_configuration_may_have_are_refused() {
         assert!(!error.contains("canary"), "{error}");
     }
 }
+
+#[test]
+fn a_token_is_bound_to_name_and_password_as_they_are_configured() {
+    let ann = |user: &User| {
+        Users::new(std::slice::from_ref(user), &DdpServer::default()).unwrap().by_id("u1").unwrap().clone()
+    };
+    let hash = PasswordHash::make_cheaply("secret", 1);
+    for password in [plain("secret"), Password::Hash(Secret::new(hash.clone()))] {
+        let user = User::new("u1", "ann", password.clone());
+        let binding = ann(&user).bind("token");
+        // At every start the server hashes a plain password under another key.
+        assert!(ann(&user).has_bound("token", &binding));
+        let more = User { roles: vec!["bot".into()], active: false, ..user.clone() };
+        assert!(ann(&more).has_bound("token", &binding), "what is not for logging in may change");
+        assert!(!ann(&user).has_bound("other", &binding) && !ann(&user).has_bound("token", &[0; 32]));
+        let others = [
+            User::new("u1", "anna", password.clone()),
+            User::new("u1", "ann", plain("Secret")),
+            User::new("u1", "ann", plain(&hash)),
+            User::new("u1", "ann", hashed("secret", 2)),
+        ];
+        for other in others {
+            assert!(!ann(&other).has_bound("token", &binding), "{other:?}");
+        }
+    }
+}

@@ -38,7 +38,8 @@ impl Nodes {
         nodes
     }
 
-    fn add(&mut self) {
+    /// Starts one more.
+    pub(crate) fn add(&mut self) {
         let name = format!("node.name={}", char::from(b'a' + u8::try_from(self.servers.len()).expect("few nodes")));
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).chain([name.as_str()]).collect();
         let server = TestServer::with(&settings);

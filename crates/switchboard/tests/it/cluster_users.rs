@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use switchboard::proto::id::ConnId;
+use switchboard_testkit::cluster::{RedisOptions, RedisServer};
 
 use super::cluster_support::Nodes;
 use super::ddp_support::{PASSWORD, ROOMS, refused, said, users, words};
@@ -105,4 +106,40 @@ fn a_token_is_good_at_every_node_until_any_takes_it_back() {
     for node in 0..2 {
         assert!(resume(node).is_err());
     }
+}
+
+#[test]
+fn fault_row_49_a_revoked_token_stays_revoked_when_a_replica_takes_over_that_has_not_heard_of_it() {
+    let mut master = RedisServer::start();
+    let replica = RedisServer::start_with(RedisOptions::default().replica_of(master.address()));
+    replica.await_replication();
+    let both = format!("backend.redis.url={},{}", master.url(), replica.url());
+    let mut nodes = Nodes::start(2, &[&users(), &both]);
+    let mut client = nodes.node(0).ddp();
+    let revoked = client.log_in("ann", PASSWORD);
+    let kept = nodes.node(1).ddp().log_in("ann", PASSWORD);
+    let tokens = || replica.command(&["ZCARD", "switchboard:{u:a1}:tokens"]).trim().to_owned();
+    eventually("the replica has both tokens", || tokens() == "2");
+    // What the master confirms from now on is lost.
+    replica.promote();
+    assert_eq!(client.call("logout", json!([])), Ok(Value::Null));
+    master.kill();
+    let resume = |nodes: &Nodes, node: usize, token: &str| {
+        nodes
+            .node(node)
+            .ddp()
+            .call("login", json!([{"resume": token}]))
+            .map(drop)
+            .map_err(|mut error| error["error"].take())
+    };
+    eventually("log-ins go on", || [0, 1].iter().all(|node| resume(&nodes, *node, &kept).is_ok()));
+    for node in [0, 1] {
+        assert_eq!(resume(&nodes, node, &revoked), Err(json!(403)), "node {node}");
+    }
+    eventually("it is revoked again", || tokens() == "1");
+    // The node that revoked it has told the other one, and a node that comes now reads it from the store.
+    nodes.kill(0);
+    nodes.add();
+    assert_eq!(resume(&nodes, 2, &revoked), Err(json!(403)));
+    assert_eq!(resume(&nodes, 2, &kept), Ok(()));
 }

@@ -1,5 +1,6 @@
 //! Client commands when something goes wrong: nobody there, nobody who answers, somebody else who does, a stop.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use switchboard::command::{ClientCommand, CommandOptions, CommandRefusal, Mode, Outcome, Refusal, Target};
 use switchboard::node::User;
 use switchboard::proto::command::CommandId;
-use switchboard_testkit::client::LineClient;
+use switchboard_testkit::client::{LineClient, PATIENCE};
 
 use crate::bots::{Bot, WIRES, Wire, fail_fast, to_user, within_ms};
 use crate::peer::eventually;
@@ -387,4 +388,42 @@ fn fault_row_37_commands_that_nobody_answers_do_not_hold_up_a_planned_stop() {
         server.wait(stopping).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
+}
+
+/// Waits for a future of a server that may be gone, not for ever.
+#[track_caller]
+fn wait_without_server<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await }).expect("it ends with the server")
+}
+
+#[test]
+fn a_command_that_is_polled_after_its_outcome_has_the_same_outcome() {
+    let server = TestServer::start();
+    let _known = Bot::connect_deaf(&server, Wire::Line, Some("u1"));
+    let mut pending = server.ask_for(to_user("u1"), "ping", fail_fast());
+    let outcomes = [(); 3].map(|()| server.wait(&mut pending).report().outcome);
+    assert_eq!(outcomes, [Outcome::NoRecipient; 3]);
+}
+
+#[test]
+fn commands_and_those_that_follow_them_end_when_the_server_is_dropped() {
+    let server = TestServer::start();
+    let _known = Bot::connect_deaf(&server, Wire::Line, Some("u1"));
+    let pending = server.ask_for(to_user("u1"), "ping", within_ms(60_000));
+    let id = pending.id();
+    let mut tail = server.node().follow_client_commands(None);
+    drop(server);
+    assert_eq!(wait_without_server(pending).report().outcome, Outcome::Shutdown);
+    let ended = wait_without_server(tail.next()).expect("it has the last command");
+    assert_eq!((ended.len(), ended[0].id), (1, id));
+    assert!(wait_without_server(tail.next()).is_none() && wait_without_server(tail.next()).is_none());
+}
+
+#[test]
+fn those_that_follow_commands_end_with_a_planned_stop() {
+    let server = TestServer::start();
+    let mut tail = server.node().follow_client_commands(None);
+    server.stop();
+    assert!(wait_without_server(tail.next()).is_none());
 }

@@ -139,19 +139,20 @@ fn fault_row_20_a_token_is_worth_what_its_user_is() {
     let program = start(&configured(&folder, USERS, ""));
     let tokens = ["bot", "ann", "bob"].map(|name| connect(&program).log_in(name, PASSWORD));
     end(program, Signal::TERM);
-    // One has another name, one is switched off, one is gone, and somebody new bears the name of the one that is gone.
+    // One has another password, one is switched off, one is gone, and a new one has the name of the one that is gone.
     let users = r#"users = [
-        { id = "b1", username = "robot", password = "another" },
+        { id = "b1", username = "bot", password = "another" },
         { id = "a1", username = "ann", password = "secret", active = false },
         { id = "d1", username = "bob", password = "secret" },
         { id = "e1", username = "c1x", password = "secret" },
     ]"#;
     let program = start(&configured(&folder, users, ""));
     let [bot, ann, bob] = tokens.map(|token| connect(&program).call("login", json!([{"resume": token}])));
-    assert_eq!(bot.unwrap()["id"], "b1");
     assert_eq!(refused(ann), words("error-user-is-not-activated", "User is not activated"));
     let revoked = json!("You've been logged out by the server. Please log in again.");
-    assert_eq!(refused(bob), (json!(403), revoked));
+    for other in [bot, bob] {
+        assert_eq!(refused(other), (json!(403), revoked.clone()));
+    }
 }
 
 #[test]
@@ -235,5 +236,34 @@ fn what_was_said_is_numbered_anew_and_a_new_message_has_a_new_id() {
         last_ms = date(&message);
         ids.push(message["_id"].clone());
         end(program, Signal::KILL);
+    }
+}
+
+#[test]
+fn a_token_ends_when_name_or_password_of_its_user_change_in_the_configuration() {
+    let folder = Folder::new();
+    let user = |name: &str, password: &str, more: &str| {
+        format!("[[users]]\nid = \"u1\"\nusername = \"{name}\"\npassword = \"{password}\"\n{more}")
+    };
+    let nobody = "[[users]]\nid = \"u2\"\nusername = \"other\"\npassword = \"x\"\n".to_owned();
+    let mut program = start(&configured(&folder, &user("ann", "secret", ""), ""));
+    let token = connect(&program).log_in("ann", "secret");
+    let resume = |program: &Program, token: &str| connect(program).call("login", json!([{"resume": token}]));
+    let resumed_after = [
+        (user("ann", "secret", ""), true),
+        (user("ann", "secret", "roles = [\"bot\"]\n"), true),
+        (user("ann", "other", ""), false),
+        (user("anna", "secret", ""), false),
+        (nobody, false),
+        (user("ann", "secret", ""), true),
+    ];
+    for (users, is_valid) in resumed_after {
+        end(program, Signal::KILL);
+        program = start(&configured(&folder, &users, ""));
+        let resumed = resume(&program, &token);
+        assert_eq!(resumed.is_ok(), is_valid, "{users} {resumed:?}");
+        if let Err(refusal) = resumed {
+            assert_eq!(refusal["error"], 403, "{refusal}");
+        }
     }
 }

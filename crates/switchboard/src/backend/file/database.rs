@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle,
+};
 use switchboard_proto::id::RoomName;
 
 use super::life::{Alive, Moment};
@@ -44,6 +46,9 @@ const META_ALIVE_UP: &str = "alive_up";
 /// By hash: order, when it was made and until when it is valid in milliseconds since 1970, user.
 const TOKENS: TableDefinition<'_, &[u8; 32], TokenRow> = TableDefinition::new("tokens");
 type TokenRow = (u64, u64, u64, &'static str);
+/// By hash of a token: [`Token::binding`]. A table of its own, because a file of an earlier version has tokens
+/// without it.
+const TOKEN_BINDINGS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("token_bindings");
 /// By user and room: order.
 const USER_ROOMS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("user_rooms");
 
@@ -224,11 +229,18 @@ impl Disk {
         // A file that was made before there were sessions gets an epoch now.
         let epoch = number(META_EPOCH)?.unwrap_or_else(|| fastrand::u64(..));
         let mut state = State::new(self.max_user_rooms, self.shard_limits, epoch);
+        let bindings = match transaction.open_table(TOKEN_BINDINGS) {
+            Err(TableError::TableDoesNotExist(_)) => None,
+            bindings => Some(bindings?),
+        };
         for row in transaction.open_table(TOKENS)?.iter()? {
             let (hash, value) = row?;
             let (order, created_ms, expires_ms, user) = value.value();
+            let binding = bindings.as_ref().map(|bindings| bindings.get(hash.value())).transpose()?.flatten();
+            // No credential has a binding of zeros: the token of an earlier version is refused.
+            let binding = binding.map_or([0; 32], |binding| *binding.value());
             let hash = TokenHash::from_bytes(*hash.value());
-            state.restore_token(Token { hash, user: user.to_owned(), created_ms, expires_ms }, order);
+            state.restore_token(Token { hash, user: user.to_owned(), binding, created_ms, expires_ms }, order);
         }
         for row in transaction.open_table(USER_ROOMS)?.iter()? {
             let (key, order) = row?;
@@ -254,15 +266,6 @@ pub(super) struct Open {
     contents: Known,
 }
 
-/// What is written from time to time, whatever else is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
-    /// The ceiling of command times.
-    pub(super) ceiling: u64,
-    /// What the clocks show: the store is up.
-    pub(super) now: Moment,
-}
-
 /// What became of each of many changes.
 pub(super) type Outcomes = Vec<Result<Outcome, BackendError>>;
 
@@ -278,19 +281,20 @@ impl Open {
     }
 
     /// Makes changes in one transaction, in their order: all of them, or as many as it has place for, one at least. When this returns
-    /// they are on disk, with the pulse. After an error it is unknown what is, and the file must be opened anew.
-    pub(super) fn commit(&mut self, changes: &[Change], pulse: Option<Pulse>) -> Result<Outcomes, String> {
-        flatten(catch(|| self.transact(pulse, |state, tables| write(state, tables, changes))))
+    /// they are on disk, and with them the proof that the store was up `now`, and a new ceiling of command times if
+    /// there is one. After an error it is unknown what was written, and the file must be opened again.
+    pub(super) fn commit(&mut self, changes: &[Change], now: Moment, ceiling: Option<u64>) -> Result<Outcomes, String> {
+        flatten(catch(|| self.transact(now, ceiling, |state, tables| write(state, tables, changes))))
     }
 
-    /// Begins a process's life with the file. Whoever carried a session does not since the last proof of life, and sessions of other
-    /// epochs are forgotten.
-    pub(super) fn begin(&mut self, pulse: Pulse) -> Result<(), String> {
+    /// Begins a process's life with the file. Sessions that were carried count as left since the last proof of life,
+    /// and sessions of other epochs are forgotten.
+    pub(super) fn begin(&mut self, now: Moment, ceiling: u64) -> Result<(), String> {
         let (outdated, shift) = (std::mem::take(&mut self.contents.outdated), self.contents.shift);
-        let last = self.contents.alive.unwrap_or(Alive::at(pulse.now, shift));
+        let last = self.contents.alive.unwrap_or(Alive::at(now, shift));
         let since_ms = last.0.steady_ms.saturating_add_signed(-shift);
         flatten(catch(|| {
-            self.transact(Some(pulse), |state, tables| {
+            self.transact(now, Some(ceiling), |state, tables| {
                 let mut written = Ok(());
                 for session in &outdated {
                     tables.shards.write(ShardRow::NoSession(session))?;
@@ -305,35 +309,39 @@ impl Open {
         }))
     }
 
-    /// Runs `body`, which says whether it has changed anything, in a transaction.
+    /// Runs `body`, which returns whether it has changed anything, in a transaction. Without a change and a ceiling
+    /// nothing is written.
     fn transact<T>(
         &mut self,
-        pulse: Option<Pulse>,
+        now: Moment,
+        ceiling: Option<u64>,
         body: impl FnOnce(&mut State, &mut Tables<'_>) -> Result<(T, bool), redb::Error>,
     ) -> Result<T, redb::Error> {
         let transaction = self.database.begin_write()?;
-        if let Some(Pulse { ceiling, now }) = pulse {
-            let mut meta = transaction.open_table(META)?;
-            let Alive(alive) = Alive::at(now, self.contents.shift);
-            meta.insert(META_EPOCH, self.contents.state.shards().epoch())?;
-            meta.insert(META_CEILING, ceiling)?;
-            meta.insert(META_ALIVE, alive.steady_ms)?;
-            meta.insert(META_ALIVE_WALL, alive.wall_ms)?;
-            meta.insert(META_ALIVE_BOOT, alive.boot)?;
-            meta.insert(META_ALIVE_UP, alive.up_ms)?;
-        }
         let mut tables = Tables {
             tokens: transaction.open_table(TOKENS)?,
+            token_bindings: transaction.open_table(TOKEN_BINDINGS)?,
             user_rooms: transaction.open_table(USER_ROOMS)?,
             shards: ShardTables::open(&transaction, self.contents.shift)?,
         };
         let (result, is_changed) = body(&mut self.contents.state, &mut tables)?;
         drop(tables);
-        if is_changed || pulse.is_some() {
-            transaction.commit()?;
-        } else {
+        if !is_changed && ceiling.is_none() {
             transaction.abort()?;
+            return Ok(result);
         }
+        let mut meta = transaction.open_table(META)?;
+        if let Some(ceiling) = ceiling {
+            meta.insert(META_EPOCH, self.contents.state.shards().epoch())?;
+            meta.insert(META_CEILING, ceiling)?;
+        }
+        let Alive(alive) = Alive::at(now, self.contents.shift);
+        meta.insert(META_ALIVE, alive.steady_ms)?;
+        meta.insert(META_ALIVE_WALL, alive.wall_ms)?;
+        meta.insert(META_ALIVE_BOOT, alive.boot)?;
+        meta.insert(META_ALIVE_UP, alive.up_ms)?;
+        drop(meta);
+        transaction.commit()?;
         Ok(result)
     }
 }
@@ -359,6 +367,7 @@ fn write(state: &mut State, tables: &mut Tables<'_>, changes: &[Change]) -> Resu
 
 struct Tables<'a> {
     tokens: Table<'a, &'static [u8; 32], TokenRow>,
+    token_bindings: Table<'a, &'static [u8; 32], &'static [u8; 32]>,
     user_rooms: Table<'a, (&'static str, &'static str), u64>,
     shards: ShardTables<'a>,
 }
@@ -369,9 +378,11 @@ impl Tables<'_> {
             Row::Token { token, order } => {
                 let value = (order, token.created_ms, token.expires_ms, token.user.as_str());
                 self.tokens.insert(token.hash.as_bytes(), value)?;
+                self.token_bindings.insert(token.hash.as_bytes(), &token.binding)?;
             }
             Row::NoToken(hash) => {
                 self.tokens.remove(hash.as_bytes())?;
+                self.token_bindings.remove(hash.as_bytes())?;
             }
             Row::UserRoom { user, room, order } => {
                 self.user_rooms.insert((user, room.as_str()), order)?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::database::{Disk, Open, Outcomes, Pulse};
-use super::{CEILING_AHEAD, Shared, lock, next_ceiling};
+use super::database::{Disk, Open, Outcomes};
+use super::{Shared, lock, next_ceiling};
 use crate::backend::BackendError;
 use crate::backend::sessions::{Change, Outcome};
 use crate::clock::unix_ms;
@@ -58,7 +58,9 @@ pub(super) struct Writer {
     open: Option<Open>,
     shared: Arc<Shared>,
     waiting: Receiver<Request>,
-    raise_at: Instant,
+    /// See [`super::proof_interval`].
+    proof_interval: Duration,
+    proof_at: Instant,
     failures: Failures,
 }
 
@@ -75,15 +77,21 @@ struct Failures {
 }
 
 impl Writer {
-    pub(super) fn new(disk: Disk, open: Open, shared: Arc<Shared>, waiting: Receiver<Request>) -> Self {
-        let raise_at = Instant::now() + CEILING_AHEAD / 2;
-        Self { disk, open: Some(open), shared, waiting, raise_at, failures: Failures::default() }
+    pub(super) fn new(
+        disk: Disk,
+        open: Open,
+        shared: Arc<Shared>,
+        waiting: Receiver<Request>,
+        proof_interval: Duration,
+    ) -> Self {
+        let proof_at = Instant::now() + proof_interval;
+        Self { disk, open: Some(open), shared, waiting, proof_interval, proof_at, failures: Failures::default() }
     }
 
     /// Writes until the store is closed or dropped.
     pub(super) fn run(mut self) {
         loop {
-            let first = match self.waiting.recv_timeout(self.raise_at.saturating_duration_since(Instant::now())) {
+            let first = match self.waiting.recv_timeout(self.proof_at.saturating_duration_since(Instant::now())) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -105,7 +113,7 @@ impl Writer {
         let mut changes = Vec::with_capacity(requests.len());
         let mut replies = VecDeque::with_capacity(requests.len());
         let mut replies_to_raises = Vec::new();
-        let mut needed = (self.raise_at <= Instant::now()).then_some(0);
+        let mut needed = (self.proof_at <= Instant::now()).then_some(0);
         let mut bytes = 0;
         for request in requests {
             bytes += request.bytes;
@@ -142,14 +150,15 @@ impl Writer {
 
     /// Makes the first of these changes, all if there is place, and raises the ceiling of command times above `needed`.
     fn write(&mut self, changes: &[Change], needed: Option<u64>) -> Result<Outcomes, String> {
-        let pulse = needed.map(|needed| {
-            self.raise_at = Instant::now() + CEILING_AHEAD / 2;
-            Pulse { ceiling: next_ceiling(&lock(&self.shared.clocks), unix_ms(), needed), now: self.disk.now() }
+        let ceiling = needed.map(|needed| {
+            self.proof_at = Instant::now() + self.proof_interval;
+            next_ceiling(&lock(&self.shared.clocks), unix_ms(), needed)
         });
-        let result = self.reopen().and_then(|open| open.commit(changes, pulse));
+        let now = self.disk.now();
+        let result = self.reopen().and_then(|open| open.commit(changes, now, ceiling));
         match &result {
             Ok(outcomes) => {
-                self.publish(&changes[..outcomes.len()], pulse);
+                self.publish(&changes[..outcomes.len()], ceiling);
                 self.failures.end();
             }
             Err(reason) => {
@@ -158,7 +167,7 @@ impl Writer {
                 self.failures.note(reason, changes.len());
             }
         }
-        if pulse.is_some() {
+        if ceiling.is_some() {
             self.shared.is_raise_asked.store(false, Ordering::Relaxed);
         }
         result
@@ -179,23 +188,23 @@ impl Writer {
     }
 
     /// Shows what was written to those who read. They wait for one change at most.
-    fn publish(&self, changes: &[Change], pulse: Option<Pulse>) {
+    fn publish(&self, changes: &[Change], ceiling: Option<u64>) {
         for change in changes {
             // It answers what it answered a moment ago: the data are the same.
             drop(lock(&self.shared.state).apply(change, &mut |_| {}));
         }
-        if let Some(pulse) = pulse {
-            lock(&self.shared.clocks).raise(pulse.ceiling);
+        if let Some(ceiling) = ceiling {
+            lock(&self.shared.clocks).raise(ceiling);
         }
     }
 
     /// Leaves the latest time of a command instead of a ceiling above it, so that a planned restart costs no time, and the last proof
     /// of life. A disk that has failed gets its last chance.
     fn end(mut self) {
-        let pulse = Pulse { ceiling: lock(&self.shared.clocks).stop(), now: self.disk.now() };
+        let (ceiling, now) = (lock(&self.shared.clocks).stop(), self.disk.now());
         self.failures.last_attempt = None;
-        if let Err(reason) = self.reopen().and_then(|open| open.commit(&[], Some(pulse))) {
-            tracing::warn!(%reason, "the store could not be closed; what was answered is in it");
+        if let Err(reason) = self.reopen().and_then(|open| open.commit(&[], now, Some(ceiling))) {
+            tracing::warn!(%reason, "closing the store failed; all confirmed writes are stored");
         }
     }
 }

@@ -21,7 +21,7 @@ use super::ears::{EarSettings, Ears, Listener};
 use super::keys::Keys;
 use super::link::{Link, LinkSettings};
 use super::nodes::{Membership, NodeSettings, Nodes};
-use super::sessions::{Notify, RedisSessions};
+use super::sessions::{Clock, Notify, RedisSessions};
 use super::store::Store;
 use super::trouble::Trouble;
 
@@ -116,7 +116,7 @@ impl Redis {
     ) -> RedisSessions {
         let notify =
             Notify { in_script: self.publishes_in_store, channel_prefix: self.store.keys.node_channel_prefix() };
-        RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify)
+        RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify, Clock::STORE)
     }
 
     /// The directory that the nodes share.

@@ -74,6 +74,53 @@ impl Keys {
     }
 }
 
+/// The type of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyType {
+    /// As the command `TYPE` says it.
+    pub(super) name: &'static str,
+    /// Whether the keys that scripts change together with it mean nothing without it.
+    pub(super) is_root: bool,
+}
+
+/// Which type this server writes under a key. `None`: no key of this server.
+pub(super) fn type_of(key: &str) -> Option<KeyType> {
+    let (tag, what) = key.get(key.rfind(":{")? + 2..)?.split_once('}')?;
+    let what = what.strip_prefix(':').unwrap_or_default();
+    let kind = tag.split_once(':').map_or(tag, |(kind, _)| kind);
+    let name = match (kind, what) {
+        ("g", what) => match what.split_once(':')?.1 {
+            "fleet" | "fleet-dev" => "zset",
+            "published-order" => "list",
+            "session" | "hash" | "log" | "room" | "heard" | "published" | "sum" => "hash",
+            _ => return None,
+        },
+        ("nodes", "dead" | "diggers" | "graves" | "list" | "meta") => "hash",
+        ("nodes", "closing" | "rooms") => "set",
+        ("nodes", "seen") => "zset",
+        ("r", "facts" | "ids" | "members" | "sequence") => "hash",
+        ("r", "log") => "stream",
+        ("r", "order") => "list",
+        ("r", "users") => "set",
+        ("r", "buried" | "ended" | "gone") => "string",
+        ("r", what) if what.starts_with("once:") => "string",
+        ("s" | "t", "") => "string",
+        ("tokens", "") => "zset",
+        ("u", "clock") => "string",
+        ("u", "rooms" | "tokens") => "zset",
+        _ => return None,
+    };
+    // Without its rows, slots, logs or rooms a session neither goes on nor ends; without the others only a little is
+    // forgotten.
+    let is_root = kind == "g" && !what.ends_with(":sum") && !what.contains(":published");
+    Some(KeyType { name, is_root })
+}
+
+/// Name under which a key of a wrong type is kept for a while, in the same slot of a Redis Cluster.
+pub(super) fn set_aside(key: &str) -> String {
+    format!("{key}:damaged")
+}
+
 /// A text inside of braces: without braces of its own.
 struct Tag<'a>(&'a str);
 
@@ -119,6 +166,27 @@ mod tests {
     fn tag(key: &str) -> &str {
         let inside = key.split_once('{').unwrap().1;
         inside.split_once('}').unwrap().0
+    }
+
+    #[test]
+    fn the_type_of_a_key_follows_from_its_name() {
+        let keys = Keys::new("p:{x}");
+        let name = |key: &str| type_of(key).map(|kind| (kind.name, kind.is_root));
+        for tag in ["a", "{}", "%", "a:b", "}:"] {
+            assert_eq!(name(&keys.application(tag, "17:session")), Some(("hash", true)));
+            assert_eq!(name(&keys.application(tag, "17:published")), Some(("hash", false)));
+            assert_eq!(name(&keys.room(tag, "log")), Some(("stream", false)));
+            assert_eq!(name(&keys.user(tag, "tokens")), Some(("zset", false)));
+            assert_eq!(name(&keys.single("t", tag)), Some(("string", false)));
+            assert_eq!(name(&keys.room_channel(tag)), None);
+        }
+        assert_eq!(name(&keys.single("tokens", "expiry")), Some(("zset", false)));
+        assert_eq!(name(&keys.nodes("meta")), Some(("hash", false)));
+        assert_eq!(name(&set_aside(&keys.user("a", "tokens"))), None);
+        assert_eq!(tag(&set_aside(&Keys::new("p").single("t", "a"))), "t:a");
+        for foreign in ["", ":{", "p:{r:a}", "p:{g:a}:session", "p:{u:a}", "other"] {
+            assert_eq!(name(foreign), None, "{foreign}");
+        }
     }
 
     #[test]

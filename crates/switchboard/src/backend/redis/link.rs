@@ -24,8 +24,16 @@ use crate::backend::BackendError;
 use crate::config::RedisServers;
 use crate::op::BoxFuture;
 
+use super::keys;
 use super::script::Script;
+use super::store::Answered;
 use super::trouble::{Trouble, Troubles};
+
+/// Moves keys of a wrong type aside.
+static REPAIR: Script = Script::new(include_str!("repair.lua"));
+
+/// How long a key that was moved aside is kept, in milliseconds, so that its contents show which program wrote it.
+const SET_ASIDE_MS: u64 = 24 * 3600 * 1000;
 
 /// What a link needs to know.
 #[derive(Clone, Debug)]
@@ -305,6 +313,8 @@ impl Link {
     /// # Errors
     ///
     /// When there is no connection, too much waits already, Redis says no, or nothing in time: then it may have run.
+    /// A key of a wrong type is repaired. A script of one key then runs again; one of several may have run in part,
+    /// so it fails, and the next one works.
     pub(crate) fn run(
         &self,
         script: &'static Script,
@@ -324,27 +334,88 @@ impl Link {
     ) -> BoxFuture<'static, Result<Value, BackendError>> {
         let mut by_hash = redis::cmd("EVALSHA");
         by_hash.arg(script.hash()).arg(keys.len()).arg(keys);
-        let before = by_hash.args_iter().count();
         arguments(&mut by_hash);
-        let link = self.clone();
+        let (link, count) = (self.clone(), keys.len());
         Box::pin(async move {
-            match link.ask(serial, &by_hash).await {
-                Err(Failure::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
-                    // It has forgotten the script, or never had it. With its text it keeps it.
-                    let mut by_text = redis::cmd("EVAL");
-                    by_text.arg(script.text());
-                    for argument in by_hash.args_iter().skip(2) {
-                        if let redis::Arg::Simple(bytes) = argument {
-                            by_text.arg(bytes);
-                        }
-                    }
-                    debug_assert!(by_text.args_iter().count() >= before);
-                    link.ask(serial, &by_text).await
-                }
-                answer => answer,
+            let failure = match link.run_once(serial, script, &by_hash).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let is_repaired = link.repair(serial, &failure, by_hash.args_iter().skip(3).take(count)).await;
+            let error = link.note(failure);
+            if !is_repaired || count > 1 {
+                return Err(error);
             }
-            .map_err(|failure| link.note(failure))
+            link.run_once(serial, script, &by_hash).await.map_err(|failure| link.note(failure))
         })
+    }
+
+    async fn run_once(&self, serial: Option<u64>, script: &Script, by_hash: &Cmd) -> Result<Value, Failure> {
+        match self.ask(serial, by_hash).await {
+            Err(Failure::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
+                // It has forgotten the script, or never had it. With its text it keeps it.
+                let mut by_text = redis::cmd("EVAL");
+                by_text.arg(script.text());
+                for argument in by_hash.args_iter().skip(2) {
+                    if let redis::Arg::Simple(bytes) = argument {
+                        by_text.arg(bytes);
+                    }
+                }
+                self.ask(serial, &by_text).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// If a command failed because one of these keys has a wrong type, moves that key aside: the data that should be
+    /// there are lost anyway, and without the key the next command works. Returns whether a key was moved.
+    async fn repair(
+        &self,
+        serial: Option<u64>,
+        failure: &Failure,
+        keys: impl Iterator<Item = redis::Arg<&[u8]>>,
+    ) -> bool {
+        if !matches!(failure, Failure::Redis(error) if Trouble::of(error) == Trouble::WrongType) {
+            return false;
+        }
+        let text = |key| match key {
+            redis::Arg::Simple(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        };
+        let names: Vec<&str> = keys.filter_map(text).collect();
+        let mut repair = redis::cmd("EVALSHA");
+        repair.arg(REPAIR.hash()).arg(2 * names.len()).arg(&names);
+        for name in &names {
+            repair.arg(keys::set_aside(name));
+        }
+        repair.arg(SET_ASIDE_MS);
+        for name in &names {
+            let (kind, is_root) = keys::type_of(name).map_or(("", false), |kind| (kind.name, kind.is_root));
+            repair.arg(kind).arg(u8::from(is_root));
+        }
+        match self.run_once(serial, &REPAIR, &repair).await {
+            Ok(moved) => {
+                let moved = moved.list().unwrap_or_default();
+                for key in moved.iter().filter_map(Answered::text) {
+                    let moved_to = keys::set_aside(key);
+                    tracing::error!(
+                        key,
+                        moved_to,
+                        "moved aside a key of a wrong type, whose data are lost; find out which program writes below \
+                         backend.redis.prefix"
+                    );
+                }
+                if moved.is_empty() {
+                    tracing::debug!(keys = ?names, "no key of a wrong type: another node may have repaired it");
+                }
+                !moved.is_empty()
+            }
+            Err(failure) => {
+                let error = self.note(failure);
+                tracing::error!(%error, keys = ?names, "a key has a wrong type and cannot be moved aside; delete it");
+                false
+            }
+        }
     }
 
     /// Asks anything else.
@@ -353,6 +424,15 @@ impl Link {
     ///
     /// As [`Link::run`].
     pub(crate) async fn query(&self, command: Cmd) -> Result<Value, BackendError> {
+        let failure = match self.ask(None, &command).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let is_repaired = self.repair(None, &failure, command.args_iter().skip(1).take(1)).await;
+        let error = self.note(failure);
+        if !is_repaired {
+            return Err(error);
+        }
         self.ask(None, &command).await.map_err(|failure| self.note(failure))
     }
 

@@ -69,6 +69,11 @@ impl Standing {
         self.valid_until_ms.store(0, Ordering::Release);
     }
 
+    /// Until when the latest sign of life counts. A node that is valid at that time has reached the store again since.
+    pub(super) fn valid_until_ms(&self) -> u64 {
+        self.valid_until_ms.load(Ordering::Acquire)
+    }
+
     /// Whether it may change the store.
     pub(crate) fn is_valid(&self) -> bool {
         self.is_valid_at(self.now_ms())

@@ -16,7 +16,7 @@ use super::directory::RedisDirectory;
 use super::keys::Keys;
 use super::link::{Link, LinkSettings, OnPush};
 use super::nodes::{NodeSettings, Nodes};
-use super::sessions::{Notify, RedisSessions};
+use super::sessions::{Clock, Notify, RedisSessions};
 use super::store::Store;
 use crate::backend::cluster::ClusterEvent;
 use crate::backend::contract::block_on;
@@ -186,11 +186,17 @@ impl TestStore {
     }
 
     /// The session store of this node, which knows the applications of the contract and tells other nodes in scripts.
+    /// Tests step its clock.
     pub(crate) fn sessions(&self, max_user_rooms: usize, limits: ShardLimits) -> RedisSessions {
+        self.sessions_by(Clock::CALLER, max_user_rooms, limits)
+    }
+
+    /// The same by another clock.
+    pub(crate) fn sessions_by(&self, clock: Clock, max_user_rooms: usize, limits: ShardLimits) -> RedisSessions {
         let _context = runtime().enter();
         let notify = Notify { in_script: true, channel_prefix: format!("{}:node:", self.prefix) };
         let applications = vec!["app".into(), "other".into()];
-        RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify)
+        RedisSessions::new(self.store.clone(), max_user_rooms, limits, applications, notify, clock)
     }
 
     /// The directory of a node of its own, which takes part in the cluster for as long as there is this.

@@ -35,11 +35,13 @@ pub enum Trouble {
     Fenced,
     /// It takes longer than `backend.redis.timeout`.
     Timeout,
+    /// A key below `backend.redis.prefix` holds another type than this server writes there (`WRONGTYPE`).
+    WrongType,
 }
 
 impl Trouble {
     /// All of them, in the order of [`Trouble::index`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Auth,
         Self::Busy,
         Self::Cluster,
@@ -52,6 +54,7 @@ impl Trouble {
         Self::Refusal,
         Self::Fenced,
         Self::Timeout,
+        Self::WrongType,
     ];
 
     /// The name in logs and metrics.
@@ -69,6 +72,7 @@ impl Trouble {
             Self::Refusal => "refusal",
             Self::Fenced => "fenced",
             Self::Timeout => "timeout",
+            Self::WrongType => "wrong-type",
         }
     }
 
@@ -98,6 +102,8 @@ impl Trouble {
                     Self::Connection
                 }
             }
+            // Redis 6 wraps the error of a call inside of a script.
+            ErrorKind::Server(_) | ErrorKind::Extension if error.to_string().contains("WRONGTYPE") => Self::WrongType,
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply,
             ErrorKind::Server(_) | ErrorKind::Extension => Self::of_code(error.code().unwrap_or_default()),
             _ => Self::Refusal,
@@ -180,6 +186,8 @@ mod tests {
             ("CLUSTERDOWN The cluster is down", Trouble::Cluster),
             ("MISCONF Redis is configured to save RDB snapshots", Trouble::Refusal),
             ("ERR unknown command", Trouble::Refusal),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", Trouble::WrongType),
+            ("ERR Error running script (call to f_0): @user_script:1: WRONGTYPE Operation", Trouble::WrongType),
         ] {
             assert_eq!(Trouble::of(&error(line)), trouble, "{line}");
         }

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn a_user_without_tokens_and_rooms_leaves_nothing_behind() {
         let mut state = State::new(8, ShardLimits::default(), 0);
-        let token = Token { hash: TokenHash::of("t"), user: "u".into(), created_ms: 1, expires_ms: 2 };
+        let token =
+            Token { hash: TokenHash::of("t"), user: "u".into(), binding: [7; 32], created_ms: 1, expires_ms: 2 };
         let room = RoomName::parse("lobby").unwrap();
         let (user, max_of_user) = ("u", 8);
         for change in [

@@ -79,7 +79,7 @@ impl Node {
         let Some(peers) = self.peers() else { return };
         while peers.life.is_to_restore.swap(false, Ordering::AcqRel) {
             if let Err(error) = self.restore_rooms(peers).await {
-                tracing::warn!(%error, "the rooms of this node are not all noted again yet");
+                tracing::warn!(%error, "rooms and revocations of this node not all stored again; retrying");
                 peers.life.is_to_restore.store(true, Ordering::Release);
                 tokio::time::sleep(PAUSE).await;
                 if self.cut_off().is_some() {
@@ -94,9 +94,11 @@ impl Node {
         }
     }
 
-    /// Has all rooms made again that this node has members in, and those of the configuration.
+    /// Revokes tokens again, and makes all rooms again that this node has members in, and those of the configuration.
     async fn restore_rooms(&self, peers: &Peers) -> Result<(), CallError> {
         let Some(directory) = self.0.directory.shared() else { return Ok(()) };
+        // First, because until then a token that was revoked may be valid at nodes that do not know of it.
+        self.0.sessions.revoke_again().await.map_err(unavailable)?;
         let _mending = peers.life.mending.lock().await;
         self.end_gateway_sessions().await;
         let held = directory.held_rooms().into_iter().map(|room| (room, None));

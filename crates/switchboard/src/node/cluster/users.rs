@@ -5,6 +5,9 @@ use serde_json::value::RawValue;
 use switchboard_proto::call::CallError;
 use switchboard_proto::id::RoomName;
 
+use crate::backend::cluster::To;
+use crate::backend::sessions::TokenHash;
+
 use super::super::{Node, User};
 use super::described::UserText;
 use super::wire::{answer, room_name};
@@ -27,6 +30,14 @@ pub(in crate::node) enum Question {
         #[serde(with = "room_name")]
         room: RoomName,
     },
+}
+
+/// Something that all nodes should know.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::node) enum Note {
+    /// A token was revoked. Its SHA-256.
+    Revoked([u8; 32]),
 }
 
 impl From<Question> for super::Question {
@@ -54,6 +65,20 @@ impl Node {
             }
         }
         result
+    }
+
+    /// Tells the other nodes that a token was revoked, so that each of them remembers it. It is published when this is
+    /// ready; one that fails is logged, and then only this node remembers.
+    pub(in crate::node) async fn tell_revoked(&self, token: &TokenHash) {
+        if let Some(peers) = self.peers() {
+            let _ = peers.tell(To::Others, &super::Note::Users(Note::Revoked(*token.as_bytes()))).await;
+        }
+    }
+
+    pub(super) fn note_about_users(&self, note: &Note) {
+        match note {
+            Note::Revoked(hash) => self.0.sessions.note_revoked(&TokenHash::from_bytes(*hash)),
+        }
     }
 
     pub(super) async fn answer_about_users(&self, question: Question) -> Result<Box<RawValue>, CallError> {

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
@@ -109,8 +109,15 @@ pub(super) struct Commands {
     next_look_ms: AtomicU64,
     /// There is something to look at earlier, or the node is gone.
     earlier: Arc<Notify>,
-    /// How many commands have come to their end.
-    ended: watch::Sender<u64>,
+    ended: watch::Sender<EndedCommands>,
+}
+
+/// What the node announces about commands that ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct EndedCommands {
+    count: u64,
+    /// The node has stopped, so no more commands will end.
+    is_last: bool,
 }
 
 /// What one thread at a time works at.
@@ -179,7 +186,7 @@ impl Commands {
             check: RwLock::default(),
             next_look_ms: AtomicU64::new(u64::MAX),
             earlier: Arc::default(),
-            ended: watch::Sender::new(0),
+            ended: watch::Sender::default(),
         }
     }
 
@@ -197,7 +204,7 @@ pub struct PendingClientCommand {
     document: Arc<CommandDocument>,
     target: Target,
     recipient: Option<Recipient>,
-    /// None: it has come to its end.
+    /// `None` once the outcome is known.
     waiting: Option<(oneshot::Receiver<Arc<Report>>, Node)>,
     ended: Option<Arc<Report>>,
 }
@@ -209,28 +216,21 @@ impl PendingClientCommand {
     }
 }
 
+/// Polled again after it was ready, it is ready with the same outcome.
 impl Future for PendingClientCommand {
     type Output = SentCommand;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SentCommand> {
         let this = &mut *self;
         if let Some((reported, _)) = &mut this.waiting {
-            match Pin::new(reported).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(report) => {
-                    this.waiting = None;
-                    this.ended = report.ok();
-                }
-            }
+            this.ended = ready!(Pin::new(reported).poll(cx)).ok();
+            this.waiting = None;
         }
-        match this.ended.take() {
-            Some(report) => {
-                let (document, target) = (Arc::clone(&this.document), this.target.clone());
-                Poll::Ready(SentCommand::new(report, document, target, this.recipient.clone()))
-            }
-            // Polled again after its end, or the node is gone with whatever was pending.
-            None => Poll::Pending,
-        }
+        let document = &this.document;
+        // Without a report the engine has dropped the command.
+        let report = this.ended.get_or_insert_with(|| Arc::new(Report::of_lost(this.id, &document.key)));
+        let (report, document) = (Arc::clone(report), Arc::clone(document));
+        Poll::Ready(SentCommand::new(report, document, this.target.clone(), this.recipient.clone()))
     }
 }
 
@@ -243,12 +243,12 @@ impl Drop for PendingClientCommand {
     }
 }
 
-/// Commands as they come to their end. Whoever follows too slowly misses those that are not remembered any more
-/// (`commands.history_max`); the numbers of the others tell.
+/// Commands as they end. A reader that is too slow misses those that are no longer remembered
+/// (`commands.history_max`); the numbers of the others show it.
 #[derive(Debug)]
 pub struct CommandTail {
     node: Node,
-    ended: watch::Receiver<u64>,
+    ended: watch::Receiver<EndedCommands>,
     last: u64,
 }
 
@@ -256,18 +256,18 @@ impl CommandTail {
     /// Most commands that one look brings.
     const MOST: usize = 100;
 
-    /// The next ones, the oldest first; at least one.
-    pub async fn next(&mut self) -> Vec<Arc<SettledCommand>> {
+    /// The next ones, the oldest first; at least one. `None`: the node has stopped, and there are no more.
+    pub async fn next(&mut self) -> Option<Vec<Arc<SettledCommand>>> {
         loop {
-            // Noted before the look: what ends behind it wakes the next wait.
-            self.ended.borrow_and_update();
+            // Read before the history: a command that ends after that wakes the next wait.
+            let is_last = self.ended.borrow_and_update().is_last;
             let next = self.node.client_command_history(self.last, Self::MOST);
             if let Some(last) = next.last() {
                 self.last = last.number;
-                return next;
+                return Some(next);
             }
-            if self.ended.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            if is_last || self.ended.changed().await.is_err() {
+                return None;
             }
         }
     }
@@ -426,7 +426,7 @@ impl Node {
         self.0.commands.desk().engine.history(after, limit)
     }
 
-    /// Commands as they come to their end, beginning behind the one with this number; without one, from now on.
+    /// Commands as they end, beginning after the one with this number; without one, from now on.
     pub fn follow_client_commands(&self, after: Option<u64>) -> CommandTail {
         let ended = self.0.commands.ended.subscribe();
         let last = after.unwrap_or_else(|| self.0.commands.desk().engine.history_end());
@@ -511,7 +511,7 @@ impl Node {
             commands.responses.tell(id, &reply);
         }
         if !out.settled.is_empty() {
-            commands.ended.send_modify(|ended| *ended += out.settled.len() as u64);
+            commands.ended.send_modify(|ended| ended.count += out.settled.len() as u64);
         }
         for (waiters, report) in out.settled {
             commands.responses.forget(report.id);
@@ -571,10 +571,11 @@ impl Node {
         drop(tokio::time::timeout(commands.settings.drain_wait.min(most), idle).await);
     }
 
-    /// The planned stop is over: whatever is pending ends.
+    /// The server has stopped, as planned or not: all pending commands end, and with them every [`CommandTail`].
     pub(crate) fn shut_down_commands(&self) {
         let now = self.command_now();
         self.with_engine(|engine, out| engine.shut_down(now, out));
+        self.0.commands.ended.send_modify(|ended| ended.is_last = true);
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a file adds to the contract of sessions of shards.
 
+use std::sync::atomic::AtomicU64;
+
 use redb::ReadableDatabase;
 use switchboard_proto::shard::LogItem;
 
 use super::*;
 use crate::backend::contract::shards::{ANY, NOW, begin, fleet, note, publication, resume, session};
 use crate::backend::sessions::ShardStore;
-use crate::backend::sessions::shards::{Append, BeginShard, ReadLog, ShardTarget};
+use crate::backend::sessions::shards::{Append, BeginShard, ReadLog, ResumeShard, ShardTarget};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -51,6 +53,35 @@ fn fault_row_40_after_a_kill_the_window_begins_at_the_last_proof_of_life() {
 }
 
 #[test]
+fn every_commit_proves_that_the_store_was_up() {
+    let after_ms = 2 * ShardLimits::default().resume_window_ms;
+    type Commit = fn(&FileSessions);
+    let commits: [Commit; 2] =
+        [|store| assert_eq!(publish(store, "e"), Some(1)), |store| done(store.add_token(token("t", "u", 9), 8))];
+    for commit in commits {
+        let (folder, clock) = (TestFolder::new(), Arc::new(AtomicU64::new(NOW)));
+        let watch = {
+            let clock = Arc::clone(&clock);
+            Machine::at(Box::new(move || Moment::at(clock.load(Ordering::Relaxed))))
+        };
+        let store = FileSessions::open_on(folder.path(), MANY, ShardLimits::default(), watch).unwrap();
+        done(store.begin_shard(begin(1, 0))).unwrap();
+        clock.store(NOW + after_ms, Ordering::Relaxed);
+        commit(&store);
+        let now_ms = NOW + after_ms + 1000;
+        let next = open_at(image(&folder).path(), Moment::at(now_ms));
+        assert_eq!(ready(next.shard(session(1), now_ms)).and_then(|record| record.detached_ms), Some(NOW + after_ms));
+        assert!(done(next.resume_shard(ResumeShard { now_ms, ..resume(1, 0, None) })).is_some());
+    }
+}
+
+#[test]
+fn life_is_proven_four_times_in_a_window_but_not_without_a_pause() {
+    let times = [0, 399, 3000, 10_000, 300_000, u64::MAX].map(|window_ms| proof_interval(window_ms).as_millis());
+    assert_eq!(times, [100, 100, 750, 2500, 5000, 5000]);
+}
+
+#[test]
 fn an_age_is_kept_when_the_clock_of_the_next_process_shows_another_time() {
     let folder = TestFolder::new();
     let store = open_at(folder.path(), Moment::at(NOW));
@@ -75,12 +106,15 @@ fn a_file_that_was_made_before_there_were_sessions_is_used() {
     let database = Database::create(folder.path().join("switchboard.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert("format", 1).unwrap();
-    transaction.open_table(TOKENS).unwrap();
+    let old = token("t", "u", 9);
+    transaction.open_table(TOKENS).unwrap().insert(old.hash.as_bytes(), (0, 1, 9, "u")).unwrap();
     transaction.open_table(USER_ROOMS).unwrap().insert(("u", "lobby"), 1).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let store = open_at(folder.path(), Moment::at(NOW));
     assert_eq!(ready(store.user_rooms("u")), [room("lobby")]);
+    // Nothing says which password it was made under, so it fits none.
+    assert_eq!(ready(store.token(&old.hash)), Some(Token { binding: [0; 32], ..old }));
     done(store.begin_shard(begin(1, 0))).unwrap();
     close(&store);
     assert!(done(open_at(folder.path(), Moment::at(NOW)).resume_shard(resume(1, 0, None))).is_some());

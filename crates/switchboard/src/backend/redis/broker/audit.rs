@@ -61,6 +61,14 @@ impl Inner {
         is_whole
     }
 
+    /// Returns whether the store has lost this room's sequence and nothing else. If it had lost everything, this node
+    /// would have heard of a new generation since the first time that the sequence was missing.
+    fn is_lost_alone(&self, room: &Room) -> bool {
+        let standing = &self.store.standing;
+        let until_ms = *room.hall().lost_until_ms.get_or_insert(standing.valid_until_ms());
+        until_ms <= standing.now_ms()
+    }
+
     async fn compare(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), BackendError> {
         // Nothing is known of a room that somebody is about to hear for the first time.
         let Some(asked) = room.known() else { return Ok(()) };
@@ -70,8 +78,8 @@ impl Inner {
             (hall.generation != generation, hall.local)
         };
         let mut head = self.head(&room.name, asked.place.number, local > 0).await?;
-        if head.is_none() && is_new {
-            // Unless it was destroyed the store has lost it.
+        if head.is_none() && (is_new || self.is_lost_alone(room)) {
+            // The store has lost it, unless it was destroyed: that is remembered, and then nothing begins.
             self.begin_sequence(&room.name, Some(asked)).await?;
             head = self.head(&room.name, asked.place.number, false).await?;
         }
@@ -79,6 +87,7 @@ impl Inner {
         {
             let mut hall = room.hall();
             hall.generation = generation;
+            hall.lost_until_ms = None;
             // What was said meanwhile is told another time.
             hall.local = hall.local.saturating_sub(local);
         }

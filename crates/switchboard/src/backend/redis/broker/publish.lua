@@ -58,6 +58,11 @@ else
   local count = redis.call('XLEN', KEYS[2])
   while count > tonumber(ARGV[8]) or bytes > most do
     local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+    if not oldest then
+      -- The log was lost, and the sum is of what was in it.
+      bytes = 0
+      break
+    end
     redis.call('XDEL', KEYS[2], oldest[1])
     bytes = bytes - #oldest[2][2]
     count = count - 1

@@ -42,6 +42,8 @@ pub(super) struct Hall {
     known: Option<Point>,
     /// The generation of the store in which it was compared last.
     pub(super) generation: u64,
+    /// Since the store has no sequence of it: by when a new sign of life must have reached the store.
+    pub(super) lost_until_ms: Option<u64>,
     /// How many messages members on this node have heard of which other nodes do not know yet.
     pub(super) local: u64,
     /// Something is being looked up.

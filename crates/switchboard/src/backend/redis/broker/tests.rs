@@ -227,3 +227,20 @@ fn fault_row_43_without_a_store_members_on_the_same_node_hear_each_other_if_so_c
     }
     assert!(gaps > 0, "members elsewhere are told what they have not heard");
 }
+
+#[test]
+fn a_room_goes_on_after_one_of_its_keys_had_a_wrong_type() {
+    for what in ["sequence", "log"] {
+        let mut stage = Stage::new(1, Degraded::Refuse, LONG);
+        assert_eq!(say(stage.broker(0), draft("before")), 1);
+        assert_eq!(stage.workers[0].number(), 1);
+        let key = format!("test:{{r:lobby}}:{what}");
+        for command in ["DEL", "SADD"] {
+            assert!(stage.server.ask(&format!("{command} {key} x")).unwrap().starts_with(':'));
+        }
+        let number = stage.say_at_last(0, "after");
+        assert!(number > 1, "{what}: a number is not given twice");
+        while stage.workers[0].next() != Heard::Said(number, "after".to_owned()) {}
+        assert_eq!(stage.server.ask(&format!("TYPE {key}:damaged")).unwrap().lines().next(), Some("+set"), "{what}");
+    }
+}

@@ -229,3 +229,19 @@ fn a_room_whose_destroyer_is_dead_is_to_be_destroyed_by_another() {
 fn names(rooms: &[RoomName]) -> Vec<&str> {
     rooms.iter().map(RoomName::as_str).collect()
 }
+
+#[test]
+fn a_key_of_a_wrong_type_is_moved_aside_and_its_room_is_made_again_by_those_who_know_it() {
+    for what in ["facts", "members"] {
+        let (test, [one, two]) = begin();
+        done(one.add_room(&room("b"), Pattern::new(), 9));
+        test.ask(&["DEL", &key(&test, what)]);
+        test.ask(&["SET", &key(&test, what), "of another type"]);
+        let seen = crate::backend::contract::block_on(one.members(&room("a")).into_future());
+        assert!(seen.is_err(), "{what}: the first one fails");
+        assert_eq!(done(two.members(&room("b"))).map(|members| members.len()), Some(0), "other rooms are as they were");
+        assert!(done(one.restore(&room("a"), None)) && done(two.restore(&room("a"), None)));
+        assert_eq!(members(&two), [1, 2, 3].map(id), "{what}");
+        assert_eq!(test.ask(&["TYPE", &format!("{}:damaged", key(&test, what))]).text(), Some("string"));
+    }
+}

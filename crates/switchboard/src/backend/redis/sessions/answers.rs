@@ -81,10 +81,17 @@ pub(super) fn texts<const N: usize>(values: &[Value]) -> Option<[&str; N]> {
     (values.len() >= N).then_some(texts)
 }
 
-/// Id, row and the fleet's total.
-pub(super) fn listed(application: &Arc<str>, answer: &Value) -> Option<ShardRecord> {
-    let [id, row, total] = texts(answer.list()?)?;
-    record(application, id, row, total.parse().ok()?)
+/// Id, row, the fleet's total and perhaps the store's time, at which the caller's clock shows `now_ms`.
+pub(super) fn listed(application: &Arc<str>, now_ms: u64, answer: &Value) -> Option<ShardRecord> {
+    let list = answer.list()?;
+    let [id, row, total] = texts(list)?;
+    let mut record = record(application, id, row, total.parse().ok()?)?;
+    if let Some(store_ms) = list.get(3).and_then(Answered::number) {
+        // The caller compares it with its own clock.
+        record.detached_ms =
+            record.detached_ms.map(|since_ms| since_ms.saturating_add(now_ms).saturating_sub(store_ms));
+    }
+    Some(record)
 }
 
 /// A session that has ended. A room whose name is none is left out.

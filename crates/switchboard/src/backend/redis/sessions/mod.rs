@@ -3,6 +3,7 @@
 //! - `users`: tokens, rooms of users, clocks of commands.
 //! - `shards`: sessions of bots' shards; `logs`: their events; `lanes`: appends to one log in their order.
 //! - `answers`: what Redis answers about sessions, read with distrust.
+//! - `revoked`: tokens that must stay revoked when the store loses writes.
 //! - `scripts`: the steps.
 //!
 //! docs/internals/sessions.md has the keys.
@@ -10,6 +11,7 @@
 mod answers;
 mod lanes;
 mod logs;
+mod revoked;
 mod scripts;
 mod shards;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::backend::sessions::shards::ShardLimits;
 use crate::backend::sessions::{SessionStore, Token, TokenHash};
 use crate::op::{BoxFuture, Op};
 use lanes::Lanes;
+use revoked::Revoked;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -57,8 +60,23 @@ pub(crate) struct Notify {
     pub(crate) channel_prefix: String,
 }
 
+/// Which clock times of sessions come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    is_of_caller: bool,
+}
+
+impl Clock {
+    /// That of Redis: all nodes share it, so their own clocks may differ.
+    pub(crate) const STORE: Self = Self { is_of_caller: false };
+    /// That of the caller, which tests step.
+    #[cfg(test)]
+    pub(crate) const CALLER: Self = Self { is_of_caller: true };
+}
+
 /// Keeps everything in Redis, for all nodes that use the same prefix. Cloning shares it.
 ///
+/// Times that callers give count as said by [`Clock`].
 /// An operation begins when it is asked for, in the order of the calls as far as the connection keeps it, and goes on whether or not
 /// anybody waits. What changes something is refused while this node may be dead for the others.
 #[derive(Clone)]
@@ -70,10 +88,12 @@ struct Inner {
     limits: ShardLimits,
     applications: Vec<Arc<str>>,
     notify: Notify,
+    clock: Clock,
     runtime: Handle,
     /// Whose sessions these are: that never changes.
     known: Mutex<HashMap<ConnId, Arc<str>>>,
     lanes: Lanes,
+    revoked: Mutex<Revoked>,
     /// When it was made sure last that each session is found by its id alone, by the caller's time.
     remembered_ms: Mutex<Option<u64>>,
 }
@@ -93,6 +113,7 @@ impl RedisSessions {
         limits: ShardLimits,
         applications: Vec<Arc<str>>,
         notify: Notify,
+        clock: Clock,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
@@ -100,9 +121,11 @@ impl RedisSessions {
             limits,
             applications,
             notify,
+            clock,
             runtime: Handle::current(),
             known: Mutex::default(),
             lanes: Lanes::default(),
+            revoked: Mutex::default(),
             remembered_ms: Mutex::default(),
         }))
     }
@@ -189,6 +212,7 @@ fn hex(bytes: &[u8]) -> String {
 
 impl SessionStore for RedisSessions {
     fn add_token(&self, token: Token, max_tokens_per_user: usize) -> Op<Result<(), BackendError>> {
+        lock(&self.0.revoked).forget(&token.hash);
         self.with(|sessions| async move { sessions.keep_token(&token, max_tokens_per_user).await })
     }
 
@@ -199,7 +223,18 @@ impl SessionStore for RedisSessions {
 
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
         let hash = *hash;
+        // Refused here from now on, whether or not the store keeps what it is about to confirm.
+        lock(&self.0.revoked).note(hash);
         self.with(|sessions| async move { sessions.forget_token(&hash).await })
+    }
+
+    fn note_revoked(&self, hash: &TokenHash) {
+        lock(&self.0.revoked).note(*hash);
+    }
+
+    fn revoke_again(&self) -> Op<Result<(), BackendError>> {
+        let revoked = lock(&self.0.revoked).all();
+        self.with(|sessions| async move { sessions.forget_tokens(&revoked).await })
     }
 
     fn drop_expired(&self, now_ms: u64) -> Op<Result<usize, BackendError>> {
@@ -238,6 +273,10 @@ impl SessionStore for RedisSessions {
         let key = self.0.store.keys.user(who, "clock");
         // One that is left goes by itself.
         drop(self.with(|sessions| async move { sessions.change_one(&scripts::DELETE, &key, NOTHING).await }));
+    }
+
+    fn time(&self) -> Op<Result<u64, BackendError>> {
+        self.with(|sessions| async move { sessions.store_time().await })
     }
 
     fn survives_restart(&self) -> bool {

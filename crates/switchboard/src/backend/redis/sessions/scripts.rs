@@ -19,6 +19,7 @@ pub(super) static ACKNOWLEDGE: Script = of_shards!("lua/acknowledge.lua");
 pub(super) static PUBLISH: Script = of_shards!("lua/publish.lua");
 pub(super) static APPEND: Script = of_shards!("lua/append.lua");
 pub(super) static READ: Script = of_shards!("lua/read.lua");
+pub(super) static STARTS: Script = of_shards!("lua/starts.lua");
 pub(super) static LIST: Script = of_shards!("lua/list.lua");
 pub(super) static ROOM: Script = of_shards!("lua/room.lua");
 pub(super) static SWEEP: Script = of_shards!("lua/sweep.lua");
@@ -26,6 +27,9 @@ pub(super) static ADOPT: Script = of_shards!("lua/adopt.lua");
 
 /// Sets a key to the first argument, for as many milliseconds as the second says.
 pub(super) static SET: Script = Script::new("redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1");
+/// The server's time in milliseconds since 1970.
+pub(super) static TIME: Script =
+    Script::new("local now = redis.call('TIME') return now[1] * 1000 + math.floor(now[2] / 1000)");
 /// Deletes a key.
 pub(super) static DELETE: Script = Script::new("return redis.call('DEL', KEYS[1])");
 /// Adds members to a set.

@@ -12,7 +12,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::shard::{LogPart, ShardRefusal};
 
 use super::answers::{ended, id, listed, owner, record, texts, write_counts};
-use super::scripts::{ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, RESUME, ROOM, SET, SWEEP};
+use super::scripts::{ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, RESUME, ROOM, SET, STARTS, SWEEP};
 use super::{DAY_MS, MANY, MAX_KNOWN, MAX_NUMBER, NOTHING, RedisSessions, hex, lock};
 use crate::backend::BackendError;
 use crate::backend::redis::script::Script;
@@ -68,7 +68,7 @@ impl RedisSessions {
         [
             self.lives_ms().to_string(),
             number(limits.resume_window_ms).to_string(),
-            number(now_ms).to_string(),
+            if self.0.clock.is_of_caller { number(now_ms).to_string() } else { String::new() },
             self.0.store.standing.slot().to_string(),
             limits.log_events.to_string(),
             limits.log_bytes.to_string(),
@@ -160,9 +160,9 @@ impl RedisSessions {
     }
 
     /// Sessions of a list. What is none is counted and left out.
-    fn records(&self, application: &Arc<str>, answer: &Value) -> Result<Vec<ShardRecord>, BackendError> {
+    fn records(&self, application: &Arc<str>, now_ms: u64, answer: &Value) -> Result<Vec<ShardRecord>, BackendError> {
         let list = self.odd("sessions", answer, answer.list())?;
-        let read = |value| self.counted("a session", value, listed(application, value));
+        let read = |value| self.counted("a session", value, listed(application, now_ms, value));
         Ok(list.iter().filter_map(read).collect())
     }
 
@@ -285,12 +285,14 @@ impl RedisSessions {
                 by_application.entry(application).or_default().push(note);
             }
         }
+        let mut result = Ok(());
         for (application, notes) in by_application {
             for notes in notes.chunks(NOTES) {
-                self.note("note", &application, notes, 0).await?;
+                // One that fails does not keep back those of other applications.
+                result = self.note("note", &application, notes, 0).await.map(drop).and(result);
             }
         }
-        Ok(())
+        result
     }
 
     fn list(
@@ -304,7 +306,7 @@ impl RedisSessions {
             step.arg(fleet).arg(id.map_or_else(|| "-".to_owned(), id_text));
         });
         let (this, application) = (self.clone(), Arc::clone(application));
-        Box::pin(async move { this.records(&application, &listing.await?) })
+        Box::pin(async move { this.records(&application, now_ms, &listing.await?) })
     }
 
     /// Makes a step for each application, all at once, and joins what they bring.
@@ -312,13 +314,28 @@ impl RedisSessions {
     where
         F: Future<Output = Result<Vec<T>, BackendError>> + Send + 'static,
     {
-        let begun = self.0.applications.iter().map(|application| self.with(|this| step(this, Arc::clone(application))));
-        let begun: Vec<_> = begun.collect();
         let mut all = Vec::new();
-        for result in begun {
-            all.extend(result.await?);
+        for result in self.of_each(step).await {
+            all.extend(result?);
         }
         Ok(all)
+    }
+
+    /// Makes a step for each application, all at once.
+    async fn of_each<T: Send + 'static, F>(
+        &self,
+        step: impl Fn(Self, Arc<str>) -> F,
+    ) -> Vec<Result<Vec<T>, BackendError>>
+    where
+        F: Future<Output = Result<Vec<T>, BackendError>> + Send + 'static,
+    {
+        let begun = self.0.applications.iter().map(|application| self.with(|this| step(this, Arc::clone(application))));
+        let begun: Vec<_> = begun.collect();
+        let mut results = Vec::with_capacity(begun.len());
+        for step in begun {
+            results.push(step.await);
+        }
+        results
     }
 
     async fn room(&self, what: &'static str, id: ConnId, room: &RoomName, heard: u64) -> Result<bool, BackendError> {
@@ -447,14 +464,16 @@ impl ShardStore for RedisSessions {
     }
 
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>> {
-        let [.., sums] = self.keys(application);
+        let counting = self.look(&STARTS, application, now_ms, |_| {});
         self.with(|this| async move {
-            let mut get = redis::cmd("HMGET");
-            get.arg(sums).arg("began").arg("starts");
-            let answer = this.0.store.read(get).await?;
-            let kept = answer.list().and_then(|list| Some((list.first()?.number()?, list.get(1)?.number()?)));
-            let (began_ms, count) = kept.unwrap_or_default();
-            Ok(Starts::restore(began_ms, u32::try_from(count).unwrap_or(u32::MAX)).left(limits, now_ms))
+            let answer = counting.await?;
+            let numbers = answer.list().and_then(|list| list.iter().map(Answered::number).collect::<Option<Vec<_>>>());
+            match this.odd("beginnings", &answer, numbers)?[..] {
+                [began_ms, count, now_ms] => {
+                    Ok(Starts::restore(began_ms, u32::try_from(count).unwrap_or(u32::MAX)).left(limits, now_ms))
+                }
+                _ => Err(this.0.store.odd("beginnings", &answer)),
+            }
         })
     }
 
@@ -488,10 +507,19 @@ impl ShardStore for RedisSessions {
         self.with(|this| async move {
             let before = *lock(&this.0.remembered_ms);
             let remembers = before.is_none_or(|before| now_ms.saturating_sub(before) >= REMEMBERED_MS);
-            let ended = this.for_all(|this, application| this.sweep(application, now_ms, remembers));
-            let mut ended = ended.await?;
-            if remembers {
-                *lock(&this.0.remembered_ms) = Some(now_ms);
+            let (mut ended, mut failure) = (Vec::new(), None);
+            for swept in this.of_each(|this, application| this.sweep(application, now_ms, remembers)).await {
+                match swept {
+                    Ok(swept) => ended.extend(swept),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            match failure {
+                // Sessions that have ended must be reported, also if the sweep of another application failed.
+                Some(error) if ended.is_empty() => return Err(error),
+                Some(error) => tracing::warn!(%error, "sweep of an application failed; retrying"),
+                None if remembers => *lock(&this.0.remembered_ms) = Some(now_ms),
+                None => {}
             }
             ended.sort_unstable_by_key(|over| over.id.to_bytes());
             Ok(ended)
@@ -508,7 +536,7 @@ impl ShardStore for RedisSessions {
                 let adopting = this.make(&ADOPT, &application, now_ms, |step| {
                     step.arg(from).arg(to);
                 });
-                async move { this.records(&application, &adopting.await?) }
+                async move { this.records(&application, now_ms, &adopting.await?) }
             });
             let mut adopted = adopted.await?;
             adopted.sort_unstable_by_key(|record| record.id.to_bytes());

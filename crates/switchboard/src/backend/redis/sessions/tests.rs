@@ -9,7 +9,7 @@ use switchboard_proto::shard::LogItem;
 
 use super::*;
 use crate::backend::contract::model::{Lasting, ROOMS, check};
-use crate::backend::contract::shards::{NOW, begin, fleet, hash, note, owner, publication, resume, session};
+use crate::backend::contract::shards::{NOW, begin, fleet, note, owner, publication, resume, session};
 use crate::backend::contract::{SHARD_LIMITS, block_on, done, room, token};
 use crate::backend::redis::testing::{self, TestStore};
 use crate::backend::redis::trouble::Trouble;
@@ -365,10 +365,195 @@ fn fault_row_53_other_keys_that_are_not_ours_are_left_out_and_counted() {
     assert_eq!(done(store.user_rooms("u")), []);
     test.ask(&["SET", &keys.user("u", "clock"), "nonsense"]);
     assert_eq!(done(store.next_command_time("u", 5)), 5);
-    // Another kind of key: whoever needs it fails, and nobody else.
-    test.ask(&["DEL", &key(&test, "session")]);
-    test.ask(&["SET", &key(&test, "session"), "x"]);
-    assert!(block_on(store.shards(NOW).into_future()).is_err());
-    assert!(block_on(store.resume_shard(ResumeShard { hash: hash(1), ..resume(1, 0, None) }).into_future()).is_err());
-    assert_eq!(done(store.user_rooms("u")), []);
+}
+
+/// How often a key of a wrong type was met.
+fn wrong_types(test: &TestStore) -> u64 {
+    test.store.link.troubles()[Trouble::WrongType.index()]
+}
+
+/// Puts something of another type under a key.
+fn spoil(test: &TestStore, key: &str) {
+    test.ask(&["DEL", key]);
+    let is_string = crate::backend::redis::keys::type_of(key).is_some_and(|kind| kind.name == "string");
+    test.ask(&[if is_string { "RPUSH" } else { "SET" }, key, "x"]);
+}
+
+#[test]
+fn a_key_of_a_wrong_type_ends_the_sessions_of_its_application_and_is_moved_aside() {
+    for make in [testing::single, testing::cluster] {
+        for what in ["session", "fleet", "hash", "log", "room", "heard"] {
+            let test = make().another_node();
+            let store = test.sessions(8, ShardLimits::default());
+            let other = Fleet { application: "other".into(), development: false };
+            done(store.begin_shard(begin(1, 0))).unwrap();
+            done(store.add_shard_room(session(1), &room("a"), 0));
+            done(store.publish(publication(ShardTarget::All, "e"))).unwrap();
+            done(store.begin_shard(BeginShard { fleet: other.clone(), ..begin(2, 0) })).unwrap();
+            spoil(&test, &key(&test, what));
+            // Each of these needs some of the keys; one of them meets the bad one, and fails.
+            let id = Some("i".into());
+            let _ = block_on(store.shards(NOW).into_future());
+            let _ = block_on(store.publish(Publication { id, ..publication(ShardTarget::All, "e") }).into_future());
+            let _ = block_on(store.resume_shard(resume(1, 0, None)).into_future());
+            let _ = block_on(store.append(said(1, 1, "m")).into_future());
+            let _ = block_on(store.end_shard(session(1), None).into_future());
+            assert_eq!(wrong_types(&test), 1, "{what}");
+            let aside = crate::backend::redis::keys::set_aside(&key(&test, what));
+            assert_eq!(test.ask(&["TYPE", &aside]).text(), Some("string"), "{what}");
+            assert!(matches!(test.ask(&["PTTL", &aside]), Value::Int(1..)), "{what}");
+            // Nothing is left of the application but what is made from now on, and the other one has noticed nothing.
+            let ids =
+                |store: &RedisSessions| done(store.shards(NOW)).iter().map(|record| record.id).collect::<Vec<_>>();
+            assert_eq!(ids(&store), [session(2)], "{what}");
+            assert!(done(store.resume_shard(resume(1, 0, None))).is_none(), "{what}");
+            done(store.begin_shard(begin(3, 0))).unwrap();
+            done(store.publish(publication(ShardTarget::All, "again"))).unwrap();
+            assert_eq!(texts(&store, 3, 1), ["again"], "{what}");
+            assert_eq!(ids(&store).len(), 2, "{what}");
+            assert_eq!((wrong_types(&test), odd(&test)), (1, 0), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_a_wrong_type_that_only_counts_leaves_sessions_alone() {
+    for what in ["published", "published-order", "sum"] {
+        let [(test, store), _] = nodes();
+        done(store.begin_shard(begin(1, 0))).unwrap();
+        spoil(&test, &key(&test, what));
+        let once = || Publication { id: Some("i".into()), ..publication(ShardTarget::All, "e") };
+        let published = |_| block_on(store.publish(once()).into_future()).is_ok();
+        assert_eq!([0, 1].map(published), [false, true], "{what}");
+        assert_eq!(done(store.shards(NOW)).len(), 1, "{what}");
+        assert_eq!(wrong_types(&test), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_sweep_reports_what_ended_although_another_application_has_a_key_of_a_wrong_type() {
+    let [(test, store), _] = nodes();
+    let other = Fleet { application: "other".into(), development: false };
+    done(store.begin_shard(BeginShard { fleet: other, ..begin(2, 0) })).unwrap();
+    done(store.detach_shard(note(2, 1), NOW)).unwrap();
+    spoil(&test, &key(&test, "fleet"));
+    let ended = done(store.sweep_shards(NOW + 1_000_000));
+    assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [session(2)]);
+    assert_eq!(wrong_types(&test), 1);
+}
+
+#[test]
+fn a_key_of_a_wrong_type_that_stands_alone_is_repaired_where_it_is_met() {
+    for make in [testing::single, testing::cluster] {
+        let test = make().another_node();
+        let store = test.sessions(8, ShardLimits::default());
+        let token = token("t", "u", 9);
+        done(store.add_token(token.clone(), 8));
+        done(store.add_user_room("u", &room("a")));
+        done(store.next_command_time("u", 5));
+        done(store.begin_shard(begin(1, 0))).unwrap();
+        let keys = &test.store.keys;
+        let all = [
+            keys.single("t", &hex(token.hash.as_bytes())),
+            keys.single("tokens", "expiry"),
+            keys.user("u", "tokens"),
+            keys.user("u", "rooms"),
+            keys.user("u", "clock"),
+            keys.room("a", "users"),
+        ];
+        for key in &all {
+            spoil(&test, key);
+            done(store.token(&token.hash));
+            done(store.drop_expired(2 * DAY_MS));
+            done(store.add_token(token.clone(), 8));
+            done(store.user_rooms("u"));
+            done(store.add_user_room("u", &room("a")));
+            done(store.forget_room(&room("a")));
+            assert_eq!(done(store.next_command_time("u", 1 << 40)) >> 40, 1);
+            assert_eq!(done(store.token(&token.hash)), Some(token.clone()), "{key}");
+        }
+        assert_eq!(wrong_types(&test), all.len() as u64);
+        assert_eq!(done(store.shards(NOW)).len(), 1);
+    }
+}
+
+/// Milliseconds by which clocks of nodes differ in these tests.
+const MINUTES_MS: u64 = 600_000;
+
+#[test]
+fn sessions_last_as_long_as_the_store_says_though_the_clocks_of_nodes_differ_by_minutes() {
+    for make in [testing::single, testing::cluster] {
+        let test = make();
+        let [store, ahead, behind] =
+            [(); 3].map(|()| test.another_node().sessions_by(Clock::STORE, 8, ShardLimits::default()));
+        let now_ms = crate::clock::unix_ms();
+        let (later_ms, earlier_ms) = (now_ms + MINUTES_MS, now_ms - MINUTES_MS);
+        done(store.begin_shard(BeginShard { now_ms, ..begin(1, 0) })).unwrap();
+        done(store.detach_shard(note(1, 1), now_ms)).unwrap();
+        // The window is five minutes, and the other nodes are ten off.
+        for (other, now_ms) in [(&ahead, later_ms), (&behind, earlier_ms)] {
+            assert_eq!(done(other.sweep_shards(now_ms)), []);
+            let detached_ms = done(other.shard(session(1), now_ms)).unwrap().detached_ms.unwrap();
+            let age_ms = now_ms.checked_sub(detached_ms).expect("the caller's clock measures the age");
+            assert!(age_ms < MINUTES_MS / 2, "{age_ms}");
+            let left = done(other.starts("app", StartLimits { total: 9, concurrency: 9 }, now_ms));
+            assert!((DAY_MS - MINUTES_MS / 2..=DAY_MS).contains(&left.reset_after_ms), "{left:?}");
+        }
+        let resumed = done(ahead.resume_shard(ResumeShard { now_ms: later_ms, ..resume(1, 0, None) })).unwrap();
+        done(ahead.detach_shard(note(1, resumed.record.generation), later_ms)).unwrap();
+        assert!(done(behind.resume_shard(ResumeShard { now_ms: earlier_ms, ..resume(1, 0, None) })).is_some());
+    }
+}
+
+#[test]
+fn a_session_expires_by_the_clock_of_the_store_whatever_that_of_the_node_shows() {
+    let test = testing::single();
+    let limits = ShardLimits { resume_window_ms: 1, ..ShardLimits::default() };
+    let [store, behind] = [(); 2].map(|()| test.another_node().sessions_by(Clock::STORE, 8, limits));
+    let now_ms = crate::clock::unix_ms();
+    done(store.begin_shard(BeginShard { now_ms, ..begin(1, 0) })).unwrap();
+    done(store.detach_shard(note(1, 1), now_ms)).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while done(behind.shard(session(1), now_ms - MINUTES_MS)).is_some() {
+        assert!(std::time::Instant::now() < deadline, "it does not expire");
+    }
+    assert_eq!(done(behind.sweep_shards(now_ms - MINUTES_MS)).len(), 1);
+}
+
+#[test]
+fn nodes_read_the_time_of_tokens_from_the_store() {
+    for make in [testing::single, testing::cluster] {
+        let test = make();
+        let store = test.another_node().sessions(8, ShardLimits::default());
+        let before_ms = crate::clock::unix_ms();
+        let time_ms = done(store.time());
+        // Redis runs on the same machine here.
+        assert!((before_ms..=crate::clock::unix_ms()).contains(&time_ms), "{before_ms} {time_ms}");
+    }
+}
+
+#[test]
+fn a_token_that_the_store_has_again_is_refused_and_revoked_again() {
+    let [(test, store), (_, other)] = nodes();
+    let token = token("t", "u", 9);
+    let key = test.store.keys.single("t", &hex(token.hash.as_bytes()));
+    let tokens = test.store.keys.user("u", "tokens");
+    done(store.add_token(token.clone(), 8));
+    let Value::BulkString(row) = test.ask(&["GET", &key]) else { panic!("it is there") };
+    let row = String::from_utf8(row).unwrap();
+    assert!(done(store.remove_token(&token.hash)));
+    other.note_revoked(&token.hash);
+    // As in a replica that had not heard of it.
+    let come_back = || {
+        test.ask(&["SET", &key, &row]);
+        test.ask(&["ZADD", &tokens, "1", &hex(token.hash.as_bytes())]);
+    };
+    for (knows, asked) in [(&store, &other), (&other, &store)] {
+        come_back();
+        assert_eq!([done(knows.token(&token.hash)), done(asked.token(&token.hash))], [None, None]);
+        let newcomer = test.another_node().sessions(8, ShardLimits::default());
+        assert_eq!(done(newcomer.token(&token.hash)), Some(token.clone()), "it knows only the store");
+        done(knows.revoke_again());
+        assert_eq!(done(newcomer.token(&token.hash)), None);
+    }
 }

@@ -10,12 +10,12 @@
 use redis::Value;
 use switchboard_proto::id::RoomName;
 
-use super::scripts::{ADD, CLOCK, DELETE, DISPLACE, PLACE, SET, TAKE, USER_ROOM, USER_TOKEN};
-use super::{DAY_MS, MANY, MAX_NUMBER, NOTHING, RedisSessions, hex};
+use super::scripts::{ADD, CLOCK, DELETE, DISPLACE, PLACE, SET, TAKE, TIME, USER_ROOM, USER_TOKEN};
+use super::{DAY_MS, MANY, MAX_NUMBER, NOTHING, RedisSessions, hex, lock};
 use crate::backend::BackendError;
 use crate::backend::redis::store::Answered;
 use crate::backend::sessions::{Token, TokenHash};
-use crate::{clock, hex as digits};
+use crate::hex as digits;
 
 /// How many tokens, or users, are asked for at once.
 const BATCH: usize = 100;
@@ -45,14 +45,14 @@ impl RedisSessions {
         let hash = hex(token.hash.as_bytes());
         let expires_ms = token.expires_ms.min(MAX_NUMBER);
         // Whoever drops what expired comes a day after that.
-        let lives_ms = expires_ms.saturating_sub(clock::unix_ms()) + 2 * DAY_MS;
+        let lives_ms = expires_ms.saturating_sub(token.created_ms) + 2 * DAY_MS;
         self.change_one(&PLACE, &self.expiries_key(), (&hash, expires_ms)).await?;
         if let Some(before) = self.written_token(&token.hash).await?
             && before.user != token.user
         {
             self.count(&DISPLACE, &self.tokens_key(&before.user), &hash).await?;
         }
-        let row = format!("{} {} {}", token.created_ms, token.expires_ms, token.user);
+        let row = format!("{} {} {} {}", token.created_ms, token.expires_ms, hex(&token.binding), token.user);
         self.change_one(&SET, &self.token_key(&hash), (row, lives_ms)).await?;
         let arguments = (&hash, max_of_user.min(MANY), lives_ms);
         let too_many = self.change_one(&USER_TOKEN, &self.tokens_key(&token.user), arguments).await?;
@@ -60,6 +60,12 @@ impl RedisSessions {
             self.clear_token(oldest).await?;
         }
         Ok(())
+    }
+
+    /// The time of the server that has the index of expiries, which is the same one for all nodes.
+    pub(super) async fn store_time(&self) -> Result<u64, BackendError> {
+        let answer = self.0.store.link.run(&TIME, &[&self.expiries_key()], |_| {}).await?;
+        answer.number().ok_or_else(|| self.0.store.odd("a time", &answer))
     }
 
     /// Takes away what is left of a token that is not among those of its user any more.
@@ -81,6 +87,9 @@ impl RedisSessions {
     }
 
     pub(super) async fn find_token(&self, hash: &TokenHash) -> Result<Option<Token>, BackendError> {
+        if lock(&self.0.revoked).contains(hash) {
+            return Ok(None);
+        }
         let Some(token) = self.written_token(hash).await? else { return Ok(None) };
         let mut score = redis::cmd("ZSCORE");
         score.arg(self.tokens_key(&token.user)).arg(hex(hash.as_bytes()));
@@ -94,6 +103,21 @@ impl RedisSessions {
         let was_there = self.count(&DISPLACE, &self.tokens_key(&token.user), &hash).await? > 0;
         self.clear_token(&hash).await?;
         Ok(was_there)
+    }
+
+    /// Forgets all of these, a hundred at a time.
+    pub(super) async fn forget_tokens(&self, hashes: &[TokenHash]) -> Result<(), BackendError> {
+        for hashes in hashes.chunks(BATCH) {
+            let forgetting: Vec<_> = hashes
+                .iter()
+                .copied()
+                .map(|hash| self.with(|sessions| async move { sessions.forget_token(&hash).await }))
+                .collect();
+            for forgotten in forgetting {
+                forgotten.await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn forget_expired(&self, now_ms: u64) -> Result<usize, BackendError> {
@@ -192,7 +216,8 @@ impl RedisSessions {
 
 /// What [`RedisSessions::keep_token`] wrote.
 fn read_token(hash: TokenHash, row: &str) -> Option<Token> {
-    let mut parts = row.splitn(3, ' ');
+    let mut parts = row.splitn(4, ' ');
     let (created_ms, expires_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Token { hash, user: parts.next()?.to_owned(), created_ms, expires_ms })
+    let binding = digits::bytes(parts.next()?)?;
+    Some(Token { hash, user: parts.next()?.to_owned(), binding, created_ms, expires_ms })
 }

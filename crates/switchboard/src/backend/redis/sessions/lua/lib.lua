@@ -5,16 +5,21 @@
 --   4 ids by the hash that resumes      5 events by "id:number"        6 rooms by id, one a line, in the order of joining
 --   7 numbers heard by "id:room"        8 publications by their key    9 these keys, the oldest first
 --   10 bytes of all logs, weight of publications, beginnings
--- ARGV, always: 1 how long keys live, 2 the resume window, 3 the time, 4 this node, 5 events and 6 bytes of a log, 7 bytes of all
--- logs, 8 the beginning of the channels of nodes ('' if nobody is told).
+-- ARGV, always: 1 how long keys live, 2 the resume window, 3 the time, or '' for that of this server, 4 this node, 5
+-- events and 6 bytes of a log, 7 bytes of all logs, 8 the beginning of the channels of nodes ('': none of them is
+-- notified).
 --
--- A row: "1 hash development shard total flags created generation connection since received floor last bytes counts home node".
--- What is not there is "-". Numbers of clients that may be above 2^53 (flags, counts) are texts here. A row that is not one, or
--- has numbers that we did not write, is passed over as if there were no session.
+-- A row: "1 hash development shard total flags created generation connection since received floor last bytes counts
+-- home node". What is not there is "-". Numbers of clients that may be above 2^53 (flags, counts) are texts here. A
+-- row that is not one, or has numbers that we did not write, is ignored, as if there were no session.
 
 local ROWS, FLEETS, HASHES, LOG = KEYS[1], {['0'] = KEYS[2], ['1'] = KEYS[3]}, KEYS[4], KEYS[5]
 local ROOMS, HEARD, KNOWN, ORDER, SUMS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local TTL, WINDOW, NOW, NODE = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+if not NOW then
+  local time = redis.call('TIME')
+  NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local LOG_EVENTS, LOG_BYTES, TOTAL_BYTES, CHANNEL = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 -- No log is longer; a row that says so is not ours, and would keep a loop busy.
 local MOST_EVENTS = 2 ^ 20
