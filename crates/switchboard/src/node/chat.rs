@@ -12,6 +12,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
+use crate::backend::cluster::To;
 use crate::backend::{AddRoomError, BackendError, NewMember, Pattern};
 use crate::hub::Entrance;
 use crate::hub::mail::{Address, Ask, MemberCheck};
@@ -20,16 +21,16 @@ use crate::worker::calls::Caller;
 
 use super::Node;
 use super::cluster::connections;
-use super::cluster::rooms::Question;
+use super::cluster::rooms::{Note, Question};
 use super::connection::{ConnectionHandle, ConnectionInfo};
 use super::hooks::{Change, MembershipChange, SayMiddleware};
 
-/// How long the end of a room may take on another node before nobody waits for it any more. Of its steps the longest waits until
-/// a node that is silent is dead.
+/// How long a new room waits until another node has destroyed the one of its name. The longest step of a destruction
+/// waits until a silent node counts as dead.
 const LONGEST_END: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether it has come.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause before a room that another node destroys is read again, for the case that the note of its end is lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a connection's rooms look like after [`Node::reauthenticate`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -376,6 +377,9 @@ impl Node {
         let mut is_new = false;
         let begun = Instant::now();
         loop {
+            let mut ended = pin!(self.0.room_ended.notified());
+            // An end after the room was read is not missed.
+            ended.as_mut().enable();
             let added = self.0.directory.add_room(room, pattern.clone(), max_rooms).await;
             if matches!(added, Err(AddRoomError::TooMany)) {
                 return Err(CallError::TooManyRooms);
@@ -394,7 +398,28 @@ impl Node {
                 tracing::error!(%room, "a room that is being destroyed does not come to its end");
                 return Err(CallError::Unavailable);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            // After a timeout the room is read without a note.
+            drop(tokio::time::timeout(LOOK_AGAIN, ended).await);
+        }
+    }
+
+    /// Forgets a destroyed room and wakes those that wait to make it again, on all nodes.
+    pub(super) async fn forget_room(&self, room: &RoomName) -> Result<(), CallError> {
+        // Members of this room are not in another room of its name.
+        let forgotten = self.0.sessions.forget_room(room).await;
+        let forgotten = self.0.directory.forget(room).await.and(forgotten).map_err(unavailable);
+        self.0.room_ended.notify_waiters();
+        if let Some(peers) = self.peers() {
+            // A node that misses the note looks again after `LOOK_AGAIN`.
+            drop(peers.tell(To::Others, &super::cluster::Note::Rooms(Note::Ended)).await);
+        }
+        forgotten
+    }
+
+    /// A node has destroyed a room.
+    pub(super) fn note_rooms(&self, note: &Note) {
+        match note {
+            Note::Ended => self.0.room_ended.notify_waiters(),
         }
     }
 
@@ -412,9 +437,7 @@ impl Node {
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         let (here, ()) = tokio::join!(self.heed_end_of_room(room), self.have_all_done(Question::Gone(room.clone())));
         here?;
-        // Whoever was in it is not in another room of that name.
-        let forgotten = self.0.sessions.forget_room(room).await;
-        self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
+        self.forget_room(room).await
     }
 
     /// Removes the members that this node has in a room that is being destroyed.

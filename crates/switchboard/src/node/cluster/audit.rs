@@ -191,8 +191,7 @@ impl Node {
                 peers.life.corrections().noted.rooms += 1;
                 self.0.broker.close(room).await.map_err(unavailable)?;
                 self.heed_end_of_room(room).await?;
-                let forgotten = self.0.sessions.forget_room(room).await;
-                self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)?;
+                self.forget_room(room).await?;
             }
             Left::Reopen => self.0.broker.open(room).await.map_err(unavailable)?,
             Left::Recheck { version, pattern } => {

@@ -63,6 +63,8 @@ pub(super) enum Note {
     Commands(commands::Note),
     /// About gateway sessions.
     Gateway(gateway::Note),
+    /// About rooms.
+    Rooms(rooms::Note),
 }
 
 impl From<commands::Note> for Note {
@@ -335,6 +337,7 @@ impl Node {
             Ok(Message::Note(note)) => match serde_json::from_str(note.get()) {
                 Ok(Note::Commands(note)) => self.heed_commands(from, note),
                 Ok(Note::Gateway(note)) => self.heed_gateway(from, note),
+                Ok(Note::Rooms(note)) => self.note_rooms(&note),
                 Err(error) => odd(error),
             },
             Ok(Message::Ask(number, question)) => match serde_json::from_str(question.get()) {
