@@ -154,6 +154,8 @@ impl Node {
         let room = existing_name(room)?;
         let node = self.clone();
         self.to_the_end(async move {
+            // One change of a room's pattern is applied by all nodes before the next one begins.
+            let _changing = node.0.rooms_patterned.of(&room).await;
             node.keep_pattern(&room, pattern).await?;
             let others = node.tell_others::<IgnoredAny>(Question::Pattern(room.clone()));
             tokio::join!(node.heed_pattern(&room), others).0
