@@ -187,18 +187,12 @@ impl Node {
         }
     }
 
-    /// Makes a room that exists from the start; one that other nodes have made already gets its pattern, if it has another one. No
-    /// worker runs yet, so that nobody here is asked to look at members.
+    /// Makes a room that exists from the start. One that another node has made keeps the pattern that it has: an
+    /// operator may have changed it since.
     pub(crate) async fn add_starting_room(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
         let room = RoomName::parse(room)?;
-        if self.make_room(&room, pattern.clone()).await? {
+        if self.make_room(&room, pattern).await? {
             self.tell_others::<IgnoredAny>(Question::Made(room)).await;
-            return Ok(());
-        }
-        let info = self.0.directory.room(&room).await.map_err(unavailable)?;
-        if info.is_none_or(|info| *info.pattern != pattern) {
-            self.keep_pattern(&room, pattern).await?;
-            self.tell_others::<IgnoredAny>(Question::Pattern(room)).await;
         }
         Ok(())
     }
