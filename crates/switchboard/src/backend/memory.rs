@@ -23,8 +23,8 @@ use crate::op::Op;
 
 use super::log::{Earlier, Log, LogBytes};
 use super::{
-    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, NewMember, Pattern, Published,
-    RoomHistory, RoomInfo,
+    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, Enter, LogLimits, NewMember, Pattern,
+    Published, RoomHistory, RoomInfo, RoomPage,
 };
 
 /// Rooms, spread over locks by their names.
@@ -133,6 +133,41 @@ impl Sequences {
     }
 }
 
+impl Sequences {
+    /// Takes a place for one more listener and hands its entrance to the worker, under the lock that orders deliveries.
+    fn try_listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: &Enter) -> Result<bool, Full> {
+        let mut rooms = self.rooms.of(room);
+        let Some(sequence) = rooms.get_mut(room) else { return Ok(false) };
+        let index = usize::from(worker);
+        let said =
+            from_start.then(|| sequence.log.all().map(|message| Arc::new(Encoded::new(message.clone()))).collect());
+        let mail = enter(sequence.last, said);
+        let permit = self.workers[index].try_reserve(mail.weight()).ok_or(Full(index))?;
+        sequence.seats[index] += 1;
+        permit.push(mail);
+        Ok(true)
+    }
+
+    /// Tries again whenever a worker that had no space has some.
+    async fn once_there_is_space<T>(&self, mut attempt: impl FnMut() -> Result<T, Full>) -> T {
+        poll_fn(|cx| {
+            // A worker that was asked to wake this task and then still had no space will wake it.
+            let mut asked = SmallVec::<[usize; 8]>::new();
+            loop {
+                match attempt() {
+                    Ok(value) => return Poll::Ready(value),
+                    Err(Full(worker)) if asked.contains(&worker) => return Poll::Pending,
+                    Err(Full(worker)) => {
+                        self.workers[worker].wake_on_space(cx.waker());
+                        asked.push(worker);
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
 impl Broker for MemoryBroker {
     fn open(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
         let workers = self.0.workers.len();
@@ -163,23 +198,7 @@ impl Broker for MemoryBroker {
             return Op::Ready(Ok(number));
         }
         let sequences = Arc::clone(&self.0);
-        Op::Wait(Box::pin(async move {
-            let published = poll_fn(|cx| {
-                // A worker that was asked to wake this task and then still had no space will wake it.
-                let mut asked = SmallVec::<[usize; 8]>::new();
-                loop {
-                    match sequences.try_publish(&draft) {
-                        Ok(number) => return Poll::Ready(number),
-                        Err(Full(worker)) if asked.contains(&worker) => return Poll::Pending,
-                        Err(Full(worker)) => {
-                            sequences.workers[worker].wake_on_space(cx.waker());
-                            asked.push(worker);
-                        }
-                    }
-                }
-            });
-            Ok(published.await)
-        }))
+        Op::Wait(Box::pin(async move { Ok(sequences.once_there_is_space(|| sequences.try_publish(&draft)).await) }))
     }
 
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>> {
@@ -188,6 +207,17 @@ impl Broker for MemoryBroker {
             sequence.seats[usize::from(worker)] += 1;
             sequence.last
         })))
+    }
+
+    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
+        if let Ok(is_there) = self.0.try_listen(room, worker, from_start, &enter) {
+            return Op::Ready(Ok(is_there));
+        }
+        let (sequences, room) = (Arc::clone(&self.0), room.clone());
+        Op::Wait(Box::pin(async move {
+            let attempt = || sequences.try_listen(&room, worker, from_start, &enter);
+            Ok(sequences.once_there_is_space(attempt).await)
+        }))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {
@@ -210,6 +240,7 @@ pub struct MemoryDirectory {
 #[derive(Debug)]
 struct Room {
     pattern: Arc<Pattern>,
+    has_first_pattern: bool,
     members: HashMap<ConnId, Joined>,
     /// How many have joined so far.
     joins: u64,
@@ -225,7 +256,20 @@ struct Joined {
 
 impl Default for MemoryDirectory {
     fn default() -> Self {
-        Self { rooms: Shards::new(), count: Mutex::new(0) }
+        Self { rooms: Shards::new(), names: Mutex::default() }
+    }
+}
+
+impl MemoryDirectory {
+    fn info(&self, room: &RoomName) -> Option<RoomInfo> {
+        let rooms = self.rooms.of(room);
+        let open = rooms.get(room).filter(|room| !room.is_closing);
+        open.map(|room| RoomInfo {
+            members_count: room.members.len(),
+            pattern: Arc::clone(&room.pattern),
+            version: 0,
+            has_first_pattern: room.has_first_pattern,
+        })
     }
 }
 
@@ -237,8 +281,14 @@ impl Directory for MemoryDirectory {
             Entry::Occupied(_) => Ok(false),
             Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
-                *count += 1;
-                entry.insert(Room { pattern: Arc::new(pattern), members: HashMap::new(), joins: 0, is_closing: false });
+                names.insert(room.clone());
+                entry.insert(Room {
+                    pattern: Arc::new(pattern),
+                    has_first_pattern: true,
+                    members: HashMap::new(),
+                    joins: 0,
+                    is_closing: false,
+                });
                 Ok(true)
             }
         })
@@ -291,7 +341,11 @@ impl Directory for MemoryDirectory {
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>> {
         let mut rooms = self.rooms.of(room);
         let open = rooms.get_mut(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(open.map(|room| room.pattern = Arc::new(pattern)).is_some()))
+        let set = |room: &mut Room| {
+            room.pattern = Arc::new(pattern);
+            room.has_first_pattern = false;
+        };
+        Op::Ready(Ok(open.map(set).is_some()))
     }
 
     fn add_member(&self, room: &RoomName, member: NewMember) -> Op<Result<bool, BackendError>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll as TaskPoll, Waker};
 
-use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece, RoomKind, Wants};
+use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece, RoomKind, Wants};
 use switchboard_proto::command::CommandId;
 use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::face::Remote;
@@ -18,9 +18,9 @@ use switchboard_proto::wire::Encoded;
 
 use super::*;
 use crate::hub::ids::Ids;
-use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, Socket};
+use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, ListenedRoom, Socket};
 use crate::hub::mailbox::inbox;
-use crate::hub::{Connection, Entrance, SlowConsumer};
+use crate::hub::{Connection, Entrance, Role, SlowConsumer};
 use crate::op::{BoxFuture, Op};
 
 /// A node whose joins wait until the test settles them.
@@ -77,12 +77,12 @@ impl Calls for SlowNode {
         Op::Ready(())
     }
 
-    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<ListenedRoom>> {
         Op::Ready(Vec::new())
     }
 
-    fn listen(&self, _: Caller, _: RoomName) -> Op<Option<Entrance>> {
-        Op::Ready(None)
+    fn listen(&self, _: Caller, _: RoomName, _: u64, _: bool) -> Op<()> {
+        Op::Ready(())
     }
 
     fn unlisten(&self, _: u16, _: RoomName) -> Op<()> {

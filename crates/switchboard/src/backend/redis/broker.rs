@@ -24,7 +24,7 @@ use switchboard_proto::id::RoomName;
 use switchboard_proto::wire::Encoded;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::backend::{BackendError, Broker, Draft, LogLimits, Published, RoomHistory};
+use crate::backend::{BackendError, Broker, Draft, Enter, LogLimits, Published, RoomHistory};
 use crate::config::Degraded;
 use crate::hub::mailbox::Mailbox;
 use crate::op::{BoxFuture, Op};
@@ -194,13 +194,8 @@ impl Inner {
 
     async fn subscribe(self: Arc<Self>, name: RoomName, worker: u16) -> Result<Option<u64>, BackendError> {
         let room = Visit::begin(&self, &name);
-        let attending = room.opening.get_or_try_init(|| self.attend(&room));
-        let within = self.store.link.timeout() * 2;
-        match tokio::time::timeout(within, attending).await {
-            Ok(Ok(())) => {}
-            Ok(Err(Unattended::NoRoom)) => return Ok(None),
-            Ok(Err(Unattended::Failed(error))) => return Err(error),
-            Err(_) => return Err(self.store.link.trouble(Trouble::Timeout, format_args!("{name} is not heard"))),
+        if !self.open_feed(&room).await? {
+            return Ok(None);
         }
         let feed = room.feed.lock().await;
         let mut hall = room.hall();
@@ -208,6 +203,50 @@ impl Inner {
             hall.take_seat(worker);
             heard.place.number
         }))
+    }
+
+    /// See [`Broker::listen`]. The lock of the feed is held from reading the log until the worker has the mail: what is
+    /// published during this time is handed on after it.
+    async fn listen(
+        self: Arc<Self>,
+        name: RoomName,
+        worker: u16,
+        from_start: bool,
+        enter: Enter,
+    ) -> Result<bool, BackendError> {
+        let room = Visit::begin(&self, &name);
+        if !self.open_feed(&room).await? {
+            return Ok(false);
+        }
+        let feed = room.feed.lock().await;
+        let Some(heard) = feed.heard() else { return Ok(false) };
+        let said = match from_start {
+            true => Some(self.read_up_to(&name, heard.place).await?),
+            false => None,
+        };
+        {
+            let mut hall = room.hall();
+            if hall.is_over {
+                return Ok(false);
+            }
+            hall.take_seat(worker);
+        }
+        if let Some(mailbox) = self.workers.get(usize::from(worker)) {
+            mailbox.push(enter(heard.place.number, said)).await;
+        }
+        Ok(true)
+    }
+
+    /// Has the node hear a room. Returns `false` if there is no such room.
+    async fn open_feed(self: &Arc<Self>, room: &Visit<'_>) -> Result<bool, BackendError> {
+        let attending = room.opening.get_or_try_init(|| self.attend(room));
+        let within = self.store.link.timeout() * 2;
+        match tokio::time::timeout(within, attending).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(Unattended::NoRoom)) => Ok(false),
+            Ok(Err(Unattended::Failed(error))) => Err(error),
+            Err(_) => Err(self.store.link.trouble(Trouble::Timeout, format_args!("{} is not heard", room.name))),
+        }
     }
 
     /// Begins to hear a room.
@@ -291,6 +330,10 @@ impl Broker for RedisBroker {
             return Op::Ready(Ok(Some(heard.place.number)));
         }
         Op::Wait(Box::pin(Arc::clone(&self.0).subscribe(room.clone(), worker)))
+    }
+
+    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
+        Op::Wait(Box::pin(Arc::clone(&self.0).listen(room.clone(), worker, from_start, enter)))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {

@@ -217,9 +217,10 @@ impl Inner {
             return Err(self.store.odd("a room", &answer));
         };
         let pattern = Arc::new(self.pattern(pattern)?);
-        let version = life.version;
+        let (version, has_first_pattern) = (life.version, life.version == life.made);
         self.mirror().learn(room, life);
-        Ok(Some(RoomInfo { members_count: usize::try_from(count).unwrap_or(usize::MAX), pattern, version }))
+        let members_count = usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(Some(RoomInfo { members_count, pattern, version, has_first_pattern }))
     }
 
     /// The names on a list, in no order. What is no name is passed over.

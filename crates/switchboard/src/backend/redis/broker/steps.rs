@@ -1,9 +1,13 @@
 //! What a room asks of Redis: each is one script, or one question.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use redis::Value;
 use switchboard_proto::event::RoomMessage;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::user::User;
+use switchboard_proto::wire::Encoded;
 
 use crate::backend::{BackendError, Draft};
 use crate::clock;
@@ -168,6 +172,25 @@ impl Inner {
             Some(arrival(numbered, bytes))
         });
         Ok(LogPart { entries: read.collect(), to: if is_all { to } else { last.unwrap_or(to) } })
+    }
+
+    /// Reads all that a log has up to a place.
+    pub(super) async fn read_up_to(&self, room: &RoomName, to: Place) -> Result<Vec<Arc<Encoded>>, BackendError> {
+        let mut messages = Vec::new();
+        if to.number == 0 {
+            return Ok(messages);
+        }
+        // Before the first place of a log.
+        let mut from = Place { epoch: 0, number: 0 };
+        loop {
+            let part = self.read_log(room, from, to).await?;
+            let entries = part.entries.into_iter().filter(|entry| entry.place > from);
+            messages.extend(entries.map(|entry| Arc::new(Encoded::new(entry.message.message))));
+            if part.to == to {
+                return Ok(messages);
+            }
+            from = part.to;
+        }
     }
 
     /// The latest messages of a log, the newest first. `None`: there is no such room.
