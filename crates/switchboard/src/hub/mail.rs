@@ -312,6 +312,8 @@ pub struct Inspection {
     pub facts: ConnFacts,
     /// Its rooms, in the order of joining.
     pub rooms: Vec<RoomName>,
+    /// Rooms that it is joining: it is no member yet.
+    pub joining: Vec<RoomName>,
     /// Bytes that wait to be written to it.
     pub outbox_bytes: usize,
 }

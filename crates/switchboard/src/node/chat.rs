@@ -1,5 +1,7 @@
 //! Rooms: who may join, who is inside, and what is said. The seed's `api.chatRoom`, method for method.
 
+use std::iter::repeat;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -249,12 +251,15 @@ impl Node {
     pub(super) async fn reauthenticate_here(&self, id: ConnId) -> Result<Reauthentication, CallError> {
         let node = self.clone();
         self.to_the_end(async move {
+            // Asked first: a join that finishes in between is among the rooms.
+            let joining = node.rooms_joining(id).await;
             let ConnectionInfo { handle, rooms, .. } = node.member(id).await?;
+            let joining: Vec<RoomName> = joining.into_iter().filter(|room| !rooms.contains(room)).collect();
             let mut result = Reauthentication::default();
-            for room in rooms {
+            for (room, is_member) in rooms.into_iter().zip(repeat(true)).chain(joining.into_iter().zip(repeat(false))) {
                 match node.check_pattern(&handle.facts, &room).await {
                     Ok(_) => {
-                        result.rooms.push(room);
+                        result.rooms.extend(is_member.then_some(room));
                         continue;
                     }
                     Err(CallError::Unavailable) => return Err(CallError::Unavailable),
@@ -264,13 +269,24 @@ impl Node {
                     Some(address) => node.remove_from(address, room.clone()).await,
                     None => node.expel_shard(handle.id(), &room).await,
                 };
-                if removed.is_ok() {
+                // A join that is cancelled was no membership.
+                if removed.is_ok() && is_member {
                     result.removed.push(room);
                 }
             }
             Ok(result)
         })
         .await
+    }
+
+    /// Rooms that a connection or session is joining. Their patterns may have been checked before the connection changed.
+    async fn rooms_joining(&self, id: ConnId) -> Vec<RoomName> {
+        let member = self.member_meant(id);
+        if member.is_session() {
+            return self.0.gateway.rooms.joined_by(member);
+        }
+        let Ok(address) = self.locate(id) else { return Vec::new() };
+        self.ask(address, Ask::Inspect).await.map(|found| found.joining).unwrap_or_default()
     }
 
     /// Makes a connection of any node a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
