@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use switchboard_proto::call::HistoryRange;
 use switchboard_proto::event::RoomMessage;
@@ -34,7 +34,7 @@ use super::ears::Ears;
 use super::envelope;
 use super::feed::{Mark, Place};
 use super::link::LinkState;
-use super::nodes::Membership;
+use super::nodes::{Membership, Nodes};
 use super::store::Store;
 use super::trouble::Trouble;
 use room::{Room, Visit};
@@ -60,6 +60,7 @@ pub(crate) struct RedisBroker(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    nodes: Nodes,
     ears: Ears,
     /// What is published is published by the store itself.
     publishes_in_store: bool,
@@ -98,6 +99,7 @@ impl RedisBroker {
     pub(crate) fn new(redis: &Redis, workers: Vec<Mailbox>, settings: BrokerSettings) -> Self {
         let broker = Self(Arc::new(Inner {
             store: redis.store.clone(),
+            nodes: redis.nodes.clone(),
             ears: redis.ears.clone(),
             publishes_in_store: redis.publishes_in_store,
             settings,
@@ -141,7 +143,16 @@ impl Inner {
         let mark = Mark(fastrand::u64(1..));
         let envelope = envelope::write(&draft, mark, self.store.standing.incarnation());
         let known = self.find(draft.room.as_str()).and_then(|room| room.known()).map_or(0, |known| known.place.number);
-        let place = match self.number(&draft, mark, &envelope, known).await? {
+        // A stale draft was not published: it is tried again under the same mark.
+        let deadline = Instant::now() + self.store.link.timeout();
+        let publication = loop {
+            let generation = self.store.standing.generation();
+            match self.number(&draft, mark, &envelope, known).await? {
+                Publication::Stale if self.learn_generation(generation, deadline).await => {}
+                publication => break publication,
+            }
+        };
+        let place = match publication {
             Publication::Done { place, before } => {
                 if !self.publishes_in_store {
                     let channel = self.store.keys.room_channel(draft.room.as_str());
@@ -160,6 +171,7 @@ impl Inner {
             }
             Publication::IdTaken => return Ok(Some(Published::IdTaken)),
             Publication::NoRoom => return Ok(None),
+            Publication::Stale => return Err(steps::stale()),
         };
         Ok(Some(Published::Now(Arc::new(Encoded::new(numbered(draft, place))))))
     }

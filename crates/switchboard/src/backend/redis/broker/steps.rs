@@ -45,6 +45,8 @@ pub(super) enum Publication {
     IdTaken,
     /// There is no such room.
     NoRoom,
+    /// Nothing was done: the store has begun a generation that this node does not know yet.
+    Stale,
 }
 
 /// What a part of a log has.
@@ -83,11 +85,18 @@ impl Inner {
     /// Where a room stands; `renews`: a new epoch begins, in any case. `None`: there is no such room.
     pub(super) async fn head(&self, room: &RoomName, known: u64, renews: bool) -> Result<Option<Point>, BackendError> {
         let key = self.store.keys.room(room.as_str(), "sequence");
-        let generation = self.store.standing.generation();
-        let answer = self.store.change(&HEAD, &[&key], |command| {
-            command.arg(generation).arg(clock::unix_ms()).arg(known).arg(u8::from(renews));
-        });
-        let answer = answer.await?;
+        let deadline = Instant::now() + self.store.link.timeout();
+        let answer = loop {
+            let generation = self.store.standing.generation();
+            let answer = self.store.change(&HEAD, &[&key], |command| {
+                command.arg(generation).arg(clock::unix_ms()).arg(known).arg(u8::from(renews));
+            });
+            let answer = answer.await?;
+            let is_stale = answer.list().and_then(|words| words.first()).and_then(Answered::text) == Some("stale");
+            if !is_stale || !self.learn_generation(generation, deadline).await {
+                break answer;
+            }
+        };
         let words = answer.list().unwrap_or_default();
         match (words.first().and_then(Answered::text), words) {
             (Some("none"), _) => Ok(None),
@@ -100,6 +109,22 @@ impl Inner {
             }
             _ => Err(self.store.odd("head", &answer)),
         }
+    }
+
+    /// Waits until this node knows a generation of the store after `known`, which another node has begun. Returns
+    /// `false` at the deadline.
+    pub(super) async fn learn_generation(&self, known: u64, deadline: Instant) -> bool {
+        let mut membership = self.nodes.membership();
+        self.nodes.look();
+        let is_learnt = async {
+            while self.store.standing.generation() <= known {
+                if membership.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout_at(deadline.into(), is_learnt).await.unwrap_or(false)
     }
 
     /// Has a message numbered, kept and published.
@@ -151,7 +176,7 @@ impl Inner {
             Some("before") => Ok(Publication::Before(bytes().unwrap_or_default().to_vec())),
             Some("taken") => Ok(Publication::IdTaken),
             Some("none") => Ok(Publication::NoRoom),
-            Some("stale") => Err(stale()),
+            Some("stale") => Ok(Publication::Stale),
             _ => Err(store.odd("publish", &answer)),
         }
     }
@@ -239,7 +264,7 @@ fn id_of(place: Place) -> String {
     format!("{}-{}", place.epoch, place.number)
 }
 
-/// Others know already that the store has begun anew, and soon this node does.
-fn stale() -> BackendError {
-    BackendError("Redis: the store has begun anew, and this node does not know yet".to_owned())
+/// This node has not learnt the generation of the store in time.
+pub(super) fn stale() -> BackendError {
+    BackendError("Redis: the store has begun a generation that this node has not learnt in time".to_owned())
 }
