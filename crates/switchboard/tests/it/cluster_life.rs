@@ -1,6 +1,7 @@
 //! Nodes that share a directory: who sees whom, and what becomes of members when their node dies, sleeps, or Redis forgets.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use switchboard::proto::id::ConnId;
 use switchboard::{Config, Server};
 use switchboard_testkit::client::LineClient;
-use switchboard_testkit::cluster::{Cluster, ClusterOptions, Data, RedisServer, eventually, within};
+use switchboard_testkit::cluster::{Cluster, ClusterOptions, Data, FaultProxy, RedisServer, eventually, within};
 
 use super::support::{TestServer, config};
 
@@ -131,6 +132,39 @@ fn fault_row_33_members_of_a_node_that_dies_leave_at_one_survivor_once() {
     }
     let buried: u64 = [&b, &c].map(|node| node.node().cluster_figures().unwrap().buried_members).iter().sum();
     assert_eq!(buried, 5);
+}
+
+/// A survivor loses Redis at the moment when it announces the first leave, and dies.
+#[test]
+fn fault_row_33_each_leave_is_announced_by_a_living_node_when_the_node_that_cleans_up_dies() {
+    let redis = RedisServer::start();
+    let (a, _) = node(&redis.url(), "a");
+    let way = Arc::new(FaultProxy::start(redis.address()));
+    let (cut, begun) = (Arc::clone(&way), Arc::new(AtomicBool::new(false)));
+    let noted = Arc::clone(&begun);
+    let settings = settings(&redis.url_through(way.address()), "b", &["backend.redis.timeout=500ms"]);
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let b = TestServer::build(&settings, |builder| {
+        builder.setup(move |node| {
+            node.add_leave_callback(100, move |_| {
+                cut.sever();
+                noted.store(true, Ordering::Release);
+            });
+        })
+    });
+    let clients = a.connect_into(5, &[ROOM]);
+    let mut dead: Vec<ConnId> = clients.iter().map(|client| a.id_of(client)).collect();
+    eventually("all are there", || members(&b).len() == 5);
+    drop(a);
+    eventually("b cleans up", || begun.load(Ordering::Acquire));
+    drop(b);
+    let (c, left_c) = node(&redis.url(), "c");
+    eventually("the dead are gone", || members(&c).is_empty() && told(&left_c).len() == 5);
+    eventually("both dead nodes are cleaned up after", || c.node().cluster_figures().unwrap().buried_nodes == 2);
+    let mut ids: Vec<ConnId> = left_c.lock().unwrap().iter().map(|(id, ..)| *id).collect();
+    ids.sort_unstable();
+    dead.sort_unstable();
+    assert_eq!(ids, dead, "each once");
 }
 
 #[test]

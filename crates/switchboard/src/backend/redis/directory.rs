@@ -24,7 +24,7 @@ use switchboard_proto::call::Member;
 use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::backend::cluster::NodeEntry;
-use crate::backend::shared::{Burial, Comparison};
+use crate::backend::shared::{Comparison, LeftRow, Remains};
 use crate::backend::{
     AddRoomError, BackendError, Directory, DirectorySize, NewMember, Pattern, RoomInfo, SharedDirectory,
 };
@@ -431,9 +431,19 @@ impl SharedDirectory for RedisDirectory {
         self.op(|inner| async move { inner.restore(&room, otherwise).await })
     }
 
-    fn bury(&self, node: &NodeEntry, room: &RoomName) -> Op<Result<Burial, BackendError>> {
+    fn left_by(&self, node: &NodeEntry, room: &RoomName, cursor: Option<String>) -> Op<Result<Remains, BackendError>> {
         let (owner, room) = (row::owner(node.slot, node.incarnation), room.clone());
-        self.op(|inner| async move { inner.bury(&owner, &room).await })
+        self.op(|inner| async move { inner.left_by(&owner, &room, cursor).await })
+    }
+
+    fn remove_left(&self, room: &RoomName, left: &[LeftRow]) -> Op<Result<(), BackendError>> {
+        let (room, rows) = (room.clone(), left.iter().map(|one| one.row.clone()).collect::<Vec<_>>());
+        self.op(|inner| async move {
+            for rows in rows.chunks(audit::BATCH) {
+                inner.strike_rows(&room, rows).await?;
+            }
+            Ok(())
+        })
     }
 
     fn compare(&self, room: &RoomName) -> Op<Result<Comparison, BackendError>> {
