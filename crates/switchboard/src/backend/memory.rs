@@ -2,10 +2,12 @@
 //!
 //! Every operation is ready at once, except a publish for which a worker has no space.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -233,8 +235,8 @@ impl Broker for MemoryBroker {
 #[derive(Debug)]
 pub struct MemoryDirectory {
     rooms: Shards<Room>,
-    /// How many rooms there are; also the lock under which rooms are made and forgotten.
-    count: Mutex<usize>,
+    /// The names of all rooms; also the lock under which rooms are made and forgotten.
+    names: Mutex<BTreeSet<RoomName>>,
 }
 
 #[derive(Debug)]
@@ -273,13 +275,22 @@ impl MemoryDirectory {
     }
 }
 
+/// The first `limit` names after this one, without those of rooms of two users, which come before all others.
+fn names_after<K: Ord + Borrow<str> + Clone>(names: &BTreeSet<K>, after: Option<&str>, limit: usize) -> Vec<K> {
+    let first = match after {
+        Some(after) if after > RoomName::AFTER_DIRECT => Bound::Excluded(after),
+        _ => Bound::Included(RoomName::AFTER_DIRECT),
+    };
+    names.range::<str, _>((first, Bound::Unbounded)).take(limit).cloned().collect()
+}
+
 impl Directory for MemoryDirectory {
     fn add_room(&self, room: &RoomName, pattern: Pattern, max_rooms: usize) -> Op<Result<bool, AddRoomError>> {
-        let mut count = lock(&self.count);
+        let mut names = lock(&self.names);
         let mut rooms = self.rooms.of(room);
         Op::Ready(match rooms.entry(room.clone()) {
             Entry::Occupied(_) => Ok(false),
-            Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
+            Entry::Vacant(_) if names.len() >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
                 names.insert(room.clone());
                 entry.insert(Room {
@@ -300,21 +311,15 @@ impl Directory for MemoryDirectory {
     }
 
     fn forget(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
-        let mut count = lock(&self.count);
+        let mut names = lock(&self.names);
         if self.rooms.of(room).remove(room).is_some() {
-            *count -= 1;
+            names.remove(room);
         }
         Op::Ready(Ok(()))
     }
 
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>> {
-        let rooms = self.rooms.of(room);
-        let open = rooms.get(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(open.map(|room| RoomInfo {
-            members_count: room.members.len(),
-            pattern: Arc::clone(&room.pattern),
-            version: 0,
-        })))
+        Op::Ready(Ok(self.info(room)))
     }
 
     fn size(&self) -> Op<Result<DirectorySize, BackendError>> {
@@ -336,6 +341,13 @@ impl Directory for MemoryDirectory {
         }
         names.sort_unstable();
         Op::Ready(Ok(names))
+    }
+
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>> {
+        let names = names_after(&lock(&self.names), after.map(RoomName::as_str), limit.saturating_add(1));
+        let (names, next) = RoomPage::cut(names, limit);
+        let info = |name: RoomName| Some((name.clone(), self.info(&name)?));
+        Op::Ready(Ok(RoomPage { rooms: names.into_iter().filter_map(info).collect(), next }))
     }
 
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>> {
@@ -374,5 +386,64 @@ impl Directory for MemoryDirectory {
             members.sort_unstable_by_key(|(_, joined)| joined.order);
             members.into_iter().map(|(id, joined)| Member { id: *id, joined_at: joined.at }).collect()
         })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::cmp::Ordering;
+
+    use super::*;
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn step() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// A name that counts how often it is compared and cloned.
+    #[derive(PartialEq, Eq)]
+    struct Counted(String);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            step();
+            Self(self.0.clone())
+        }
+    }
+
+    impl Ord for Counted {
+        fn cmp(&self, other: &Self) -> Ordering {
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl Borrow<str> for Counted {
+        fn borrow(&self) -> &str {
+            step();
+            &self.0
+        }
+    }
+
+    #[test]
+    fn what_a_page_of_rooms_costs_does_not_depend_on_how_many_rooms_there_are() {
+        let counted = |rooms: usize| {
+            let names: BTreeSet<Counted> = (0..rooms).map(|number| Counted(format!("r{number:05}"))).collect();
+            STEPS.set(0);
+            let page = names_after(&names, Some("r00500"), 101);
+            assert_eq!((page.len(), page[0].0.as_str()), (101, "r00501"));
+            STEPS.get()
+        };
+        let [few, many] = [1000, 20_000].map(counted);
+        assert!(many * 10 <= few * 13, "{few} {many}");
     }
 }

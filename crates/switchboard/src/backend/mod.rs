@@ -138,6 +138,10 @@ pub trait Directory: fmt::Debug + Send + Sync {
     /// Every room, sorted by name.
     fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>>;
 
+    /// At most `limit` rooms that are not of two users, in the order of their names, beginning after `after`. What it
+    /// costs does not depend on how many rooms there are.
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>>;
+
     /// Replaces a room's pattern. `false`: there is no such room.
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>>;
 
@@ -199,6 +203,28 @@ pub struct RoomInfo {
     /// Which of its patterns that is, in a directory that several nodes share: every later one has a higher number, over the
     /// destruction of the room too. Else 0.
     pub version: u64,
+    /// Whether the pattern is the one that the room was made with, and never was another one.
+    pub has_first_pattern: bool,
+}
+
+/// Part of the list of rooms.
+#[derive(Clone, Debug, Default)]
+pub struct RoomPage {
+    /// These rooms, without those that were destroyed while the page was read.
+    pub rooms: Vec<(RoomName, RoomInfo)>,
+    /// The name after which the next page begins; `None`: there are no more rooms.
+    pub next: Option<RoomName>,
+}
+
+impl RoomPage {
+    /// The names of a page, of at most `limit` + 1 names that follow its beginning, and the name after which the next
+    /// one begins.
+    fn cut(mut names: Vec<RoomName>, limit: usize) -> (Vec<RoomName>, Option<RoomName>) {
+        let has_more = names.len() > limit;
+        names.truncate(limit);
+        let next = if has_more { names.last().cloned() } else { None };
+        (names, next)
+    }
 }
 
 /// Who may join a room: attributes of the connection and the values they must have, all of them. Empty: everybody.

@@ -26,10 +26,10 @@ use switchboard_proto::id::{ConnId, RoomName};
 use crate::backend::cluster::NodeEntry;
 use crate::backend::shared::{Comparison, LeftRow, Remains};
 use crate::backend::{
-    AddRoomError, BackendError, Directory, DirectorySize, NewMember, Pattern, RoomInfo, SharedDirectory,
+    AddRoomError, BackendError, Directory, DirectorySize, NewMember, Pattern, RoomInfo, RoomPage, SharedDirectory,
 };
 use crate::clock;
-use crate::op::Op;
+use crate::op::{Op, all};
 
 use super::nodes::Nodes;
 use super::script::Script;
@@ -40,6 +40,7 @@ use row::Row;
 static AGAIN: Script = Script::new(include_str!("directory/again.lua"));
 static LIST: Script = Script::new(include_str!("directory/list.lua"));
 static MAKE: Script = Script::new(include_str!("directory/make.lua"));
+static PAGE: Script = Script::new(include_str!("directory/page.lua"));
 static ROOM: Script = Script::new(include_str!("directory/room.lua"));
 static MEMBERS: Script = Script::new(include_str!("directory/members.lua"));
 static PATTERN: Script = Script::new(include_str!("directory/pattern.lua"));
@@ -143,7 +144,8 @@ impl Inner {
 
     async fn add_room(&self, room: &RoomName, pattern: &Pattern, max_rooms: usize) -> Result<bool, AddRoomError> {
         let [rooms, closing] = self.lists();
-        let listed = self.store.change(&LIST, &[&rooms, &closing], |command| {
+        let index = self.store.keys.nodes("rooms-sorted");
+        let listed = self.store.change(&LIST, &[&rooms, &closing, &index], |command| {
             command.arg(room.as_str()).arg(max_rooms);
         });
         let listed = listed.await?;
@@ -165,7 +167,8 @@ impl Inner {
     /// Has a room's name on one of the lists and on no other, or on none. `true`: something has changed.
     async fn list(&self, room: &RoomName, listed: Listed) -> Result<bool, BackendError> {
         let [rooms, closing] = self.lists();
-        let changed = self.store.change(&SHELVE, &[&rooms, &closing], |command| {
+        let index = self.store.keys.nodes("rooms-sorted");
+        let changed = self.store.change(&SHELVE, &[&rooms, &closing, &index], |command| {
             command.arg(room.as_str()).arg(listed as u8);
         });
         Ok(changed.await?.number() == Some(1))
@@ -236,6 +239,28 @@ impl Inner {
         let mut names = self.names(&self.lists()[0]).await?;
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// See [`Directory::page`]. The infos of all rooms are asked for at once.
+    async fn page(&self, after: Option<&RoomName>, limit: usize) -> Result<RoomPage, BackendError> {
+        let after = after.map(RoomName::as_str).filter(|after| *after > RoomName::AFTER_DIRECT);
+        let first = after.map_or_else(|| format!("[{}", RoomName::AFTER_DIRECT), |after| format!("({after}"));
+        let [rooms, _] = self.lists();
+        let index = self.store.keys.nodes("rooms-sorted");
+        let answer = self.store.link.run(&PAGE, &[&rooms, &index], |command| {
+            // Redis counts up to the largest signed number.
+            command.arg(first).arg(limit.min(i64::MAX as usize - 1) + 1);
+        });
+        let answer = answer.await?;
+        let names = answer.list().ok_or_else(|| self.store.odd("a page of rooms", &answer))?;
+        let names = names.iter().filter_map(|name| RoomName::restore(name.text()?)).collect();
+        let (names, next) = RoomPage::cut(names, limit);
+        let infos = all(names.iter().map(|name| self.room(name))).await;
+        let mut found = Vec::with_capacity(names.len());
+        for (name, info) in names.into_iter().zip(infos) {
+            found.extend(info?.map(|info| (name, info)));
+        }
+        Ok(RoomPage { rooms: found, next })
     }
 
     async fn set_pattern(&self, room: &RoomName, pattern: &Pattern) -> Result<bool, BackendError> {
@@ -355,6 +380,11 @@ impl Directory for RedisDirectory {
 
     fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>> {
         self.op(|inner| async move { inner.rooms().await })
+    }
+
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>> {
+        let after = after.cloned();
+        self.op(|inner| async move { inner.page(after.as_ref(), limit).await })
     }
 
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>> {

@@ -129,6 +129,57 @@ fn a_session_that_another_node_has_taken_over_keeps_its_place_and_stays_when_its
     assert_eq!(members(&survivor), [1, 2, 3].map(id));
     done(survivor.remove_left(&room("a"), &left));
     assert_eq!(members(&survivor), [1, 3].map(id));
+    assert!(left_by(&survivor, &dead).is_empty());
+}
+
+#[test]
+fn what_a_page_of_rooms_costs_does_not_depend_on_how_many_rooms_there_are() {
+    let server = testing::Server::start(&[]);
+    let counted = |rooms: usize| {
+        let test = testing::TestStore::on(&server);
+        let directory = test.directory("one", LEASE).0;
+        // As a version writes them that does not know the sorted list.
+        let script = "for i = 1, ARGV[2] do local name = string.format('r%05d', i) redis.call('SADD', KEYS[1], name) \
+            redis.call('HSET', ARGV[1] .. ':{r:' .. name .. '}:facts', 'made', 1, 'version', 1, 'pattern', '') end";
+        let list = test.store.keys.nodes("rooms");
+        let prefix = list.split(":{").next().unwrap();
+        test.ask(&["EVAL", script, "1", &list, prefix, &rooms.to_string()]);
+        assert_eq!(done(directory.page(None, 10)).rooms.len(), 10, "the list is sorted once");
+        let mut after = Some(RoomName::parse("r00500").unwrap());
+        test.ask(&["CONFIG", "RESETSTAT"]);
+        for page in 0..3 {
+            let found = done(directory.page(after.as_ref(), 100));
+            let expected = (1..=100).map(|at| format!("r{:05}", 500 + page * 100 + at));
+            assert!(found.rooms.iter().map(|(name, _)| name.as_str().to_owned()).eq(expected));
+            after = found.next;
+        }
+        let stats = server.ask("INFO commandstats").unwrap();
+        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        assert!(!stats.contains("cmdstat_smembers"), "{stats}");
+        // Signs of life come when they come.
+        let of_pages = |line: &&str| {
+            ["evalsha", "zrangebylex", "sismember", "hmget", "hlen"].iter().any(|name| line.contains(name))
+        };
+        stats.lines().filter(of_pages).filter_map(calls).sum::<u64>()
+    };
+    let [few, many] = [1000, 20_000].map(counted);
+    assert!(few > 0 && many * 10 <= few * 13, "{few} {many}");
+}
+
+#[test]
+fn rooms_that_another_version_lists_or_takes_off_are_on_the_pages() {
+    let (test, [one, two]) = begin();
+    for name in ["b", "c"] {
+        assert!(done(one.add_room(&room(name), Pattern::new(), 9)));
+    }
+    let listed = || done(two.page(None, 9)).rooms.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(listed(), ["a", "b", "c"]);
+    // As many as before, and others.
+    let rooms = test.store.keys.nodes("rooms");
+    test.ask(&["SREM", &rooms, "b"]);
+    test.ask(&["SADD", &rooms, "d"]);
+    test.ask(&["HSET", &test.store.keys.room("d", "facts"), "made", "1", "version", "1", "pattern", ""]);
+    assert_eq!(listed(), ["a", "c", "d"]);
 }
 
 #[test]
