@@ -237,6 +237,9 @@ impl RoomName {
         &self.0
     }
 
+    /// A text before which the names of all rooms of two users are, and after which all other names.
+    pub const AFTER_DIRECT: &str = "\u{2}";
+
     /// The room of two users, whose ids may stand in either order. Nobody can ask for it by a name: no name that is parsed
     /// begins as it does.
     pub fn direct(one: &str, other: &str) -> Self {

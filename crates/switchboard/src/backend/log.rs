@@ -110,6 +110,11 @@ impl Log {
         self.messages.push_back(message.clone());
     }
 
+    /// All messages that are remembered, in rising order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &RoomMessage> {
+        self.messages.iter()
+    }
+
     /// What is remembered of a range.
     pub(super) fn range(&self, range: &HistoryRange) -> RoomHistory {
         let before = |message: &&RoomMessage| range.before_ms.is_none_or(|before_ms| message.sent_at < before_ms);

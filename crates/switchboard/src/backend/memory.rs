@@ -2,10 +2,12 @@
 //!
 //! Every operation is ready at once, except a publish for which a worker has no space.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -23,8 +25,8 @@ use crate::op::Op;
 
 use super::log::{Earlier, Log, LogBytes};
 use super::{
-    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, LogLimits, NewMember, Pattern, Published,
-    RoomHistory, RoomInfo,
+    AddRoomError, BackendError, Broker, Directory, DirectorySize, Draft, Enter, LogLimits, NewMember, Pattern,
+    Published, RoomHistory, RoomInfo, RoomPage,
 };
 
 /// Rooms, spread over locks by their names.
@@ -133,6 +135,41 @@ impl Sequences {
     }
 }
 
+impl Sequences {
+    /// Takes a place for one more listener and hands its entrance to the worker, under the lock that orders deliveries.
+    fn try_listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: &Enter) -> Result<bool, Full> {
+        let mut rooms = self.rooms.of(room);
+        let Some(sequence) = rooms.get_mut(room) else { return Ok(false) };
+        let index = usize::from(worker);
+        let said =
+            from_start.then(|| sequence.log.all().map(|message| Arc::new(Encoded::new(message.clone()))).collect());
+        let mail = enter(sequence.last, said);
+        let permit = self.workers[index].try_reserve(mail.weight()).ok_or(Full(index))?;
+        sequence.seats[index] += 1;
+        permit.push(mail);
+        Ok(true)
+    }
+
+    /// Tries again whenever a worker that had no space has some.
+    async fn once_there_is_space<T>(&self, mut attempt: impl FnMut() -> Result<T, Full>) -> T {
+        poll_fn(|cx| {
+            // A worker that was asked to wake this task and then still had no space will wake it.
+            let mut asked = SmallVec::<[usize; 8]>::new();
+            loop {
+                match attempt() {
+                    Ok(value) => return Poll::Ready(value),
+                    Err(Full(worker)) if asked.contains(&worker) => return Poll::Pending,
+                    Err(Full(worker)) => {
+                        self.workers[worker].wake_on_space(cx.waker());
+                        asked.push(worker);
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
 impl Broker for MemoryBroker {
     fn open(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
         let workers = self.0.workers.len();
@@ -163,23 +200,7 @@ impl Broker for MemoryBroker {
             return Op::Ready(Ok(number));
         }
         let sequences = Arc::clone(&self.0);
-        Op::Wait(Box::pin(async move {
-            let published = poll_fn(|cx| {
-                // A worker that was asked to wake this task and then still had no space will wake it.
-                let mut asked = SmallVec::<[usize; 8]>::new();
-                loop {
-                    match sequences.try_publish(&draft) {
-                        Ok(number) => return Poll::Ready(number),
-                        Err(Full(worker)) if asked.contains(&worker) => return Poll::Pending,
-                        Err(Full(worker)) => {
-                            sequences.workers[worker].wake_on_space(cx.waker());
-                            asked.push(worker);
-                        }
-                    }
-                }
-            });
-            Ok(published.await)
-        }))
+        Op::Wait(Box::pin(async move { Ok(sequences.once_there_is_space(|| sequences.try_publish(&draft)).await) }))
     }
 
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>> {
@@ -188,6 +209,17 @@ impl Broker for MemoryBroker {
             sequence.seats[usize::from(worker)] += 1;
             sequence.last
         })))
+    }
+
+    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
+        if let Ok(is_there) = self.0.try_listen(room, worker, from_start, &enter) {
+            return Op::Ready(Ok(is_there));
+        }
+        let (sequences, room) = (Arc::clone(&self.0), room.clone());
+        Op::Wait(Box::pin(async move {
+            let attempt = || sequences.try_listen(&room, worker, from_start, &enter);
+            Ok(sequences.once_there_is_space(attempt).await)
+        }))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {
@@ -203,13 +235,14 @@ impl Broker for MemoryBroker {
 #[derive(Debug)]
 pub struct MemoryDirectory {
     rooms: Shards<Room>,
-    /// How many rooms there are; also the lock under which rooms are made and forgotten.
-    count: Mutex<usize>,
+    /// The names of all rooms; also the lock under which rooms are made and forgotten.
+    names: Mutex<BTreeSet<RoomName>>,
 }
 
 #[derive(Debug)]
 struct Room {
     pattern: Arc<Pattern>,
+    has_first_pattern: bool,
     members: HashMap<ConnId, Joined>,
     /// How many have joined so far.
     joins: u64,
@@ -225,20 +258,48 @@ struct Joined {
 
 impl Default for MemoryDirectory {
     fn default() -> Self {
-        Self { rooms: Shards::new(), count: Mutex::new(0) }
+        Self { rooms: Shards::new(), names: Mutex::default() }
     }
+}
+
+impl MemoryDirectory {
+    fn info(&self, room: &RoomName) -> Option<RoomInfo> {
+        let rooms = self.rooms.of(room);
+        let open = rooms.get(room).filter(|room| !room.is_closing);
+        open.map(|room| RoomInfo {
+            members_count: room.members.len(),
+            pattern: Arc::clone(&room.pattern),
+            version: 0,
+            has_first_pattern: room.has_first_pattern,
+        })
+    }
+}
+
+/// The first `limit` names after this one, without those of rooms of two users, which come before all others.
+fn names_after<K: Ord + Borrow<str> + Clone>(names: &BTreeSet<K>, after: Option<&str>, limit: usize) -> Vec<K> {
+    let first = match after {
+        Some(after) if after > RoomName::AFTER_DIRECT => Bound::Excluded(after),
+        _ => Bound::Included(RoomName::AFTER_DIRECT),
+    };
+    names.range::<str, _>((first, Bound::Unbounded)).take(limit).cloned().collect()
 }
 
 impl Directory for MemoryDirectory {
     fn add_room(&self, room: &RoomName, pattern: Pattern, max_rooms: usize) -> Op<Result<bool, AddRoomError>> {
-        let mut count = lock(&self.count);
+        let mut names = lock(&self.names);
         let mut rooms = self.rooms.of(room);
         Op::Ready(match rooms.entry(room.clone()) {
             Entry::Occupied(_) => Ok(false),
-            Entry::Vacant(_) if *count >= max_rooms => Err(AddRoomError::TooMany),
+            Entry::Vacant(_) if names.len() >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
-                *count += 1;
-                entry.insert(Room { pattern: Arc::new(pattern), members: HashMap::new(), joins: 0, is_closing: false });
+                names.insert(room.clone());
+                entry.insert(Room {
+                    pattern: Arc::new(pattern),
+                    has_first_pattern: true,
+                    members: HashMap::new(),
+                    joins: 0,
+                    is_closing: false,
+                });
                 Ok(true)
             }
         })
@@ -250,21 +311,15 @@ impl Directory for MemoryDirectory {
     }
 
     fn forget(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
-        let mut count = lock(&self.count);
+        let mut names = lock(&self.names);
         if self.rooms.of(room).remove(room).is_some() {
-            *count -= 1;
+            names.remove(room);
         }
         Op::Ready(Ok(()))
     }
 
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>> {
-        let rooms = self.rooms.of(room);
-        let open = rooms.get(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(open.map(|room| RoomInfo {
-            members_count: room.members.len(),
-            pattern: Arc::clone(&room.pattern),
-            version: 0,
-        })))
+        Op::Ready(Ok(self.info(room)))
     }
 
     fn size(&self) -> Op<Result<DirectorySize, BackendError>> {
@@ -288,10 +343,21 @@ impl Directory for MemoryDirectory {
         Op::Ready(Ok(names))
     }
 
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>> {
+        let names = names_after(&lock(&self.names), after.map(RoomName::as_str), limit.saturating_add(1));
+        let (names, next) = RoomPage::cut(names, limit);
+        let info = |name: RoomName| Some((name.clone(), self.info(&name)?));
+        Op::Ready(Ok(RoomPage { rooms: names.into_iter().filter_map(info).collect(), next }))
+    }
+
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>> {
         let mut rooms = self.rooms.of(room);
         let open = rooms.get_mut(room).filter(|room| !room.is_closing);
-        Op::Ready(Ok(open.map(|room| room.pattern = Arc::new(pattern)).is_some()))
+        let set = |room: &mut Room| {
+            room.pattern = Arc::new(pattern);
+            room.has_first_pattern = false;
+        };
+        Op::Ready(Ok(open.map(set).is_some()))
     }
 
     fn add_member(&self, room: &RoomName, member: NewMember) -> Op<Result<bool, BackendError>> {
@@ -320,5 +386,64 @@ impl Directory for MemoryDirectory {
             members.sort_unstable_by_key(|(_, joined)| joined.order);
             members.into_iter().map(|(id, joined)| Member { id: *id, joined_at: joined.at }).collect()
         })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::cmp::Ordering;
+
+    use super::*;
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn step() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// A name that counts how often it is compared and cloned.
+    #[derive(PartialEq, Eq)]
+    struct Counted(String);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            step();
+            Self(self.0.clone())
+        }
+    }
+
+    impl Ord for Counted {
+        fn cmp(&self, other: &Self) -> Ordering {
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl Borrow<str> for Counted {
+        fn borrow(&self) -> &str {
+            step();
+            &self.0
+        }
+    }
+
+    #[test]
+    fn what_a_page_of_rooms_costs_does_not_depend_on_how_many_rooms_there_are() {
+        let counted = |rooms: usize| {
+            let names: BTreeSet<Counted> = (0..rooms).map(|number| Counted(format!("r{number:05}"))).collect();
+            STEPS.set(0);
+            let page = names_after(&names, Some("r00500"), 101);
+            assert_eq!((page.len(), page[0].0.as_str()), (101, "r00501"));
+            STEPS.get()
+        };
+        let [few, many] = [1000, 20_000].map(counted);
+        assert!(many * 10 <= few * 13, "{few} {many}");
     }
 }

@@ -27,7 +27,7 @@ use switchboard_proto::user::User;
 use switchboard_proto::wire::Encoded;
 use thiserror::Error;
 
-use crate::hub::mail::Address;
+use crate::hub::mail::{Address, Mail};
 use crate::op::Op;
 
 pub use log::LogLimits;
@@ -79,6 +79,9 @@ pub struct RoomHistory {
     pub unread_not_loaded: usize,
 }
 
+/// Makes the mail by which a listener enters, see [`Broker::listen`]. It may be asked more than once.
+pub type Enter = Box<dyn Fn(u64, Option<Vec<Arc<Encoded>>>) -> Mail + Send + Sync>;
+
 /// Numbers room messages and hands them to the workers that have members.
 ///
 /// Guarantees: the numbers of a room are 1, 2, 3, … without gaps; every worker receives them rising, each once. Whatever a worker
@@ -102,6 +105,12 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// Adds one to those that `worker` has in a room, members and listeners. The result is the latest number: everything above it
     /// reaches the worker from now on. `None`: there is no such room.
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>>;
+
+    /// As [`Broker::subscribe`] for one more listener of `worker`, whose entrance is handed to the worker as the mail
+    /// that `enter` makes of the latest number and, with `from_start`, of what the room's log has up to that number.
+    /// The mail has its place among the deliveries: what is numbered higher reaches the worker after it. `false`:
+    /// there is no such room, and no mail.
+    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>>;
 
     /// Takes one from those that `worker` has in a room.
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>>;
@@ -128,6 +137,10 @@ pub trait Directory: fmt::Debug + Send + Sync {
 
     /// Every room, sorted by name.
     fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>>;
+
+    /// At most `limit` rooms that are not of two users, in the order of their names, beginning after `after`. What it
+    /// costs does not depend on how many rooms there are.
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>>;
 
     /// Replaces a room's pattern. `false`: there is no such room.
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>>;
@@ -190,6 +203,28 @@ pub struct RoomInfo {
     /// Which of its patterns that is, in a directory that several nodes share: every later one has a higher number, over the
     /// destruction of the room too. Else 0.
     pub version: u64,
+    /// Whether the pattern is the one that the room was made with, and never was another one.
+    pub has_first_pattern: bool,
+}
+
+/// Part of the list of rooms.
+#[derive(Clone, Debug, Default)]
+pub struct RoomPage {
+    /// These rooms, without those that were destroyed while the page was read.
+    pub rooms: Vec<(RoomName, RoomInfo)>,
+    /// The name after which the next page begins; `None`: there are no more rooms.
+    pub next: Option<RoomName>,
+}
+
+impl RoomPage {
+    /// The names of a page, of at most `limit` + 1 names that follow its beginning, and the name after which the next
+    /// one begins.
+    fn cut(mut names: Vec<RoomName>, limit: usize) -> (Vec<RoomName>, Option<RoomName>) {
+        let has_more = names.len() > limit;
+        names.truncate(limit);
+        let next = if has_more { names.last().cloned() } else { None };
+        (names, next)
+    }
 }
 
 /// Who may join a room: attributes of the connection and the values they must have, all of them. Empty: everybody.

@@ -14,9 +14,10 @@ use crate::op::Op;
 
 /// A directory that several nodes share.
 ///
-/// Guarantees: what a node notes of its members only that node takes back, unless it is dead. A member of a dead node is removed
-/// in one step that says who it was, to one caller: whoever is told announces that it left, and nobody else does. What a node
-/// holds is known to it without asking, so that it can be noted again when it was forgotten.
+/// Guarantees: what a node notes of its members only that node takes back, unless it is dead. A member of a dead node
+/// stays noted until the node that cleans up has announced that it left: its row is the record of what is left to
+/// announce, so that the next survivor goes on when the cleaning node dies. What a node holds is known to it without
+/// asking, so that it can be noted again when it was forgotten.
 pub trait SharedDirectory: fmt::Debug + Send + Sync {
     /// Memberships of this node.
     fn held(&self) -> u64;
@@ -47,8 +48,12 @@ pub trait SharedDirectory: fmt::Debug + Send + Sync {
     /// pattern changes it. `false`: the room was destroyed, or nothing is known of it.
     fn restore(&self, room: &RoomName, otherwise: Option<Pattern>) -> Op<Result<bool, BackendError>>;
 
-    /// Removes whoever a dead node still has in a room.
-    fn bury(&self, node: &NodeEntry, room: &RoomName) -> Op<Result<Burial, BackendError>>;
+    /// Reads a part of the members that a dead node still has in a room, from a cursor on; the first part is at `None`.
+    fn left_by(&self, node: &NodeEntry, room: &RoomName, cursor: Option<String>) -> Op<Result<Remains, BackendError>>;
+
+    /// Removes members that [`SharedDirectory::left_by`] found, once it was announced that they left. Removing them
+    /// twice changes nothing, nor does it change those that another node has noted since.
+    fn remove_left(&self, room: &RoomName, left: &[LeftRow]) -> Op<Result<(), BackendError>>;
 
     /// Compares what is noted of a room with what this node holds and with the nodes that live, and mends it.
     fn compare(&self, room: &RoomName) -> Op<Result<Comparison, BackendError>>;
@@ -63,13 +68,22 @@ pub struct Departed {
     pub user: Option<User>,
 }
 
-/// What came of removing the members of a dead node from a room.
+/// A part of the members that a dead node has in a room.
 #[derive(Debug, Default)]
-pub struct Burial {
-    /// Who was removed: they leave now.
-    pub departed: Vec<Departed>,
-    /// Whether nobody is left. If not, the store has failed on the way.
-    pub is_done: bool,
+pub struct Remains {
+    /// These members.
+    pub left: Vec<LeftRow>,
+    /// Where the next part begins; `None`: this was the last one.
+    pub next: Option<String>,
+}
+
+/// A member of a dead node, and the row by which it is noted.
+#[derive(Clone, Debug)]
+pub struct LeftRow {
+    /// The member.
+    pub departed: Departed,
+    /// Name and text of the row.
+    pub(super) row: (Vec<u8>, Vec<u8>),
 }
 
 /// What a comparison found, as far as it is not mended already.

@@ -434,7 +434,8 @@ settings! {
             /// Bytes of each room's messages that are remembered for their ids.
             message_ids_bytes: usize = MIB, Size::any(), reached "the oldest are forgotten";
             /// Rooms that exist from the start; a list replaces the default. `auth` names what a connection's
-            /// server-only state must contain before it may enter; every pair must match.
+            /// server-only state must contain before it may enter; every pair must match. It counts when the room is first made:
+            /// a node that restarts beside others leaves the pattern as it is.
             starting: Vec<StartingRoom> = vec![StartingRoom::open("defaultRoom")], StartingRooms;
         }
         sections {}

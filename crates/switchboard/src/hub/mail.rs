@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use switchboard_proto::call::{CallError, Outcome, Piece, RoomKind};
 use switchboard_proto::command::CommandDelivery;
-use switchboard_proto::event::Event;
+use switchboard_proto::event::{Event, RoomMessage};
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::id::{ConnId, RoomName, Token};
 use switchboard_proto::json::RawJson;
@@ -79,7 +79,10 @@ pub struct Delivery {
 impl Delivery {
     /// Bytes that it counts.
     pub fn weight(&self) -> usize {
-        let message = self.message.message();
+        Self::weight_of_message(self.message.message())
+    }
+
+    fn weight_of_message(message: &RoomMessage) -> usize {
         Self::weight_of(&message.body, message.attachment())
     }
 
@@ -180,17 +183,38 @@ pub enum Settled {
     Listening {
         /// Who asked.
         asker: Asker,
-        /// Which rooms, and how it comes in.
-        rooms: Vec<(RoomName, Entrance)>,
+        /// When the worker asked, on its own count.
+        began: u64,
+        /// The rooms that the connection may listen to.
+        rooms: Vec<ListenedRoom>,
     },
     /// Any other call.
     Outcome(Asker, Outcome),
+}
+
+/// A room that a connection begins to listen to.
+#[derive(Debug)]
+pub struct ListenedRoom {
+    /// The room.
+    pub room: RoomName,
+    /// After which number it hears the room.
+    pub entrance: Entrance,
+    /// Messages that the connection receives first: all that the room's log has up to `entrance.after`. `None`: the
+    /// connection hears the room only from now on.
+    pub said: Option<Vec<Arc<Encoded>>>,
+}
+
+impl ListenedRoom {
+    fn bytes(&self) -> usize {
+        self.said.iter().flatten().map(|message| Delivery::weight_of_message(message.message())).sum()
+    }
 }
 
 impl Settled {
     fn bytes(&self) -> usize {
         match self {
             Self::Content(Ok(piece)) => piece.bytes.len(),
+            Self::Listening { rooms, .. } => rooms.iter().map(ListenedRoom::bytes).sum(),
             _ => 0,
         }
     }
@@ -218,8 +242,9 @@ pub enum Ask {
     Mute(ConnKey, bool),
     /// Who is in these rooms, or is about to be, with this worker.
     Occupants(Arc<[RoomName]>, Reply<Vec<(RoomName, ConnId)>>),
-    /// Everybody may enter a room from now on: whoever wants to listen does.
-    Offer(RoomName, Reply<()>),
+    /// Any connection may enter a room from now on: those that want to listen to it do. `true`: the room is new, and they
+    /// receive what was said since it was made.
+    Offer(RoomName, bool, Reply<()>),
     /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
     Recheck(RoomName, RoomKind, MemberCheck, Reply<usize>),
     /// End a connection.
@@ -287,6 +312,8 @@ pub struct Inspection {
     pub facts: ConnFacts,
     /// Its rooms, in the order of joining.
     pub rooms: Vec<RoomName>,
+    /// Rooms that it is joining: it is no member yet.
+    pub joining: Vec<RoomName>,
     /// Bytes that wait to be written to it.
     pub outbox_bytes: usize,
 }

@@ -16,12 +16,13 @@ mod room;
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use switchboard_proto::call::RoomKind;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::time::Stamps;
-use switchboard_proto::wire::{Hears, WireFormat};
+use switchboard_proto::wire::{Encoded, Hears, WireFormat};
 
 use joiner::Joiner;
 use mail::{ConnKey, Delivery, Missed};
@@ -274,6 +275,36 @@ impl<L> Hub<L> {
         for (membership, hears) in changes {
             self.rooms[membership.room as usize].seats[membership.position as usize].hears = hears;
         }
+    }
+
+    /// Hands a connection that has just begun to listen what was said in the room before, up to the number `after`.
+    /// It is told of the earliest messages if they are missing.
+    pub fn catch_up(&mut self, key: ConnKey, room: &RoomName, after: u64, said: Vec<Arc<Encoded>>) {
+        let Some(&room_key) = self.room_keys.get(room) else { return };
+        let Some(membership) = self.membership(key, room_key) else { return };
+        let Room { seats, kind, .. } = &self.rooms[room_key as usize];
+        let (hears, kind) = (seats[membership.position as usize].hears, *kind);
+        if after == 0 || hears.is_nothing() {
+            return;
+        }
+        let first = said.first().map_or(after + 1, |message| message.message().number);
+        let batch: Vec<Delivery> =
+            said.into_iter().map(|message| Delivery { message, origin: None, echo: true }).collect();
+        let (limits, stamps) = (self.limits, Rc::clone(&self.stamps));
+        let Some(connection) = self.get_mut(key) else { return };
+        let mut overflows =
+            first > 1 && connection.outbox.push_gap(room, 1, Some(first - 1), limits) == Pushed::Overflow;
+        if !batch.is_empty() {
+            let mut joiner = Joiner::new(room, kind, &batch, &stamps);
+            for format in hears.formats() {
+                overflows |= connection.outbox.push_room(joiner.all(format), limits) == Pushed::Overflow;
+            }
+        }
+        if overflows {
+            self.overflowed.push(key);
+        }
+        self.delivered += batch.len() as u64;
+        self.mark_dirty(key.slot);
     }
 
     /// Notes who may enter a room from now on.

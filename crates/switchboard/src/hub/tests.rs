@@ -512,3 +512,40 @@ fn every_schedule_of_workers_keeps_order_and_delivers_once() {
         }
     }
 }
+
+#[test]
+fn a_listener_that_comes_late_gets_what_was_said_before_and_is_told_what_is_missing() {
+    // In the last case the log has nothing any longer.
+    for (first, last, gap) in [(1, 2, None), (2, 3, Some(1)), (4, 3, Some(3))] {
+        let mut hub: Hub<bool> = new_hub(0);
+        let [early, late] = [(); 2].map(|()| hub.insert(WireFormat::ActionHeroLine, false));
+        let hearing = hears(&hub, early);
+        hub.enter(early, &room(0), Role::Listener, after(0), hearing);
+        for number in 1..=last {
+            hub.gather(delivery(0, number, None, true));
+        }
+        hub.enter(late, &room(0), Role::Listener, after(last), hearing);
+        hub.catch_up(
+            late,
+            &room(0),
+            last,
+            (first..=last).map(|number| delivery(0, number, None, true).message).collect(),
+        );
+        hub.gather(delivery(0, last + 1, None, true));
+        hub.fan_out();
+        let mut written = [early, late].map(|key| {
+            let mut bytes = Vec::new();
+            hub.get_mut(key).unwrap().outbox.write_to(&mut bytes, WireFormat::ActionHeroLine).unwrap();
+            String::from_utf8(bytes).unwrap()
+        });
+        if let Some(missing) = gap {
+            let notice =
+                format!("{{\"gap\":{{\"first\":1,\"last\":{missing}}},\"room\":\"room0\",\"context\":\"api\"}}\r\n");
+            assert!(written[1].starts_with(&notice), "{}", written[1]);
+            written[1] = written[1].split_off(notice.len());
+        }
+        let numbers = |text: &str| read(text.as_bytes()).into_iter().map(|(_, number)| number).collect::<Vec<_>>();
+        assert!(numbers(&written[0]).into_iter().eq(1..=last + 1));
+        assert!(numbers(&written[1]).into_iter().eq(first..=last + 1), "{}", written[1]);
+    }
+}

@@ -12,7 +12,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::hub::Entrance;
-use crate::hub::mail::{Admission, CommandFate};
+use crate::hub::mail::{Admission, CommandFate, ListenedRoom};
 use crate::op::{BoxFuture, Op, Panic};
 use crate::worker::calls::{Caller, Calls};
 
@@ -71,7 +71,7 @@ impl Calls for Node {
         })
     }
 
-    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<ListenedRoom>> {
         if caller.facts.kind == ConnectionType::Ddp {
             self.attend_to_commands(&caller, wants.commands);
         }
@@ -82,11 +82,10 @@ impl Calls for Node {
         })
     }
 
-    fn listen(&self, caller: Caller, room: RoomName) -> Op<Option<Entrance>> {
+    fn listen(&self, caller: Caller, room: RoomName, began: u64, is_new: bool) -> Op<()> {
         let node = self.clone();
-        Op::start(async move { node.begin_listening(&caller, &room).await }, |panic| {
+        Op::start(async move { node.listen(&caller, room, began, is_new).await }, |panic| {
             tracing::error!(panic = panic.0, "listening to a room panicked");
-            None
         })
     }
 

@@ -1,5 +1,7 @@
 //! Rooms: who may join, who is inside, and what is said. The seed's `api.chatRoom`, method for method.
 
+use std::iter::repeat;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 
+use crate::backend::cluster::To;
 use crate::backend::{AddRoomError, BackendError, NewMember, Pattern};
 use crate::hub::Entrance;
 use crate::hub::mail::{Address, Ask, MemberCheck};
@@ -20,16 +23,16 @@ use crate::worker::calls::Caller;
 
 use super::Node;
 use super::cluster::connections;
-use super::cluster::rooms::Question;
+use super::cluster::rooms::{Note, Question};
 use super::connection::{ConnectionHandle, ConnectionInfo};
 use super::hooks::{Change, MembershipChange, SayMiddleware};
 
-/// How long the end of a room may take on another node before nobody waits for it any more. Of its steps the longest waits until
-/// a node that is silent is dead.
+/// How long a new room waits until another node has destroyed the one of its name. The longest step of a destruction
+/// waits until a silent node counts as dead.
 const LONGEST_END: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether it has come.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause before a room that another node destroys is read again, for the case that the note of its end is lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a connection's rooms look like after [`Node::reauthenticate`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl Node {
     pub(super) async fn heed_new_room(&self, room: &RoomName) {
         // Only on DDP does anybody listen to rooms that he is not in.
         if self.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
-            self.ask_all(|reply| Ask::Offer(room.clone(), reply)).await;
+            self.ask_all(|reply| Ask::Offer(room.clone(), true, reply)).await;
         }
         self.return_to(room).await;
     }
@@ -153,6 +156,8 @@ impl Node {
         let room = existing_name(room)?;
         let node = self.clone();
         self.to_the_end(async move {
+            // One change of a room's pattern is applied by all nodes before the next one begins.
+            let _changing = node.0.rooms_patterned.of(&room).await;
             node.keep_pattern(&room, pattern).await?;
             let others = node.tell_others::<IgnoredAny>(Question::Pattern(room.clone()));
             tokio::join!(node.heed_pattern(&room), others).0
@@ -171,7 +176,7 @@ impl Node {
     /// The same by a pattern that was read a moment ago.
     pub(super) async fn recheck(&self, room: &RoomName, pattern: Arc<Pattern>, version: u64) {
         match kind_of(room, &pattern) {
-            RoomKind::Public => drop(self.ask_all(|reply| Ask::Offer(room.clone(), reply)).await),
+            RoomKind::Public => drop(self.ask_all(|reply| Ask::Offer(room.clone(), false, reply)).await),
             kind => {
                 let (judge, judged) = (self.clone(), room.clone());
                 let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));
@@ -184,18 +189,12 @@ impl Node {
         }
     }
 
-    /// Makes a room that exists from the start; one that other nodes have made already gets its pattern, if it has another one. No
-    /// worker runs yet, so that nobody here is asked to look at members.
+    /// Makes a room that exists from the start. One that another node has made keeps the pattern that it has: an
+    /// operator may have changed it since.
     pub(crate) async fn add_starting_room(&self, room: &str, pattern: Pattern) -> Result<(), CallError> {
         let room = RoomName::parse(room)?;
-        if self.make_room(&room, pattern.clone()).await? {
+        if self.make_room(&room, pattern).await? {
             self.tell_others::<IgnoredAny>(Question::Made(room)).await;
-            return Ok(());
-        }
-        let info = self.0.directory.room(&room).await.map_err(unavailable)?;
-        if info.is_none_or(|info| *info.pattern != pattern) {
-            self.keep_pattern(&room, pattern).await?;
-            self.tell_others::<IgnoredAny>(Question::Pattern(room)).await;
         }
         Ok(())
     }
@@ -252,12 +251,15 @@ impl Node {
     pub(super) async fn reauthenticate_here(&self, id: ConnId) -> Result<Reauthentication, CallError> {
         let node = self.clone();
         self.to_the_end(async move {
+            // Asked first: a join that finishes in between is among the rooms.
+            let joining = node.rooms_joining(id).await;
             let ConnectionInfo { handle, rooms, .. } = node.member(id).await?;
+            let joining: Vec<RoomName> = joining.into_iter().filter(|room| !rooms.contains(room)).collect();
             let mut result = Reauthentication::default();
-            for room in rooms {
+            for (room, is_member) in rooms.into_iter().zip(repeat(true)).chain(joining.into_iter().zip(repeat(false))) {
                 match node.check_pattern(&handle.facts, &room).await {
                     Ok(_) => {
-                        result.rooms.push(room);
+                        result.rooms.extend(is_member.then_some(room));
                         continue;
                     }
                     Err(CallError::Unavailable) => return Err(CallError::Unavailable),
@@ -267,13 +269,24 @@ impl Node {
                     Some(address) => node.remove_from(address, room.clone()).await,
                     None => node.expel_shard(handle.id(), &room).await,
                 };
-                if removed.is_ok() {
+                // A join that is cancelled was no membership.
+                if removed.is_ok() && is_member {
                     result.removed.push(room);
                 }
             }
             Ok(result)
         })
         .await
+    }
+
+    /// Rooms that a connection or session is joining. Their patterns may have been checked before the connection changed.
+    async fn rooms_joining(&self, id: ConnId) -> Vec<RoomName> {
+        let member = self.member_meant(id);
+        if member.is_session() {
+            return self.0.gateway.rooms.joined_by(member);
+        }
+        let Ok(address) = self.locate(id) else { return Vec::new() };
+        self.ask(address, Ask::Inspect).await.map(|found| found.joining).unwrap_or_default()
     }
 
     /// Makes a connection of any node a member of a room, under the rules that hold for a client that asks. Of a DDP session it is the user
@@ -376,6 +389,9 @@ impl Node {
         let mut is_new = false;
         let begun = Instant::now();
         loop {
+            let mut ended = pin!(self.0.room_ended.notified());
+            // An end after the room was read is not missed.
+            ended.as_mut().enable();
             let added = self.0.directory.add_room(room, pattern.clone(), max_rooms).await;
             if matches!(added, Err(AddRoomError::TooMany)) {
                 return Err(CallError::TooManyRooms);
@@ -394,7 +410,28 @@ impl Node {
                 tracing::error!(%room, "a room that is being destroyed does not come to its end");
                 return Err(CallError::Unavailable);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            // After a timeout the room is read without a note.
+            drop(tokio::time::timeout(LOOK_AGAIN, ended).await);
+        }
+    }
+
+    /// Forgets a destroyed room and wakes those that wait to make it again, on all nodes.
+    pub(super) async fn forget_room(&self, room: &RoomName) -> Result<(), CallError> {
+        // Members of this room are not in another room of its name.
+        let forgotten = self.0.sessions.forget_room(room).await;
+        let forgotten = self.0.directory.forget(room).await.and(forgotten).map_err(unavailable);
+        self.0.room_ended.notify_waiters();
+        if let Some(peers) = self.peers() {
+            // A node that misses the note looks again after `LOOK_AGAIN`.
+            drop(peers.tell(To::Others, &super::cluster::Note::Rooms(Note::Ended)).await);
+        }
+        forgotten
+    }
+
+    /// A node has destroyed a room.
+    pub(super) fn note_rooms(&self, note: &Note) {
+        match note {
+            Note::Ended => self.0.room_ended.notify_waiters(),
         }
     }
 
@@ -412,9 +449,7 @@ impl Node {
         // Removed first, forgotten afterwards: nobody can be left inside a room that does not exist.
         let (here, ()) = tokio::join!(self.heed_end_of_room(room), self.have_all_done(Question::Gone(room.clone())));
         here?;
-        // Whoever was in it is not in another room of that name.
-        let forgotten = self.0.sessions.forget_room(room).await;
-        self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)
+        self.forget_room(room).await
     }
 
     /// Removes the members that this node has in a room that is being destroyed.

@@ -67,7 +67,7 @@ impl Node {
 
     /// What a worker knows of a connection.
     fn info(&self, address: Address, inspection: Inspection) -> ConnectionInfo {
-        let Inspection { facts, mut rooms, outbox_bytes } = inspection;
+        let Inspection { facts, mut rooms, outbox_bytes, .. } = inspection;
         let session = match facts.kind {
             ConnectionType::Gateway => Some(self.member_meant(facts.id)).filter(ConnId::is_session),
             _ => None,

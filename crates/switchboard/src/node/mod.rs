@@ -99,6 +99,10 @@ struct Inner {
     /// What has become of a room is done to its members by one at a time, so that the last one to do so has read the latest.
     /// Nobody asks other nodes while he has this.
     rooms_heeded: RoomLocks,
+    /// Held while a room's pattern is changed.
+    rooms_patterned: RoomLocks,
+    /// A room that was being destroyed is gone, on whichever node.
+    room_ended: Notify,
     commands: Commands,
     users: Users,
     gateway: Gateway,
@@ -254,6 +258,8 @@ impl Node {
             workers,
             rooms_changing: RoomLocks::default(),
             rooms_heeded: RoomLocks::default(),
+            rooms_patterned: RoomLocks::default(),
+            room_ended: Notify::new(),
             commands: Commands::new(commands, is_in_cluster),
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),

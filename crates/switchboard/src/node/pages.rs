@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchboard_proto::call::{CallError, RoomStatus};
 use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::backend::Pattern;
+use crate::backend::{Pattern, RoomInfo, RoomPage};
 
 use super::Node;
 use super::chat::{existing_name, unavailable};
@@ -79,17 +79,12 @@ impl Node {
         after: Option<&RoomName>,
         limit: usize,
     ) -> Result<Page<RoomSummary, RoomName>, CallError> {
-        let mut names = self.rooms().await?;
-        names.retain(|name| after.is_none_or(|after| name > after));
-        let next = cut(&mut names, limit);
-        let mut items = Vec::with_capacity(names.len());
-        for room in names {
-            // It may have been destroyed meanwhile.
-            if let Some(info) = self.directory().room(&room).await.map_err(unavailable)? {
-                items.push(RoomSummary { room, members_count: info.members_count, pattern: info.pattern });
-            }
-        }
-        Ok(Page { items, next })
+        let RoomPage { rooms, next } = self.directory().page(after, limit).await.map_err(unavailable)?;
+        let summary = |(room, info): (RoomName, RoomInfo)| {
+            let RoomInfo { members_count, pattern, .. } = info;
+            RoomSummary { room, members_count, pattern }
+        };
+        Ok(Page { items: rooms.into_iter().map(summary).collect(), next })
     }
 
     /// A room, its members and who may join.

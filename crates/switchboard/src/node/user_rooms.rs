@@ -13,7 +13,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::backend::{Pattern, Published, RoomHistory};
 use crate::clock;
-use crate::hub::mail::{Address, Ask};
+use crate::hub::mail::{Address, Ask, Inspection};
 use crate::op::Op;
 use crate::users::Account;
 use crate::worker::calls::Caller;
@@ -264,7 +264,8 @@ impl Node {
 
     /// Takes a connection out of all its rooms, because it is nobody's any more.
     pub(super) async fn leave_rooms(&self, address: Address) -> Result<(), CallError> {
-        for room in self.ask(address, Ask::Inspect).await?.rooms {
+        let Inspection { rooms, joining, .. } = self.ask(address, Ask::Inspect).await?;
+        for room in rooms.into_iter().chain(joining) {
             drop(self.ask(address, |key, reply| Ask::Leave(key, room, reply)).await?);
         }
         Ok(())

@@ -11,7 +11,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::time::Now;
 
 use crate::hub::Entrance;
-use crate::hub::mail::{Address, Admission, CommandFate};
+use crate::hub::mail::{Address, Admission, CommandFate, ListenedRoom};
 use crate::op::{BoxFuture, Op};
 
 /// Who asks.
@@ -50,10 +50,12 @@ pub(crate) trait Calls: Send + Sync {
 
     /// What a connection wants from now on. The result are the rooms that it listens to in addition to those that it listens to
     /// `already`: everybody may enter them, and their messages reach the worker.
-    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>>;
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<ListenedRoom>>;
 
-    /// The node's part of listening to one room. None: not everybody may enter it.
-    fn listen(&self, caller: Caller, room: RoomName) -> Op<Option<Entrance>>;
+    /// The node's part of listening to one room; to a new one from its first message. The result comes by mail
+    /// ([`Settled::Listening`](crate::hub::mail::Settled::Listening)) with the number `began`, in its place among the
+    /// room's messages: all that follow `entrance.after` come later.
+    fn listen(&self, caller: Caller, room: RoomName, began: u64, is_new: bool) -> Op<()>;
 
     /// Undoes the node's part of listening to a room.
     fn unlisten(&self, worker: u16, room: RoomName) -> Op<()>;

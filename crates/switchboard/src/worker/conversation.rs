@@ -214,6 +214,7 @@ impl Worker {
         Some(Inspection {
             facts: connection.link.facts.clone(),
             rooms: self.hub.rooms_of(key),
+            joining: self.joins.of_connection(key),
             outbox_bytes: connection.outbox.bytes(),
         })
     }

@@ -1,17 +1,78 @@
 //! Hearing rooms without being a member, and not hearing them for a while.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use switchboard_proto::call::{Answer, Wants};
 use switchboard_proto::event::Event;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::shard::ShardEvent;
 
-use crate::hub::mail::{Asker, ConnKey, Settled};
-use crate::hub::{Entrance, Role};
+use crate::hub::Role;
+use crate::hub::mail::{Asker, ConnKey, ListenedRoom, Reply, Settled};
 use crate::op::Op;
 
 use super::{Link, Worker};
+
+/// Requests to listen whose node part is still under way, and the rooms that were closed to listeners in the meantime.
+///
+/// Both are numbered on one count: a room that was closed after a request began must not be listened to because of it.
+#[derive(Default)]
+pub(super) struct PendingListens {
+    count: u64,
+    pending: BTreeSet<u64>,
+    closed: HashMap<RoomName, u64>,
+}
+
+impl PendingListens {
+    /// Closed rooms that are remembered before it is worth looking for those that no pending request is older than.
+    const KEPT: usize = 64;
+
+    /// Begins a request. Returns its number.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.count += 1;
+        self.pending.insert(self.count);
+        self.count
+    }
+
+    /// Whether nothing is kept.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.closed.is_empty()
+    }
+
+    fn close(&mut self, room: &RoomName) {
+        if !self.pending.is_empty() {
+            self.count += 1;
+            self.closed.insert(room.clone(), self.count);
+        }
+    }
+
+    /// Whether a request that began then may still open a room.
+    fn is_open(&self, room: &RoomName, began: u64) -> bool {
+        self.closed.get(room).is_none_or(|closed| *closed < began)
+    }
+
+    fn finish(&mut self, began: u64) {
+        self.pending.remove(&began);
+        match self.pending.first() {
+            None => self.closed.clear(),
+            Some(oldest) if self.closed.len() > Self::KEPT => self.closed.retain(|_, closed| *closed > *oldest),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Replies when the last request that an offer led to is done, or is dropped.
+struct Offered(Mutex<Option<Reply<()>>>);
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.get_mut().ok().and_then(Option::take) {
+            reply(());
+        }
+    }
+}
 
 impl Worker {
     /// What a connection wants from now on, in place of what it wanted before.
@@ -28,30 +89,39 @@ impl Worker {
             });
         }
         let Some(caller) = self.caller(key) else { return };
+        let began = self.listens.begin();
         match self.calls.attend(caller, wants, listened) {
-            Op::Ready(rooms) => self.finish_listening(key, asker, rooms),
+            Op::Ready(rooms) => self.finish_listening(key, asker, began, rooms),
             Op::Wait(future) => {
-                self.settle_later(key, async move { Settled::Listening { asker, rooms: future.await } });
+                self.settle_later(key, async move { Settled::Listening { asker, began, rooms: future.await } });
             }
         }
     }
 
     /// The node's part of listening is done.
-    pub(super) fn finish_listening(&mut self, key: ConnKey, asker: Asker, rooms: Vec<(RoomName, Entrance)>) {
-        for (room, entrance) in rooms {
-            self.listen(key, &room, entrance);
+    pub(super) fn finish_listening(&mut self, key: ConnKey, asker: Asker, began: u64, rooms: Vec<ListenedRoom>) {
+        for room in rooms {
+            self.listen(key, began, room);
         }
+        self.listens.finish(began);
         self.settle(key, asker, Ok(Answer::Attending));
     }
 
-    fn listen(&mut self, key: ConnKey, room: &RoomName, entrance: Entrance) {
-        let is_member = self.hub.is_member(key, room);
+    fn listen(&mut self, key: ConnKey, began: u64, listened: ListenedRoom) {
+        let ListenedRoom { room, entrance, said } = listened;
+        let is_member = self.hub.is_member(key, &room);
         let alive = self.hub.get(key).filter(|connection| connection.link.closing.is_none());
-        let hears = alive.map(|connection| connection.link.hears(room, is_member));
-        let is_new = hears.is_some_and(|hears| self.hub.enter(key, room, Role::Listener, entrance, hears));
+        let hears = alive.map(|connection| connection.link.hears(&room, is_member));
+        let hears = hears.filter(|_| self.listens.is_open(&room, began));
+        let is_new = hears.is_some_and(|hears| self.hub.enter(key, &room, Role::Listener, entrance, hears));
         if !is_new {
-            // It has ended meanwhile, or listened already.
-            self.detach(self.calls.unlisten(self.index, room.clone()));
+            // The connection has ended or listened already, or the room was closed to listeners.
+            self.detach(self.calls.unlisten(self.index, room));
+        } else if let Some(said) = said
+            && !is_member
+        {
+            // A member has heard some of it.
+            self.hub.catch_up(key, &room, entrance.after, said);
         }
     }
 
@@ -62,8 +132,10 @@ impl Worker {
         }
     }
 
-    /// Everybody may enter a room from now on: those listen that want to.
-    pub(super) fn offer(&mut self, room: &RoomName) {
+    /// Any connection may enter a room from now on: those listen that want to, to a new one from its first message.
+    /// The reply follows when all of them hear what is said next.
+    pub(super) fn offer(&mut self, room: &RoomName, is_new: bool, reply: Reply<()>) {
+        let offered = Arc::new(Offered(Mutex::new(Some(reply))));
         self.hub.set_kind(room, Default::default());
         for key in self.hub.keys() {
             let wants =
@@ -72,22 +144,20 @@ impl Worker {
                 continue;
             }
             let Some(caller) = self.caller(key) else { continue };
-            match self.calls.listen(caller, room.clone()) {
-                Op::Ready(Some(entrance)) => self.listen(key, room, entrance),
-                Op::Ready(None) => {}
-                Op::Wait(future) => {
-                    let room = room.clone();
-                    self.settle_later(key, async move {
-                        let rooms = future.await.map(|entrance| (room, entrance)).into_iter().collect();
-                        Settled::Listening { asker: Asker::Nobody, rooms }
-                    });
-                }
+            let began = self.listens.begin();
+            if let Op::Wait(listening) = self.calls.listen(caller, room.clone(), began, is_new) {
+                let offered = Arc::clone(&offered);
+                self.calls.spawn(Box::pin(async move {
+                    listening.await;
+                    drop(offered);
+                }));
             }
         }
     }
 
-    /// Nobody listens to a room any more.
+    /// Closes a room to listeners.
     pub(super) fn silence(&mut self, room: &RoomName) {
+        self.listens.close(room);
         for key in self.hub.occupants(room, Role::Listener) {
             self.stop_listening(key, room);
         }

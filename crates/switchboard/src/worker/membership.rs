@@ -21,7 +21,8 @@ pub(super) struct PendingJoin {
     /// Kept, because the connection may be gone when there is something to undo.
     caller: Caller,
     room: RoomName,
-    evicted: bool,
+    /// Why nothing may come of it.
+    refusal: Option<CallError>,
     checks: Vec<MemberCheck>,
 }
 
@@ -35,15 +36,27 @@ impl PendingJoins {
     }
 
     fn push(&mut self, caller: Caller, room: RoomName) {
-        self.0.push(PendingJoin { caller, room, evicted: false, checks: Vec::new() });
+        self.0.push(PendingJoin { caller, room, refusal: None, checks: Vec::new() });
     }
 
     fn of(&self, room: &RoomName) -> impl Iterator<Item = ConnId> {
         self.0.iter().filter(move |join| join.room == *room).map(|join| join.caller.facts.id)
     }
 
+    /// The rooms that a connection is joining.
+    pub(super) fn of_connection(&self, key: ConnKey) -> Vec<RoomName> {
+        self.0.iter().filter(|join| join.caller.address.key == key).map(|join| join.room.clone()).collect()
+    }
+
     fn evict(&mut self, room: &RoomName) {
-        self.0.iter_mut().filter(|join| join.room == *room).for_each(|join| join.evicted = true);
+        let joins = self.0.iter_mut().filter(|join| join.room == *room);
+        joins.for_each(|join| join.refusal = Some(CallError::NoSuchRoom));
+    }
+
+    /// Takes a connection out of a room before it is a member. Returns `false` if it is not joining.
+    fn cancel(&mut self, key: ConnKey, room: &RoomName) -> bool {
+        let join = self.0.iter_mut().find(|join| join.caller.address.key == key && join.room == *room);
+        join.map(|join| join.refusal.get_or_insert(CallError::NotAuthorized)).is_some()
     }
 
     fn recheck(&mut self, room: &RoomName, check: &MemberCheck) {
@@ -91,8 +104,8 @@ impl Worker {
         asker: Asker,
         result: Result<Entrance, CallError>,
     ) {
-        let Some(join) = self.joins.take(key, &room) else { return };
-        let outcome = match (result, self.refusal(&join)) {
+        let Some(mut join) = self.joins.take(key, &room) else { return };
+        let outcome = match (result, self.refusal(&mut join)) {
             (Ok(entrance), None) => Ok(self.enter(key, &room, entrance)),
             (Ok(_), Some(refusal)) => {
                 self.detach(self.calls.unjoin(join.caller, room));
@@ -104,12 +117,12 @@ impl Worker {
     }
 
     /// Why a join came too late, if it did.
-    fn refusal(&self, join: &PendingJoin) -> Option<CallError> {
+    fn refusal(&self, join: &mut PendingJoin) -> Option<CallError> {
         let connection = self.hub.get(join.caller.address.key);
         if connection.is_none_or(|connection| connection.link.closing.is_some()) {
             Some(CallError::NoSuchConnection)
-        } else if join.evicted {
-            Some(CallError::NoSuchRoom)
+        } else if join.refusal.is_some() {
+            join.refusal.take()
         } else if !join.checks.iter().all(|check| check(&join.caller.facts)) {
             Some(CallError::NotAuthorized)
         } else {
@@ -131,7 +144,10 @@ impl Worker {
             return;
         }
         if !self.hub.is_member(key, &room) {
-            return self.settle(key, asker, Err(CallError::NotMember(room)));
+            // A join whose answer from the node is on its way must not outlive the removal.
+            let outcome =
+                if self.joins.cancel(key, &room) { Ok(Answer::Left) } else { Err(CallError::NotMember(room)) };
+            return self.settle(key, asker, outcome);
         }
         match self.end_membership(key, &room) {
             Some(Op::Wait(future)) => self.settle_later(key, async move {

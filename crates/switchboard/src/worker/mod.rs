@@ -43,6 +43,7 @@ use crate::hub::{Hub, HubLimits};
 pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
+use listening::PendingListens;
 pub(crate) use loads::Loads;
 use membership::PendingJoins;
 pub(crate) use rate::AcceptRate;
@@ -108,6 +109,7 @@ pub(crate) struct Worker {
     resumed: Vec<ConnKey>,
     deadlines: Deadlines,
     joins: PendingJoins,
+    listens: PendingListens,
     /// Read into by every connection in turn, so that none has a buffer of its own.
     scratch: Vec<u8>,
     /// Lent to framers that have to rewrite what was read.
@@ -187,6 +189,7 @@ impl Worker {
             resumed: Vec::new(),
             deadlines: Deadlines::default(),
             joins: PendingJoins::default(),
+            listens: PendingListens::default(),
             scratch: vec![0; settings.read_buffer_bytes],
             unmasked: Vec::new(),
             fx: Effects::default(),
@@ -402,8 +405,8 @@ impl Worker {
                     self.send_effects(key);
                     self.resumed.push(key);
                 }
-                Settled::Listening { asker, rooms } => {
-                    self.finish_listening(key, asker, rooms);
+                Settled::Listening { asker, began, rooms } => {
+                    self.finish_listening(key, asker, began, rooms);
                     self.send_effects(key);
                     self.resumed.push(key);
                 }
@@ -432,10 +435,7 @@ impl Worker {
             Ask::Leave(key, room, reply) => self.leave(key, room, Asker::Node(reply)),
             Ask::Mute(key, muted) => self.mute(key, muted),
             Ask::Occupants(rooms, reply) => reply(self.occupants(&rooms)),
-            Ask::Offer(room, reply) => {
-                self.offer(&room);
-                reply(());
-            }
+            Ask::Offer(room, is_new, reply) => self.offer(&room, is_new, reply),
             Ask::Recheck(room, kind, check, reply) => reply(self.recheck(&room, kind, &check)),
             Ask::Remove(key, reply) => {
                 if let Some(connection) = self.hub.get(key) {

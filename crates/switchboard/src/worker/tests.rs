@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll as TaskPoll, Waker};
 
-use switchboard_proto::call::{Call, CallError, Content, Outcome, Piece, RoomKind, Wants};
+use switchboard_proto::call::{Answer, Call, CallError, Content, Outcome, Piece, RoomKind, Wants};
 use switchboard_proto::command::CommandId;
 use switchboard_proto::event::{RoomMessage, Sender};
 use switchboard_proto::face::Remote;
@@ -18,9 +18,9 @@ use switchboard_proto::wire::Encoded;
 
 use super::*;
 use crate::hub::ids::Ids;
-use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, Socket};
+use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, ListenedRoom, Socket};
 use crate::hub::mailbox::inbox;
-use crate::hub::{Connection, Entrance, SlowConsumer};
+use crate::hub::{Connection, Entrance, Role, SlowConsumer};
 use crate::op::{BoxFuture, Op};
 
 /// A node whose joins wait until the test settles them.
@@ -77,12 +77,12 @@ impl Calls for SlowNode {
         Op::Ready(())
     }
 
-    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<(RoomName, Entrance)>> {
+    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<ListenedRoom>> {
         Op::Ready(Vec::new())
     }
 
-    fn listen(&self, _: Caller, _: RoomName) -> Op<Option<Entrance>> {
-        Op::Ready(None)
+    fn listen(&self, _: Caller, _: RoomName, _: u64, _: bool) -> Op<()> {
+        Op::Ready(())
     }
 
     fn unlisten(&self, _: u16, _: RoomName) -> Op<()> {
@@ -324,6 +324,50 @@ fn a_join_that_a_new_pattern_forbids_meanwhile_is_refused_and_undone() {
     setting.settle();
     assert!(setting.received().contains("not authorized to join room"));
     assert_eq!(setting.undone(), [room("r")]);
+}
+
+#[test]
+fn a_connection_that_is_taken_out_of_a_room_while_it_joins_does_not_become_a_member() {
+    let mut setting = Setting::new();
+    setting.results.send(Ok(7)).unwrap();
+    setting.send("roomAdd r\r\n");
+    let key = setting.worker.hub.keys()[0];
+    let (note, notes) = sync_channel(2);
+    setting.mail(Mail::Ask(Ask::Inspect(key, Box::new(move |found| note.send(found.joining).unwrap()))));
+    assert_eq!(notes.recv().unwrap(), [room("r")], "a check of all its rooms finds this one");
+    let (note, outcomes) = sync_channel(1);
+    setting.mail(Mail::Ask(Ask::Leave(key, room("r"), Box::new(move |outcome| note.send(outcome).unwrap()))));
+    assert!(matches!(outcomes.recv().unwrap(), Ok(Answer::Left)));
+    setting.settle();
+    assert!(setting.received().contains("not authorized to join room"));
+    assert_eq!(setting.undone(), [room("r")]);
+    assert!(!setting.worker.hub.is_member(key, &room("r")));
+}
+
+#[test]
+fn a_room_that_is_closed_while_a_connection_begins_to_listen_is_not_listened_to() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let closings: [fn(RoomName) -> Ask; 2] = [
+        |room| Ask::Recheck(room, RoomKind::Restricted, Arc::new(|_| true), Box::new(drop)),
+        |room| Ask::Evict(room, Box::new(drop)),
+    ];
+    for close in closings {
+        let began = setting.worker.listens.begin();
+        let later = setting.worker.listens.begin();
+        setting.mail(Mail::Ask(close(room("r"))));
+        let again = setting.worker.listens.begin();
+        let listening = |began| {
+            let rooms = vec![ListenedRoom { room: room("r"), entrance: Entrance::default(), said: None }];
+            Mail::Settled(key, Box::new(Settled::Listening { asker: Asker::Nobody, began, rooms }))
+        };
+        for (began, is_heard) in [(later, false), (began, false), (again, true)] {
+            setting.mail(listening(began));
+            assert_eq!(setting.worker.hub.has_role(key, &room("r"), Role::Listener), is_heard);
+        }
+        setting.worker.stop_listening(key, &room("r"));
+        assert!(setting.worker.listens.is_idle());
+    }
 }
 
 #[test]

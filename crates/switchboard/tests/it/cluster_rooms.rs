@@ -108,6 +108,24 @@ fn who_listens_to_all_public_rooms_hears_those_that_other_nodes_make() {
 }
 
 #[test]
+fn a_listener_to_all_public_rooms_hears_what_was_said_before_its_node_learnt_of_the_room() {
+    let nodes = Nodes::start(2, &[&users(), "servers.ddp.public_rooms_to_all=true"]);
+    let mut ann = nodes.node(1).ddp_as("ann");
+    ann.sub(ROOMS, json!([MINE, false])).expect("any user may");
+    // Members may join and speak before the room's maker has its answer.
+    let mut speaker = nodes.node(0).connect();
+    thread::scope(|scope| {
+        scope.spawn(|| nodes.operator(0).send("POST", "/v1/rooms", &json!({"room": "news"})).expect(201));
+        eventually("it is there", || speaker.ask("roomAdd news")["data"] == true);
+        for text in ["one", "two", "three"] {
+            speaker.ask(&format!("say news {text}"));
+        }
+    });
+    let heard: Vec<Value> = (0..3).map(|_| ann.heard(ROOMS)[0]["msg"].clone()).collect();
+    assert_eq!(heard, ["one", "two", "three"]);
+}
+
+#[test]
 fn a_room_that_several_nodes_make_and_destroy_at_once_ends_in_one_state() {
     let nodes = Nodes::start(3, &[]);
     let rounds = 30;

@@ -85,6 +85,38 @@ fn a_room_is_made_once_listed_sorted_and_counted() {
 }
 
 #[test]
+fn pages_of_rooms_follow_one_another_in_the_order_of_names() {
+    each(|subject| {
+        for name in ["c", "a", "{ü}", "b", "A", "z"] {
+            assert!(add(subject, name, 9).unwrap());
+        }
+        assert!(done(subject.any().add_room(&RoomName::direct("u1", "u2"), Pattern::new(), 10)));
+        done(subject.any().set_pattern(&room("b"), Pattern::new().with("plan", "gold")));
+        done(subject.nodes[0].add_member(&room("c"), member(1, 1)));
+        for limit in 1..=7 {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = done(subject.any().page(after.as_ref(), limit));
+                assert!(page.rooms.len() <= limit);
+                found.extend(page.rooms.into_iter().map(|(name, info)| (name.to_string(), info.members_count)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let expected = [("A", 0), ("a", 0), ("b", 0), ("c", 1), ("z", 0), ("{ü}", 0)];
+            assert!(found.iter().map(|(name, count)| (name.as_str(), *count)).eq(expected), "{limit} {found:?}");
+        }
+        let page = done(subject.any().page(Some(&room("a")), 1));
+        assert_eq!(*page.rooms[0].1.pattern, Pattern::new().with("plan", "gold"));
+        assert!(done(subject.any().begin_destroy(&room("b"))));
+        done(subject.any().forget(&room("b")));
+        let page = done(subject.any().page(Some(&room("a")), 1));
+        assert_eq!((page.rooms[0].0.as_str(), page.next), ("c", Some(room("c"))));
+    });
+}
+
+#[test]
 fn rooms_of_two_users_are_listed_like_all_others() {
     each(|subject| {
         let direct = RoomName::direct("u1", "u2");

@@ -15,9 +15,10 @@ use crate::backend::memory::MemoryBroker;
 use crate::backend::redis::broker::BrokerSettings;
 use crate::backend::redis::broker::testing::{RoomNode, config};
 use crate::backend::redis::testing::{cluster_server, runtime, single_server};
-use crate::backend::{BackendError, Broker, Draft, LogLimits, Published, RoomHistory};
+use crate::backend::{BackendError, Broker, Draft, Enter, LogLimits, Published, RoomHistory};
 use crate::config::Degraded;
-use crate::hub::mail::{Address, Ask, ConnKey, Mail, Missed};
+use crate::hub::Entrance;
+use crate::hub::mail::{Address, Ask, Asker, ConnKey, ListenedRoom, Mail, Missed, Settled};
 use crate::hub::mailbox::{Inbox, Mailbox, inbox};
 use crate::op::Op;
 
@@ -243,6 +244,66 @@ fn a_subscription_begins_behind_its_number_and_ends_with_the_last_seat() {
         assert_eq!(wait(subject.broker(1).subscribe(&room("lobby"), 0)), Some(4));
         assert_eq!(say(subject.broker(0), draft("heard again")), 5);
         assert_eq!(subject.worker(1, 0).number(), 5);
+    });
+}
+
+/// How a listener entered: after which number, and the numbers that it got first.
+fn entered(worker: &mut Hearing) -> (u64, Option<Vec<u64>>) {
+    let Mail::Settled(_, settled) = worker.next_mail() else { panic!("the entrance comes first") };
+    let Settled::Listening { mut rooms, .. } = *settled else { panic!("{settled:?}") };
+    let ListenedRoom { entrance, said, .. } = rooms.remove(0);
+    (entrance.after, said.map(|said| said.iter().map(|message| message.message().number).collect()))
+}
+
+fn listen(broker: &dyn Broker, worker: u16, from_start: bool) -> bool {
+    let enter: Enter = Box::new(|after, said| {
+        let entrance = Entrance { after, ..Entrance::default() };
+        let rooms = vec![ListenedRoom { room: room("lobby"), entrance, said }];
+        let key = ConnKey { slot: 0, generation: 0 };
+        Mail::Settled(key, Box::new(Settled::Listening { asker: Asker::Nobody, began: 1, rooms }))
+    });
+    wait(broker.listen(&room("lobby"), worker, from_start, enter))
+}
+
+#[test]
+fn a_listener_from_the_start_gets_what_is_remembered_and_then_what_follows_whoever_listened_before() {
+    each(|subject| {
+        assert!(!listen(subject.broker(1), 0, true), "there is no such room");
+        wait(subject.broker(0).open(&room("lobby")));
+        for text in ["one", "two"] {
+            say(subject.broker(0), draft(text));
+        }
+        // The node does not hear the room yet; then it does, with another worker and with this one.
+        assert!(listen(subject.broker(1), 0, true));
+        assert_eq!(entered(subject.worker(1, 0)), (2, Some(vec![1, 2])));
+        assert!(listen(subject.broker(1), 1, true) && listen(subject.broker(1), 0, false));
+        assert_eq!(entered(subject.worker(1, 1)), (2, Some(vec![1, 2])));
+        assert_eq!(entered(subject.worker(1, 0)), (2, None));
+        for number in 3..=7 {
+            assert_eq!(say(subject.broker(0), draft("more")), number);
+            assert_eq!([0, 1].map(|worker| subject.worker(1, worker).number()), [number; 2]);
+        }
+        assert!(listen(subject.broker(1), 1, true));
+        assert_eq!(entered(subject.worker(1, 1)), (7, Some(vec![3, 4, 5, 6, 7])), "the log has no more");
+    });
+}
+
+#[test]
+fn what_is_said_while_a_listener_enters_comes_once_and_in_order() {
+    each(|subject| {
+        wait(subject.broker(0).open(&room("lobby")));
+        std::thread::scope(|scope| {
+            let speaker = Arc::clone(&subject.nodes[0].broker);
+            // One at a time, or the speaker would wait for the space that the test frees later.
+            scope.spawn(move || (1..=20).for_each(|number| assert_eq!(say(&*speaker, draft("x")), number)));
+            assert!(listen(subject.broker(1), 0, true));
+            let (after, said) = entered(subject.worker(1, 0));
+            let said = said.unwrap();
+            assert!(said.iter().copied().eq(after - said.len() as u64 + 1..=after), "{said:?} {after}");
+            for number in after + 1..=20 {
+                assert_eq!(subject.worker(1, 0).number(), number);
+            }
+        });
     });
 }
 

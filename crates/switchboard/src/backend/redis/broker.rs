@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use switchboard_proto::call::HistoryRange;
 use switchboard_proto::event::RoomMessage;
@@ -24,7 +24,7 @@ use switchboard_proto::id::RoomName;
 use switchboard_proto::wire::Encoded;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::backend::{BackendError, Broker, Draft, LogLimits, Published, RoomHistory};
+use crate::backend::{BackendError, Broker, Draft, Enter, LogLimits, Published, RoomHistory};
 use crate::config::Degraded;
 use crate::hub::mailbox::Mailbox;
 use crate::op::{BoxFuture, Op};
@@ -34,7 +34,7 @@ use super::ears::Ears;
 use super::envelope;
 use super::feed::{Mark, Place};
 use super::link::LinkState;
-use super::nodes::Membership;
+use super::nodes::{Membership, Nodes};
 use super::store::Store;
 use super::trouble::Trouble;
 use room::{Room, Visit};
@@ -60,6 +60,7 @@ pub(crate) struct RedisBroker(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    nodes: Nodes,
     ears: Ears,
     /// What is published is published by the store itself.
     publishes_in_store: bool,
@@ -98,6 +99,7 @@ impl RedisBroker {
     pub(crate) fn new(redis: &Redis, workers: Vec<Mailbox>, settings: BrokerSettings) -> Self {
         let broker = Self(Arc::new(Inner {
             store: redis.store.clone(),
+            nodes: redis.nodes.clone(),
             ears: redis.ears.clone(),
             publishes_in_store: redis.publishes_in_store,
             settings,
@@ -141,7 +143,16 @@ impl Inner {
         let mark = Mark(fastrand::u64(1..));
         let envelope = envelope::write(&draft, mark, self.store.standing.incarnation());
         let known = self.find(draft.room.as_str()).and_then(|room| room.known()).map_or(0, |known| known.place.number);
-        let place = match self.number(&draft, mark, &envelope, known).await? {
+        // A stale draft was not published: it is tried again under the same mark.
+        let deadline = Instant::now() + self.store.link.timeout();
+        let publication = loop {
+            let generation = self.store.standing.generation();
+            match self.number(&draft, mark, &envelope, known).await? {
+                Publication::Stale if self.learn_generation(generation, deadline).await => {}
+                publication => break publication,
+            }
+        };
+        let place = match publication {
             Publication::Done { place, before } => {
                 if !self.publishes_in_store {
                     let channel = self.store.keys.room_channel(draft.room.as_str());
@@ -160,6 +171,7 @@ impl Inner {
             }
             Publication::IdTaken => return Ok(Some(Published::IdTaken)),
             Publication::NoRoom => return Ok(None),
+            Publication::Stale => return Err(steps::stale()),
         };
         Ok(Some(Published::Now(Arc::new(Encoded::new(numbered(draft, place))))))
     }
@@ -194,13 +206,8 @@ impl Inner {
 
     async fn subscribe(self: Arc<Self>, name: RoomName, worker: u16) -> Result<Option<u64>, BackendError> {
         let room = Visit::begin(&self, &name);
-        let attending = room.opening.get_or_try_init(|| self.attend(&room));
-        let within = self.store.link.timeout() * 2;
-        match tokio::time::timeout(within, attending).await {
-            Ok(Ok(())) => {}
-            Ok(Err(Unattended::NoRoom)) => return Ok(None),
-            Ok(Err(Unattended::Failed(error))) => return Err(error),
-            Err(_) => return Err(self.store.link.trouble(Trouble::Timeout, format_args!("{name} is not heard"))),
+        if !self.open_feed(&room).await? {
+            return Ok(None);
         }
         let feed = room.feed.lock().await;
         let mut hall = room.hall();
@@ -208,6 +215,50 @@ impl Inner {
             hall.take_seat(worker);
             heard.place.number
         }))
+    }
+
+    /// See [`Broker::listen`]. The lock of the feed is held from reading the log until the worker has the mail: what is
+    /// published during this time is handed on after it.
+    async fn listen(
+        self: Arc<Self>,
+        name: RoomName,
+        worker: u16,
+        from_start: bool,
+        enter: Enter,
+    ) -> Result<bool, BackendError> {
+        let room = Visit::begin(&self, &name);
+        if !self.open_feed(&room).await? {
+            return Ok(false);
+        }
+        let feed = room.feed.lock().await;
+        let Some(heard) = feed.heard() else { return Ok(false) };
+        let said = match from_start {
+            true => Some(self.read_up_to(&name, heard.place).await?),
+            false => None,
+        };
+        {
+            let mut hall = room.hall();
+            if hall.is_over {
+                return Ok(false);
+            }
+            hall.take_seat(worker);
+        }
+        if let Some(mailbox) = self.workers.get(usize::from(worker)) {
+            mailbox.push(enter(heard.place.number, said)).await;
+        }
+        Ok(true)
+    }
+
+    /// Has the node hear a room. Returns `false` if there is no such room.
+    async fn open_feed(self: &Arc<Self>, room: &Visit<'_>) -> Result<bool, BackendError> {
+        let attending = room.opening.get_or_try_init(|| self.attend(room));
+        let within = self.store.link.timeout() * 2;
+        match tokio::time::timeout(within, attending).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(Unattended::NoRoom)) => Ok(false),
+            Ok(Err(Unattended::Failed(error))) => Err(error),
+            Err(_) => Err(self.store.link.trouble(Trouble::Timeout, format_args!("{} is not heard", room.name))),
+        }
     }
 
     /// Begins to hear a room.
@@ -291,6 +342,10 @@ impl Broker for RedisBroker {
             return Op::Ready(Ok(Some(heard.place.number)));
         }
         Op::Wait(Box::pin(Arc::clone(&self.0).subscribe(room.clone(), worker)))
+    }
+
+    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
+        Op::Wait(Box::pin(Arc::clone(&self.0).listen(room.clone(), worker, from_start, enter)))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {

@@ -24,12 +24,12 @@ use switchboard_proto::call::Member;
 use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::backend::cluster::NodeEntry;
-use crate::backend::shared::{Burial, Comparison};
+use crate::backend::shared::{Comparison, LeftRow, Remains};
 use crate::backend::{
-    AddRoomError, BackendError, Directory, DirectorySize, NewMember, Pattern, RoomInfo, SharedDirectory,
+    AddRoomError, BackendError, Directory, DirectorySize, NewMember, Pattern, RoomInfo, RoomPage, SharedDirectory,
 };
 use crate::clock;
-use crate::op::Op;
+use crate::op::{Op, all};
 
 use super::nodes::Nodes;
 use super::script::Script;
@@ -40,6 +40,7 @@ use row::Row;
 static AGAIN: Script = Script::new(include_str!("directory/again.lua"));
 static LIST: Script = Script::new(include_str!("directory/list.lua"));
 static MAKE: Script = Script::new(include_str!("directory/make.lua"));
+static PAGE: Script = Script::new(include_str!("directory/page.lua"));
 static ROOM: Script = Script::new(include_str!("directory/room.lua"));
 static MEMBERS: Script = Script::new(include_str!("directory/members.lua"));
 static PATTERN: Script = Script::new(include_str!("directory/pattern.lua"));
@@ -143,7 +144,8 @@ impl Inner {
 
     async fn add_room(&self, room: &RoomName, pattern: &Pattern, max_rooms: usize) -> Result<bool, AddRoomError> {
         let [rooms, closing] = self.lists();
-        let listed = self.store.change(&LIST, &[&rooms, &closing], |command| {
+        let index = self.store.keys.nodes("rooms-sorted");
+        let listed = self.store.change(&LIST, &[&rooms, &closing, &index], |command| {
             command.arg(room.as_str()).arg(max_rooms);
         });
         let listed = listed.await?;
@@ -165,7 +167,8 @@ impl Inner {
     /// Has a room's name on one of the lists and on no other, or on none. `true`: something has changed.
     async fn list(&self, room: &RoomName, listed: Listed) -> Result<bool, BackendError> {
         let [rooms, closing] = self.lists();
-        let changed = self.store.change(&SHELVE, &[&rooms, &closing], |command| {
+        let index = self.store.keys.nodes("rooms-sorted");
+        let changed = self.store.change(&SHELVE, &[&rooms, &closing, &index], |command| {
             command.arg(room.as_str()).arg(listed as u8);
         });
         Ok(changed.await?.number() == Some(1))
@@ -217,9 +220,10 @@ impl Inner {
             return Err(self.store.odd("a room", &answer));
         };
         let pattern = Arc::new(self.pattern(pattern)?);
-        let version = life.version;
+        let (version, has_first_pattern) = (life.version, life.version == life.made);
         self.mirror().learn(room, life);
-        Ok(Some(RoomInfo { members_count: usize::try_from(count).unwrap_or(usize::MAX), pattern, version }))
+        let members_count = usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(Some(RoomInfo { members_count, pattern, version, has_first_pattern }))
     }
 
     /// The names on a list, in no order. What is no name is passed over.
@@ -235,6 +239,28 @@ impl Inner {
         let mut names = self.names(&self.lists()[0]).await?;
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// See [`Directory::page`]. The infos of all rooms are asked for at once.
+    async fn page(&self, after: Option<&RoomName>, limit: usize) -> Result<RoomPage, BackendError> {
+        let after = after.map(RoomName::as_str).filter(|after| *after > RoomName::AFTER_DIRECT);
+        let first = after.map_or_else(|| format!("[{}", RoomName::AFTER_DIRECT), |after| format!("({after}"));
+        let [rooms, _] = self.lists();
+        let index = self.store.keys.nodes("rooms-sorted");
+        let answer = self.store.link.run(&PAGE, &[&rooms, &index], |command| {
+            // Redis counts up to the largest signed number.
+            command.arg(first).arg(limit.min(i64::MAX as usize - 1) + 1);
+        });
+        let answer = answer.await?;
+        let names = answer.list().ok_or_else(|| self.store.odd("a page of rooms", &answer))?;
+        let names = names.iter().filter_map(|name| RoomName::restore(name.text()?)).collect();
+        let (names, next) = RoomPage::cut(names, limit);
+        let infos = all(names.iter().map(|name| self.room(name))).await;
+        let mut found = Vec::with_capacity(names.len());
+        for (name, info) in names.into_iter().zip(infos) {
+            found.extend(info?.map(|info| (name, info)));
+        }
+        Ok(RoomPage { rooms: found, next })
     }
 
     async fn set_pattern(&self, room: &RoomName, pattern: &Pattern) -> Result<bool, BackendError> {
@@ -356,6 +382,11 @@ impl Directory for RedisDirectory {
         self.op(|inner| async move { inner.rooms().await })
     }
 
+    fn page(&self, after: Option<&RoomName>, limit: usize) -> Op<Result<RoomPage, BackendError>> {
+        let after = after.cloned();
+        self.op(|inner| async move { inner.page(after.as_ref(), limit).await })
+    }
+
     fn set_pattern(&self, room: &RoomName, pattern: Pattern) -> Op<Result<bool, BackendError>> {
         let room = room.clone();
         self.op(|inner| async move { inner.set_pattern(&room, &pattern).await })
@@ -430,9 +461,19 @@ impl SharedDirectory for RedisDirectory {
         self.op(|inner| async move { inner.restore(&room, otherwise).await })
     }
 
-    fn bury(&self, node: &NodeEntry, room: &RoomName) -> Op<Result<Burial, BackendError>> {
+    fn left_by(&self, node: &NodeEntry, room: &RoomName, cursor: Option<String>) -> Op<Result<Remains, BackendError>> {
         let (owner, room) = (row::owner(node.slot, node.incarnation), room.clone());
-        self.op(|inner| async move { inner.bury(&owner, &room).await })
+        self.op(|inner| async move { inner.left_by(&owner, &room, cursor).await })
+    }
+
+    fn remove_left(&self, room: &RoomName, left: &[LeftRow]) -> Op<Result<(), BackendError>> {
+        let (room, rows) = (room.clone(), left.iter().map(|one| one.row.clone()).collect::<Vec<_>>());
+        self.op(|inner| async move {
+            for rows in rows.chunks(audit::BATCH) {
+                inner.strike_rows(&room, rows).await?;
+            }
+            Ok(())
+        })
     }
 
     fn compare(&self, room: &RoomName) -> Op<Result<Comparison, BackendError>> {

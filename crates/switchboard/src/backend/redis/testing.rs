@@ -162,6 +162,11 @@ pub(crate) fn cluster_server() -> &'static Server {
 }
 
 impl TestStore {
+    /// On this server, under a prefix that no other test has.
+    pub(crate) fn on(server: &Server) -> Self {
+        Self::begin(server.port)
+    }
+
     fn begin(port: u16) -> Self {
         let prefix = format!("test-{}", uuid::Uuid::new_v4());
         Self::open(prefix, Arc::default(), port)

@@ -193,12 +193,15 @@ impl Node {
                 peers.life.corrections().noted.rooms += 1;
                 self.0.broker.close(room).await.map_err(unavailable)?;
                 self.heed_end_of_room(room).await?;
-                let forgotten = self.0.sessions.forget_room(room).await;
-                self.0.directory.forget(room).await.and(forgotten).map_err(unavailable)?;
+                self.forget_room(room).await?;
             }
             Left::Reopen => self.0.broker.open(room).await.map_err(unavailable)?,
             Left::Recheck { version, pattern } => {
                 peers.life.corrections().rechecked += 1;
+                let _heeding = self.0.rooms_heeded.of(room).await;
+                // A pattern that was set since the comparison counts, or this would undo it.
+                let later = self.0.directory.room(room).await.ok().flatten().filter(|info| info.version > version);
+                let (pattern, version) = later.map_or((pattern, version), |info| (info.pattern, info.version));
                 self.recheck(room, pattern, version).await;
             }
         }

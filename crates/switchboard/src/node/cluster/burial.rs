@@ -1,6 +1,7 @@
 //! What a dead node leaves: its members leave their rooms, its gateway sessions go on here.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use switchboard_proto::call::CallError;
@@ -8,7 +9,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::backend::SharedDirectory;
 use crate::backend::cluster::NodeEntry;
-use crate::backend::shared::Burial;
+use crate::backend::shared::Remains;
 use crate::op::all;
 
 use super::super::Node;
@@ -27,8 +28,8 @@ impl Node {
         let Some(peers) = self.peers() else { return };
         let life = peers.life.number();
         let began = tokio::time::Instant::now();
-        let (mut members, mut adopted) = (0, HashSet::new());
-        while let Err(error) = self.try_bury(&dead, &mut members, &mut adopted).await {
+        let mut progress = Progress::default();
+        while let Err(error) = self.try_bury(&dead, &mut progress).await {
             tracing::warn!(node = dead.name, slot = dead.slot, %error, "a dead node is not buried yet");
             tokio::time::sleep(PAUSE).await;
             if peers.life.number() != life {
@@ -39,53 +40,70 @@ impl Node {
         tracing::info!(
             node = dead.name,
             slot = dead.slot,
-            members,
+            members = lock(&progress.announced).len(),
             took_ms = began.elapsed().as_millis() as u64,
             "the affairs of a dead node are in order"
         );
     }
 
-    async fn try_bury(
-        &self,
-        dead: &NodeEntry,
-        members: &mut u64,
-        adopted: &mut HashSet<ConnId>,
-    ) -> Result<(), CallError> {
+    async fn try_bury(&self, dead: &NodeEntry, progress: &mut Progress) -> Result<(), CallError> {
         let (Some(peers), Some(directory)) = (self.peers(), self.0.directory.shared()) else { return Ok(()) };
         // Adopted sessions go on here: they do not leave, even if they have not returned to all their rooms yet. Each is named once.
-        adopted.extend(self.adopt_gateway_sessions(dead).await?);
-        let adopted = &*adopted;
+        progress.adopted.extend(self.adopt_gateway_sessions(dead).await?);
         for rooms in directory.all_rooms().await.map_err(unavailable)?.chunks(TOGETHER) {
-            let burials = rooms.iter().map(|room| self.empty_room(directory, dead, room, adopted));
-            for emptied in all(burials).await {
-                *members += emptied?;
-            }
+            let (adopted, announced) = (&progress.adopted, &progress.announced);
+            let emptied = rooms.iter().map(|room| self.empty_room(directory, dead, room, adopted, announced));
+            let emptied = all(emptied).await;
+            emptied.into_iter().collect::<Result<(), CallError>>()?;
         }
         peers.cluster().buried(dead).await.map_err(unavailable)
     }
 
-    /// Removes the members of a dead node from a room, and tells that they left. How many there were.
+    /// Announces that the members of a dead node have left a room, and removes them. A member stays in the directory
+    /// until its leave is announced: if this node dies in between, the node that cleans up next finds it there.
     async fn empty_room(
         &self,
         directory: &dyn SharedDirectory,
         dead: &NodeEntry,
         room: &RoomName,
         adopted: &HashSet<ConnId>,
-    ) -> Result<u64, CallError> {
-        let mut members = 0;
+        announced: &Mutex<HashSet<(RoomName, ConnId)>>,
+    ) -> Result<(), CallError> {
+        let mut cursor = None;
         loop {
-            let Burial { mut departed, is_done } = directory.bury(dead, room).await.map_err(unavailable)?;
-            departed.retain(|one| !adopted.contains(&one.facts.id));
-            members += departed.len() as u64;
-            if let Some(peers) = self.peers() {
-                peers.life.note_buried(0, departed.len() as u64);
+            let Remains { left, next } = directory.left_by(dead, room, cursor).await.map_err(unavailable)?;
+            if self.cut_off().is_some() {
+                // The other nodes may take this one for dead, and one of them announces these.
+                return Err(CallError::Unavailable);
             }
-            for one in departed {
-                self.tell_departure(one, room);
+            for one in left.iter().map(|left| &left.departed).filter(|one| !adopted.contains(&one.facts.id)) {
+                // A member whose removal failed, or that was read twice, was announced before.
+                if lock(announced).insert((room.clone(), one.facts.id)) {
+                    self.tell_departure(one.clone(), room);
+                    if let Some(peers) = self.peers() {
+                        peers.life.note_buried(0, 1);
+                    }
+                }
             }
-            if is_done {
-                return Ok(members);
+            directory.remove_left(room, &left).await.map_err(unavailable)?;
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(()),
             }
         }
     }
+}
+
+/// Progress of the cleanup after one dead node, kept when it has to be tried again.
+#[derive(Default)]
+struct Progress {
+    /// Sessions that go on at this node.
+    adopted: HashSet<ConnId>,
+    /// Members whose leaves were announced: not more than the dead node had.
+    announced: Mutex<HashSet<(RoomName, ConnId)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under this lock panics.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

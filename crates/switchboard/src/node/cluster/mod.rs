@@ -65,6 +65,8 @@ pub(super) enum Note {
     Gateway(gateway::Note),
     /// About users and their tokens.
     Users(users::Note),
+    /// About rooms.
+    Rooms(rooms::Note),
 }
 
 impl From<commands::Note> for Note {
@@ -338,6 +340,7 @@ impl Node {
                 Ok(Note::Commands(note)) => self.heed_commands(from, note),
                 Ok(Note::Gateway(note)) => self.heed_gateway(from, note),
                 Ok(Note::Users(note)) => self.note_about_users(&note),
+                Ok(Note::Rooms(note)) => self.note_rooms(&note),
                 Err(error) => odd(error),
             },
             Ok(Message::Ask(number, question)) => match serde_json::from_str(question.get()) {

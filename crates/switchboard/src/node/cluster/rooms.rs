@@ -20,6 +20,14 @@ pub(in crate::node) enum Question {
     Pattern(#[serde(with = "room_name")] RoomName),
 }
 
+/// Something that nodes tell each other about rooms.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::node) enum Note {
+    /// A room that was being destroyed is gone: another one of its name can be made.
+    Ended,
+}
+
 impl From<Question> for super::Question {
     fn from(question: Question) -> Self {
         Self::Rooms(question)

@@ -73,6 +73,11 @@ impl ShardRooms {
         self.seats().rooms_of(session)
     }
 
+    /// The rooms that a session is joining.
+    pub(in crate::node) fn joined_by(&self, session: ConnId) -> Vec<RoomName> {
+        self.seats().joined_by(session)
+    }
+
     fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         // Nothing under this lock can panic half way.
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,6 +146,7 @@ impl Node {
                 // It was no member when that was said.
                 Settled::Behind(said) => after = said,
                 Settled::Evicted => return Err(CallError::NoSuchRoom),
+                Settled::Removed => return Err(CallError::NotAuthorized),
                 // It is carried elsewhere meanwhile, and can ask there.
                 Settled::LetGo => return Err(CallError::Unavailable),
                 Settled::Ask(checks) => self.check_joining(session, &checks)?,
@@ -175,6 +181,11 @@ impl Node {
     /// Whoever `must` leave does, whatever the store says.
     async fn leave_shard_room(&self, session: ConnId, room: &RoomName, must: bool) -> Result<(), CallError> {
         let rooms = &self.0.gateway.rooms;
+        if rooms.seats().cancel_join(session, room) {
+            // The join takes out what it notes itself.
+            let removed = self.0.sessions.remove_shard_room(session, room).await.map_err(unavailable);
+            return if must { Ok(()) } else { removed.map(drop) };
+        }
         if !rooms.seats().begin_leave(session, room) {
             return Err(CallError::NotMember(room.clone()));
         }
@@ -362,6 +373,7 @@ impl Node {
                 Settled::Behind(said) => after = said,
                 Settled::LetGo => return Ok(Returned::Elsewhere),
                 Settled::Evicted => return Err(CallError::NoSuchRoom),
+                Settled::Removed => return Err(CallError::NotAuthorized),
                 Settled::Ask(checks) => self.check_joining(session, &checks)?,
             }
         }

@@ -66,6 +66,8 @@ struct Joining {
 enum Fate {
     /// The room was destroyed, or the session is over.
     Evicted,
+    /// The session was taken out of the room, or left it.
+    Removed,
     /// Another node writes for the session from now on.
     LetGo,
 }
@@ -121,6 +123,8 @@ pub(super) enum Settled {
     Behind(u64),
     /// The room was destroyed, or the session is over.
     Evicted,
+    /// The session was taken out of the room, or left it.
+    Removed,
     /// Another node writes for the session from now on.
     LetGo,
 }
@@ -202,6 +206,7 @@ impl Seats {
         let Some(seat) = self.seat(session, room) else { return Settled::Evicted };
         match &mut seat.standing {
             Standing::Joining(Joining { fate: Some(Fate::LetGo), .. }) => Settled::LetGo,
+            Standing::Joining(Joining { fate: Some(Fate::Removed), .. }) => Settled::Removed,
             Standing::Joining(Joining { fate: None, checks, said }) if checks.is_empty() && *said > after => {
                 Settled::Behind(*said)
             }
@@ -216,6 +221,17 @@ impl Seats {
             }
             Standing::Joining(Joining { fate: None, checks, .. }) => Settled::Ask(mem::take(checks)),
             _ => Settled::Evicted,
+        }
+    }
+
+    /// Has nothing come of a join that has not finished. Returns `false` if the session is not joining.
+    pub(super) fn cancel_join(&mut self, session: ConnId, room: &RoomName) -> bool {
+        match self.seat(session, room).map(|seat| &mut seat.standing) {
+            Some(Standing::Joining(joining)) => {
+                joining.fate.get_or_insert(Fate::Removed);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -423,6 +439,16 @@ impl Seats {
         rooms.iter().filter(|room| self.is_member(session, room)).cloned().collect()
     }
 
+    /// The rooms that a session is joining.
+    pub(super) fn joined_by(&self, session: ConnId) -> Vec<RoomName> {
+        let rooms = self.sessions.get(&session).map(|sitter| &*sitter.rooms).unwrap_or_default();
+        let is_joining = |room: &&RoomName| {
+            let seat = self.rooms.get(*room).and_then(|seats| seats.get(&session));
+            seat.is_some_and(|seat| matches!(seat.standing, Standing::Joining(_)))
+        };
+        rooms.iter().filter(is_joining).cloned().collect()
+    }
+
     /// Whose a session is that is in a room.
     pub(super) fn application(&self, session: ConnId) -> Option<Arc<Application>> {
         self.sessions.get(&session).map(|sitter| Arc::clone(&sitter.application))
@@ -519,6 +545,11 @@ mod tests {
             end(&mut seats, &lobby);
             assert!(matches!(seats.settle_join(session(1), &lobby, 0, None), Settled::Evicted));
         }
+        let (mut seats, lobby) = (Seats::default(), room("lobby"));
+        seats.begin_join(session(1), &application(), &lobby, MAX_ROOMS).unwrap();
+        assert_eq!((seats.joined_by(session(1)), seats.rooms_of(session(1))), (vec![lobby.clone()], vec![]));
+        assert!(seats.cancel_join(session(1), &lobby) && !seats.cancel_join(session(2), &lobby));
+        assert!(matches!(seats.settle_join(session(1), &lobby, 0, None), Settled::Removed));
         let (mut seats, lobby) = with_member("lobby", 0);
         seats.begin_join(session(2), &application(), &lobby, MAX_ROOMS).unwrap();
         let check: MemberCheck = Arc::new(|_| true);

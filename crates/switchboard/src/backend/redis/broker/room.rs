@@ -16,7 +16,7 @@ use super::Inner;
 
 /// What members of a room are handed.
 pub(super) struct Said {
-    message: RoomMessage,
+    pub(super) message: RoomMessage,
     origin: Option<Address>,
     echo: bool,
 }

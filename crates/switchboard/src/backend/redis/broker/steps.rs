@@ -1,9 +1,13 @@
 //! What a room asks of Redis: each is one script, or one question.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use redis::Value;
 use switchboard_proto::event::RoomMessage;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::user::User;
+use switchboard_proto::wire::Encoded;
 
 use crate::backend::{BackendError, Draft};
 use crate::clock;
@@ -41,6 +45,8 @@ pub(super) enum Publication {
     IdTaken,
     /// There is no such room.
     NoRoom,
+    /// Nothing was done: the store has begun a generation that this node does not know yet.
+    Stale,
 }
 
 /// What a part of a log has.
@@ -79,11 +85,18 @@ impl Inner {
     /// Where a room stands; `renews`: a new epoch begins, in any case. `None`: there is no such room.
     pub(super) async fn head(&self, room: &RoomName, known: u64, renews: bool) -> Result<Option<Point>, BackendError> {
         let key = self.store.keys.room(room.as_str(), "sequence");
-        let generation = self.store.standing.generation();
-        let answer = self.store.change(&HEAD, &[&key], |command| {
-            command.arg(generation).arg(clock::unix_ms()).arg(known).arg(u8::from(renews));
-        });
-        let answer = answer.await?;
+        let deadline = Instant::now() + self.store.link.timeout();
+        let answer = loop {
+            let generation = self.store.standing.generation();
+            let answer = self.store.change(&HEAD, &[&key], |command| {
+                command.arg(generation).arg(clock::unix_ms()).arg(known).arg(u8::from(renews));
+            });
+            let answer = answer.await?;
+            let is_stale = answer.list().and_then(|words| words.first()).and_then(Answered::text) == Some("stale");
+            if !is_stale || !self.learn_generation(generation, deadline).await {
+                break answer;
+            }
+        };
         let words = answer.list().unwrap_or_default();
         match (words.first().and_then(Answered::text), words) {
             (Some("none"), _) => Ok(None),
@@ -96,6 +109,22 @@ impl Inner {
             }
             _ => Err(self.store.odd("head", &answer)),
         }
+    }
+
+    /// Waits until this node knows a generation of the store after `known`, which another node has begun. Returns
+    /// `false` at the deadline.
+    pub(super) async fn learn_generation(&self, known: u64, deadline: Instant) -> bool {
+        let mut membership = self.nodes.membership();
+        self.nodes.look();
+        let is_learnt = async {
+            while self.store.standing.generation() <= known {
+                if membership.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout_at(deadline.into(), is_learnt).await.unwrap_or(false)
     }
 
     /// Has a message numbered, kept and published.
@@ -147,7 +176,7 @@ impl Inner {
             Some("before") => Ok(Publication::Before(bytes().unwrap_or_default().to_vec())),
             Some("taken") => Ok(Publication::IdTaken),
             Some("none") => Ok(Publication::NoRoom),
-            Some("stale") => Err(stale()),
+            Some("stale") => Ok(Publication::Stale),
             _ => Err(store.odd("publish", &answer)),
         }
     }
@@ -168,6 +197,25 @@ impl Inner {
             Some(arrival(numbered, bytes))
         });
         Ok(LogPart { entries: read.collect(), to: if is_all { to } else { last.unwrap_or(to) } })
+    }
+
+    /// Reads all that a log has up to a place.
+    pub(super) async fn read_up_to(&self, room: &RoomName, to: Place) -> Result<Vec<Arc<Encoded>>, BackendError> {
+        let mut messages = Vec::new();
+        if to.number == 0 {
+            return Ok(messages);
+        }
+        // Before the first place of a log.
+        let mut from = Place { epoch: 0, number: 0 };
+        loop {
+            let part = self.read_log(room, from, to).await?;
+            let entries = part.entries.into_iter().filter(|entry| entry.place > from);
+            messages.extend(entries.map(|entry| Arc::new(Encoded::new(entry.message.message))));
+            if part.to == to {
+                return Ok(messages);
+            }
+            from = part.to;
+        }
     }
 
     /// The latest messages of a log, the newest first. `None`: there is no such room.
@@ -216,7 +264,7 @@ fn id_of(place: Place) -> String {
     format!("{}-{}", place.epoch, place.number)
 }
 
-/// Others know already that the store has begun anew, and soon this node does.
-fn stale() -> BackendError {
-    BackendError("Redis: the store has begun anew, and this node does not know yet".to_owned())
+/// This node has not learnt the generation of the store in time.
+pub(super) fn stale() -> BackendError {
+    BackendError("Redis: the store has begun a generation that this node has not learnt in time".to_owned())
 }

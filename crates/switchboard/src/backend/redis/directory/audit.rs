@@ -7,7 +7,7 @@ use std::time::Instant;
 use redis::Value;
 use switchboard_proto::id::{ConnId, RoomName};
 
-use crate::backend::shared::{Burial, Comparison, Departed, Left};
+use crate::backend::shared::{Comparison, Departed, Left, LeftRow, Remains};
 use crate::backend::{BackendError, Pattern};
 use crate::clock;
 
@@ -17,13 +17,13 @@ use super::mirror::{Held, Life};
 use super::row::{self, Row};
 use super::{AGAIN, Inner, Listed, lock};
 
-static BURY: Script = Script::new(include_str!("bury.lua"));
+static LEFT: Script = Script::new(include_str!("left.lua"));
 static LOOK: Script = Script::new(include_str!("look.lua"));
 static RESTORE: Script = Script::new(include_str!("restore.lua"));
 static STRIKE: Script = Script::new(include_str!("strike.lua"));
 
-/// Members that are noted in one step.
-const BATCH: usize = 256;
+/// Members that are noted or removed in one step.
+pub(super) const BATCH: usize = 256;
 
 /// What was found of a room.
 #[derive(Default)]
@@ -108,43 +108,42 @@ impl Inner {
         Ok(noted)
     }
 
-    pub(super) async fn bury(&self, owner: &str, room: &RoomName) -> Result<Burial, BackendError> {
+    pub(super) async fn left_by(
+        &self,
+        owner: &str,
+        room: &RoomName,
+        cursor: Option<String>,
+    ) -> Result<Remains, BackendError> {
         let members = self.keys(room).members;
-        let answer_key = self.store.keys.room(room.as_str(), "buried");
-        let mut burial = Burial::default();
-        let mut cursor = "0".to_owned();
-        loop {
-            let token = fastrand::u64(..);
-            let keys = [&*members, &*answer_key];
-            let ask = || {
-                self.store.change(&BURY, &keys, |command| {
-                    command.arg(owner).arg(&cursor).arg(token);
-                })
-            };
-            // An answer that did not come is asked for again: what was removed is told to nobody else.
-            let mut answer = ask().await;
-            for _ in 0..TRIES {
-                if answer.is_ok() || !self.store.standing.is_valid() {
-                    break;
-                }
-                tokio::time::sleep(self.store.link.timeout() / 4).await;
-                answer = ask().await;
+        let cursor = cursor.as_deref().unwrap_or("0");
+        let answer = self.store.link.run(&LEFT, &[&members], |command| {
+            command.arg(owner).arg(cursor);
+        });
+        let answer = answer.await?;
+        let Some([next, rows]) = answer.list() else { return Err(self.store.odd("members of a dead node", &answer)) };
+        let next = next.text().ok_or_else(|| self.store.odd("members of a dead node", &answer))?;
+        let rows = rows.list().unwrap_or_default().chunks_exact(2);
+        let left = rows.filter_map(|pair| {
+            let row = (pair[0].bytes()?.to_vec(), pair[1].bytes()?.to_vec());
+            Some(LeftRow { departed: read(&row.0, &row.1)?, row })
+        });
+        Ok(Remains { left: left.collect(), next: (next != "0").then(|| next.to_owned()) })
+    }
+
+    /// Removes rows that have not changed since they were read. Returns the names of those that were removed.
+    pub(super) async fn strike_rows(
+        &self,
+        room: &RoomName,
+        rows: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<HashSet<Vec<u8>>, BackendError> {
+        let members = self.keys(room).members;
+        let struck = self.store.change(&STRIKE, &[&members], |command| {
+            for (name, text) in rows {
+                command.arg(name).arg(text);
             }
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if burial.departed.is_empty() => return Err(error),
-                // What is known so far is told to nobody else.
-                Err(_) => return Ok(burial),
-            };
-            let Some([next, gone]) = answer.list() else { return Err(self.store.odd("a burial", &answer)) };
-            let rows = gone.list().unwrap_or_default().chunks_exact(2);
-            burial.departed.extend(rows.filter_map(|pair| read(pair[0].bytes()?, pair[1].bytes()?)));
-            match next.text() {
-                Some("0") => return Ok(Burial { is_done: true, ..burial }),
-                Some(next) => next.clone_into(&mut cursor),
-                None => return Err(self.store.odd("a burial", &answer)),
-            }
-        }
+        });
+        let answer = struck.await?;
+        Ok(answer.list().unwrap_or_default().iter().filter_map(Answered::bytes).map(<[u8]>::to_vec).collect())
     }
 
     pub(super) async fn compare(&self, room: &RoomName) -> Result<Comparison, BackendError> {
@@ -272,21 +271,14 @@ impl Inner {
             _ => true,
         };
         let nobodys: Vec<_> = odd.into_iter().filter(is_nobodys).collect();
-        let members = self.keys(room).members;
         for batch in nobodys.chunks(BATCH) {
-            let struck = self.store.change(&STRIKE, &[&members], |command| {
-                for (name, text) in batch {
-                    command.arg(name).arg(text);
-                }
-            });
-            let answer = match struck.await {
-                Ok(answer) => answer,
+            let struck = match self.strike_rows(room, batch).await {
+                Ok(struck) => struck,
                 // Who is out already is told by nobody else; the rest is found the next time.
                 Err(_) if !comparison.departed.is_empty() => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let struck: HashSet<&[u8]> = answer.list().unwrap_or_default().iter().filter_map(Answered::bytes).collect();
-            for (name, text) in batch.iter().filter(|(name, _)| struck.contains(&**name)) {
+            for (name, text) in batch.iter().filter(|(name, _)| struck.contains(name)) {
                 match read(name, text) {
                     Some(departed) => {
                         comparison.mended.foreign += 1;
@@ -355,6 +347,3 @@ fn row_id(name: &[u8]) -> Option<ConnId> {
 fn parsed(text: &[u8]) -> Option<Row<'_>> {
     Row::parse(std::str::from_utf8(text).ok()?)
 }
-
-/// How often an answer to a burial is asked for again.
-const TRIES: usize = 8;

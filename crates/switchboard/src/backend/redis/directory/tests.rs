@@ -9,7 +9,7 @@ use switchboard_proto::user::User;
 use super::*;
 use crate::backend::contract::{done, room};
 use crate::backend::redis::testing::{self, TestStore};
-use crate::backend::shared::{Left, Mended};
+use crate::backend::shared::{Left, LeftRow, Mended, Remains};
 
 /// Longer than any test takes.
 const LEASE: Duration = Duration::from_secs(60);
@@ -66,44 +66,120 @@ fn vanish(test: &TestStore, node: &NodeEntry) {
     test.ask(&["HDEL", &test.store.keys.nodes("list"), &node.slot.to_string()]);
 }
 
+/// All that a dead node has in the room, part by part.
+fn left_by(survivor: &RedisDirectory, dead: &RedisDirectory) -> Vec<LeftRow> {
+    let (dead, mut all, mut cursor) = (entry(dead), Vec::new(), None);
+    loop {
+        let Remains { left, next } = done(survivor.left_by(&dead, &room("a"), cursor));
+        all.extend(left);
+        match next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    all.sort_unstable_by_key(|left| left.departed.facts.id);
+    // Redis may show a row twice.
+    all.dedup_by_key(|left| left.departed.facts.id);
+    all
+}
+
 #[test]
-fn fault_row_33_members_of_a_dead_node_are_removed_once_and_told_with_what_was_known() {
-    let (_test, [dead, survivor]) = begin();
-    let gone = entry(&dead);
-    let burial = done(survivor.bury(&gone, &room("a")));
-    assert!(burial.is_done);
-    let mut told: Vec<_> = burial.departed.into_iter().collect();
-    told.sort_unstable_by_key(|one| one.facts.id);
-    let expected = member(1).facts;
-    assert_eq!((told.len(), told[0].facts.id, told[0].facts.remote), (2, id(1), expected.remote));
-    assert_eq!((told[0].facts.kind, told[0].facts.connected_at), (expected.kind, expected.connected_at));
-    assert_eq!((told[0].facts.fingerprint(), told[0].user.as_ref().map(User::id)), (Some("f"), Some("u")));
-    assert_eq!(members(&survivor), [id(3)]);
-    assert!(done(survivor.bury(&gone, &room("a"))).departed.is_empty(), "somebody was told");
+fn fault_row_33_members_of_a_dead_node_stay_noted_until_their_leave_is_announced() {
+    let (test, [dead, survivor]) = begin();
+    let next_survivor = test.directory("three", LEASE).0;
+    let left = left_by(&survivor, &dead);
+    let (expected, first) = (member(1).facts, &left[0].departed);
+    assert_eq!((left.len(), first.facts.id, first.facts.remote), (2, id(1), expected.remote));
+    assert_eq!((first.facts.kind, first.facts.connected_at), (expected.kind, expected.connected_at));
+    assert_eq!((first.facts.fingerprint(), first.user.as_ref().map(User::id)), (Some("f"), Some("u")));
+    // The first survivor has announced one of them, and dies.
+    done(survivor.remove_left(&room("a"), &left[..1]));
+    assert_eq!(members(&survivor), [2, 3].map(id));
+    let rest = left_by(&next_survivor, &dead);
+    assert_eq!(rest.iter().map(|left| left.departed.facts.id).collect::<Vec<_>>(), [id(2)]);
+    for _ in 0..2 {
+        done(next_survivor.remove_left(&room("a"), &rest));
+        assert_eq!(members(&next_survivor), [id(3)]);
+    }
+    assert!(left_by(&next_survivor, &dead).is_empty());
     // What the dead node believes has no effect.
     done(dead.remove_member(&room("a"), id(3)));
     assert_eq!(members(&survivor), [id(3)]);
 }
 
 #[test]
-fn fault_row_33_thousands_of_members_of_a_dead_node_are_removed_in_parts() {
+fn fault_row_33_thousands_of_members_of_a_dead_node_are_found_in_parts() {
     let (_test, [dead, survivor]) = begin();
     for number in 10..1500 {
         assert!(done(dead.add_member(&room("a"), member(number))));
     }
-    let burial = done(survivor.bury(&entry(&dead), &room("a")));
-    assert_eq!((burial.departed.len(), burial.is_done), (1492, true));
+    let first = done(survivor.left_by(&entry(&dead), &room("a"), None));
+    assert!(first.next.is_some() && first.left.len() < 1000, "{}", first.left.len());
+    let left = left_by(&survivor, &dead);
+    assert_eq!(left.len(), 1492);
+    done(survivor.remove_left(&room("a"), &left));
     assert_eq!(members(&survivor), [id(3)]);
 }
 
 #[test]
-fn a_session_that_another_node_has_taken_over_keeps_its_place_and_stays_when_its_node_is_buried() {
+fn a_session_that_another_node_has_taken_over_keeps_its_place_and_stays_when_its_node_is_cleaned_up_after() {
     let (_test, [dead, survivor]) = begin();
+    let left = left_by(&survivor, &dead);
     assert!(done(survivor.add_member(&room("a"), member(1))));
     assert_eq!(members(&survivor), [1, 2, 3].map(id));
-    let burial = done(survivor.bury(&entry(&dead), &room("a")));
-    assert_eq!(burial.departed.iter().map(|one| one.facts.id).collect::<Vec<_>>(), [id(2)]);
+    done(survivor.remove_left(&room("a"), &left));
     assert_eq!(members(&survivor), [1, 3].map(id));
+    assert!(left_by(&survivor, &dead).is_empty());
+}
+
+#[test]
+fn what_a_page_of_rooms_costs_does_not_depend_on_how_many_rooms_there_are() {
+    let server = testing::Server::start(&[]);
+    let counted = |rooms: usize| {
+        let test = testing::TestStore::on(&server);
+        let directory = test.directory("one", LEASE).0;
+        // As a version writes them that does not know the sorted list.
+        let script = "for i = 1, ARGV[2] do local name = string.format('r%05d', i) redis.call('SADD', KEYS[1], name) \
+            redis.call('HSET', ARGV[1] .. ':{r:' .. name .. '}:facts', 'made', 1, 'version', 1, 'pattern', '') end";
+        let list = test.store.keys.nodes("rooms");
+        let prefix = list.split(":{").next().unwrap();
+        test.ask(&["EVAL", script, "1", &list, prefix, &rooms.to_string()]);
+        assert_eq!(done(directory.page(None, 10)).rooms.len(), 10, "the list is sorted once");
+        let mut after = Some(RoomName::parse("r00500").unwrap());
+        test.ask(&["CONFIG", "RESETSTAT"]);
+        for page in 0..3 {
+            let found = done(directory.page(after.as_ref(), 100));
+            let expected = (1..=100).map(|at| format!("r{:05}", 500 + page * 100 + at));
+            assert!(found.rooms.iter().map(|(name, _)| name.as_str().to_owned()).eq(expected));
+            after = found.next;
+        }
+        let stats = server.ask("INFO commandstats").unwrap();
+        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        assert!(!stats.contains("cmdstat_smembers"), "{stats}");
+        // Signs of life come when they come.
+        let of_pages = |line: &&str| {
+            ["evalsha", "zrangebylex", "sismember", "hmget", "hlen"].iter().any(|name| line.contains(name))
+        };
+        stats.lines().filter(of_pages).filter_map(calls).sum::<u64>()
+    };
+    let [few, many] = [1000, 20_000].map(counted);
+    assert!(few > 0 && many * 10 <= few * 13, "{few} {many}");
+}
+
+#[test]
+fn rooms_that_another_version_lists_or_takes_off_are_on_the_pages() {
+    let (test, [one, two]) = begin();
+    for name in ["b", "c"] {
+        assert!(done(one.add_room(&room(name), Pattern::new(), 9)));
+    }
+    let listed = || done(two.page(None, 9)).rooms.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(listed(), ["a", "b", "c"]);
+    // As many as before, and others.
+    let rooms = test.store.keys.nodes("rooms");
+    test.ask(&["SREM", &rooms, "b"]);
+    test.ask(&["SADD", &rooms, "d"]);
+    test.ask(&["HSET", &test.store.keys.room("d", "facts"), "made", "1", "version", "1", "pattern", ""]);
+    assert_eq!(listed(), ["a", "c", "d"]);
 }
 
 #[test]
