@@ -43,6 +43,7 @@ use crate::hub::{Hub, HubLimits};
 pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
+use listening::Listeners;
 pub(crate) use loads::Loads;
 use membership::PendingJoins;
 pub(crate) use rate::AcceptRate;
@@ -108,6 +109,8 @@ pub(crate) struct Worker {
     resumed: Vec<ConnKey>,
     deadlines: Deadlines,
     joins: PendingJoins,
+    /// Which rooms connections want to hear without being members.
+    wanting: Listeners,
     /// Read into by every connection in turn, so that none has a buffer of its own.
     scratch: Vec<u8>,
     /// Lent to framers that have to rewrite what was read.
@@ -187,6 +190,7 @@ impl Worker {
             resumed: Vec::new(),
             deadlines: Deadlines::default(),
             joins: PendingJoins::default(),
+            wanting: Listeners::default(),
             scratch: vec![0; settings.read_buffer_bytes],
             unmasked: Vec::new(),
             fx: Effects::default(),
