@@ -23,6 +23,7 @@ mod request;
 mod room_locks;
 mod say;
 mod send_rates;
+mod tags;
 mod user_rooms;
 
 use std::fmt;

@@ -229,6 +229,21 @@ impl Peers {
         self.send(to, &Message::<&Question, &Note>::Note(note))
     }
 
+    /// Tells other nodes something, in the order of the calls and without a result. The note is written as JSON later,
+    /// so that this may be called under a lock that workers take.
+    pub(super) fn tell_later(&self, to: To, note: Note) {
+        self.cluster.send_later(
+            to,
+            Box::new(move || match serde_json::to_vec(&Message::<&Question, &Note>::Note(&note)) {
+                Ok(text) => Some(text.into()),
+                Err(error) => {
+                    tracing::error!(%error, "a message for another node could not be written");
+                    None
+                }
+            }),
+        );
+    }
+
     async fn say(&self, to: To, message: &Message<&Question, &Note>) -> Result<(), CallError> {
         self.send(to, message).await
     }
