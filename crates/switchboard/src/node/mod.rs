@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod commands;
 pub mod connection;
 mod connections;
+mod figures;
 mod files;
 mod gate;
 pub mod gateway;
@@ -38,6 +39,7 @@ use switchboard_proto::json::RawJson;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use chat::Reauthentication;
+pub use figures::StoreFigures;
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
 pub use say::{MockConnection, Speaker};
@@ -105,6 +107,7 @@ struct Inner {
     gateway: Gateway,
     send_rates: SendRates<Arc<str>>,
     counters: Counters,
+    store_sample: figures::Sample,
     /// A connection has ended.
     closed: Notify,
     is_draining: AtomicBool,
@@ -259,6 +262,7 @@ impl Node {
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
+            store_sample: figures::Sample::default(),
             closed: Notify::new(),
             is_draining: AtomicBool::new(false),
             started: Instant::now(),
@@ -274,6 +278,7 @@ impl Node {
             node.follow_cluster(events);
             node.keep_reporting();
             node.keep_directory_true();
+            node.keep_store_figures();
         }
         node
     }

@@ -146,6 +146,11 @@ impl Peers {
         self.nodes().iter().any(|node| node.slot == slot)
     }
 
+    /// `backend.redis.figures_interval`.
+    pub(super) fn figures_interval(&self) -> Duration {
+        self.life.figures_interval
+    }
+
     /// How long an answer is waited for.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
