@@ -40,6 +40,7 @@ pub mod op;
 pub(crate) mod password;
 pub(crate) mod random;
 pub mod users;
+pub(crate) mod visits;
 pub mod webhook;
 pub(crate) mod worker;
 

@@ -1,5 +1,7 @@
 //! The `switchboard` program: arguments, configuration, signals, exit code. Everything else is the library.
 
+mod heap;
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -53,7 +55,8 @@ async fn serve_until_stopped(serve: Serve) -> Result<(), End> {
     let mut terminate = signal(SignalKind::terminate()).map_err(End::start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(End::start)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(End::start)?;
-    let mut server = Server::builder(serve.loaded.config).start().await.map_err(End::start)?;
+    let builder = Server::builder(serve.loaded.config).after_storm(heap::trim);
+    let mut server = builder.start().await.map_err(End::start)?;
     // Scripts wait for this line; a closed standard output is no reason to end.
     let _ = writeln!(std::io::stdout(), "{}", server.ready_line());
 

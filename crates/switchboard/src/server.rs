@@ -3,6 +3,7 @@
 mod backends;
 mod listeners;
 mod settings;
+mod storms;
 mod warnings;
 
 use std::io;
@@ -96,6 +97,7 @@ pub struct ServerBuilder {
     actions: Actions,
     problem: Option<ActionExists>,
     setup: Vec<Setup>,
+    after_storm: Option<fn()>,
 }
 
 type Setup = Box<dyn FnOnce(&Node) + Send>;
@@ -127,6 +129,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Has the server call `free`, on a thread that may block, each time that many connections have ended: at least 256,
+    /// and at least half of the most since the call before. The `switchboard` program gives free memory back to the
+    /// system there, which its allocator would keep.
+    pub fn after_storm(mut self, free: fn()) -> Self {
+        self.after_storm = Some(free);
+        self
+    }
+
     /// Starts the server in the current tokio runtime, which must have its IO and time drivers enabled. When this returns,
     /// every listener is bound and clients can connect.
     ///
@@ -150,7 +160,7 @@ impl ServerBuilder {
     }
 
     async fn start_on(self, opened: Opened, ids: Ids) -> Result<Server, StartError> {
-        let Self { config, mut actions, setup, .. } = self;
+        let Self { config, mut actions, setup, after_storm, .. } = self;
         actions.limit_long_running(config.actions.long_running_max);
         let runtime = tokio::runtime::Handle::current();
         let count = match config.node.workers {
@@ -211,6 +221,9 @@ impl ServerBuilder {
             settings: worker_settings(&config),
             started: Instant::now(),
         };
+        if let Some(free) = after_storm {
+            storms::watch(&shared.loads, free, &runtime);
+        }
         let (listeners, mut for_workers) = Listeners::bind(&config, &shared, &runtime)?;
         let mut server = Server {
             listeners,
@@ -299,7 +312,7 @@ impl Server {
     pub fn builder(config: Config) -> ServerBuilder {
         let mut actions = Actions::default();
         let problem = builtin::register(&mut actions).err();
-        ServerBuilder { config, actions, problem, setup: Vec::new() }
+        ServerBuilder { config, actions, problem, setup: Vec::new(), after_storm: None }
     }
 
     /// The node: rooms, members, connections.

@@ -1,16 +1,17 @@
 //! Figures in the text format of Prometheus, version 0.0.4.
 //!
-//! They are read from the node when they are asked for; nothing is counted for their sake alone. Labels have values of
-//! fixed lists only, never a name that a user chose, so their number cannot grow.
+//! They are read from counters in memory when they are asked for: no store is asked, and the cost does not depend on how
+//! many connections there are. Labels have values of fixed lists only, never a name that a user chose, so their number
+//! cannot grow.
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;
 
 use crate::command::{COUNTED_KEYS, Figures, LATENCY_BUCKETS_MS, Outcome};
+use crate::node::StoreFigures;
 use crate::node::cluster::LifeFigures;
-use crate::node::gateway::events::ShardInfo;
 use crate::node::gateway::figures::{Beginning, GatewayFigures, Source};
-use crate::proto::call::{CallError, ConnectionType};
+use crate::proto::call::ConnectionType;
 use crate::proto::close::CloseReason;
 
 use super::Shared;
@@ -19,11 +20,11 @@ use super::nodes::{VERSION, replies};
 /// The media type.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All figures of this moment.
-pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
+/// All figures of this moment. Those of the store are absent while they are not known.
+pub(super) fn write(shared: &Shared) -> String {
     let node = &shared.node;
     let figures = node.figures();
-    let size = node.directory_size().await?;
+    let store = node.store_figures();
     let started_ms = node.unix_ms().saturating_sub(node.uptime_ms());
     let by_type = ConnectionType::ALL.map(|kind| (kind.as_str(), figures.connections_by_type[kind.index()]));
     let by_reason = CloseReason::ALL.map(|reason| (reason.as_str(), figures.closed[reason.index()]));
@@ -48,8 +49,16 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
     page.labelled(Gauge, "switchboard_connections", "Connections open now.", "type", &by_type);
     page.single(Counter, "switchboard_connections_accepted_total", "Connections accepted.", figures.accepted);
     page.labelled(Counter, "switchboard_connections_closed_total", "Connections ended.", "reason", &by_reason);
-    page.single(Gauge, "switchboard_rooms", "Rooms.", size.rooms);
-    page.single(Gauge, "switchboard_members", "Members of all rooms together.", size.members);
+    page.single(
+        Gauge,
+        "switchboard_cluster_figures_known",
+        "1 if the figures that are read from the store are shown, else 0.",
+        u8::from(store.is_some()),
+    );
+    if let Some(StoreFigures { size, .. }) = store {
+        page.single(Gauge, "switchboard_rooms", "Rooms.", size.rooms);
+        page.single(Gauge, "switchboard_members", "Members of all rooms together.", size.members);
+    }
     page.single(Counter, "switchboard_messages_published_total", "Room messages numbered.", figures.published);
     page.single(
         Counter,
@@ -58,7 +67,7 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
         figures.delivered,
     );
     commands(&mut page, &node.client_command_figures());
-    gateway(&mut page, &node.gateway_figures(), &node.shard_sessions().await?);
+    gateway(&mut page, &node.gateway_figures(), node.attached_sessions(), store);
     cluster(&mut page, &node.cluster_figures().unwrap_or_default());
     page.labelled(Counter, "switchboard_admin_requests_total", "Answers of the admin API.", "class", &by_class);
     page.single(
@@ -67,7 +76,7 @@ pub(super) async fn write(shared: &Shared) -> Result<String, CallError> {
         "Requests to the admin API with a wrong token, or none.",
         counters.unauthenticated.load(Ordering::Relaxed),
     );
-    Ok(page.0)
+    page.0
 }
 
 fn commands(page: &mut Page, figures: &Figures) {
@@ -114,14 +123,14 @@ fn commands(page: &mut Page, figures: &Figures) {
     }
 }
 
-fn gateway(page: &mut Page, figures: &GatewayFigures, sessions: &[ShardInfo]) {
-    let attached = sessions.iter().filter(|session| session.record.owner.is_some()).count();
-    let by_state = [("attached", attached), ("detached", sessions.len() - attached)];
+fn gateway(page: &mut Page, figures: &GatewayFigures, attached: usize, store: Option<StoreFigures>) {
+    let detached = store.map(|store| ("detached", store.detached_sessions));
+    let by_state: Vec<(&str, usize)> = [("attached", attached)].into_iter().chain(detached).collect();
     page.labelled(Gauge, "switchboard_gateway_sessions", "Sessions of shards.", "state", &by_state);
-    let bytes: usize = sessions.iter().map(|session| session.record.log_bytes).sum();
-    page.single(Gauge, "switchboard_gateway_log_bytes", "Bytes of events that are kept for a replay.", bytes);
-    let events: u64 = sessions.iter().map(|session| session.record.last.saturating_sub(session.record.floor)).sum();
-    page.single(Gauge, "switchboard_gateway_log_events", "Events that are kept for a replay.", events);
+    if let Some(StoreFigures { log_bytes, log_events, .. }) = store {
+        page.single(Gauge, "switchboard_gateway_log_bytes", "Bytes of events that are kept for a replay.", log_bytes);
+        page.single(Gauge, "switchboard_gateway_log_events", "Events that are kept for a replay.", log_events);
+    }
     let by_source = Source::ALL.map(|source| (source.as_str(), figures.appended[source as usize]));
     page.labelled(
         Counter,

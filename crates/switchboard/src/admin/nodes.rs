@@ -20,7 +20,7 @@ use crate::proto::call::ConnectionType;
 use crate::proto::close::CloseReason;
 
 use super::access::IsOperator;
-use super::answer::{Answered, Code, ErrorBody, json, ok};
+use super::answer::{Answered, Code, json, ok};
 use super::input::{Part, cursor};
 use super::{Shared, api, metrics};
 
@@ -85,10 +85,10 @@ struct NodeFigures {
     accepted: u64,
     /// Connections ended since the start, by reason.
     closed: BTreeMap<&'static str, u64>,
-    /// Rooms.
-    rooms: usize,
-    /// Members of all rooms together; who is in two rooms counts twice.
-    members: usize,
+    /// Rooms, in a cluster those of all nodes; `null` while that is not known, because the store cannot be reached.
+    rooms: Option<usize>,
+    /// Members of all rooms together, likewise; a client that is in two rooms counts twice.
+    members: Option<usize>,
     /// Room messages numbered since the start.
     published: u64,
     /// Room messages queued for members since the start: one for each message and member.
@@ -233,12 +233,9 @@ async fn readyz(
 ///
 /// In its text format; the page docs/reference/metrics.md explains each.
 #[utoipa::path(get, path = "/metrics", tag = "node", operation_id = "metrics",
-    responses(
-        (status = 200, description = "The figures.", body = String, content_type = "text/plain"),
-        (status = 503, description = "`unavailable`.", body = ErrorBody)))]
-async fn figures(State(shared): State<Arc<Shared>>) -> Answered {
-    let text = metrics::write(&shared).await?;
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
+    responses((status = 200, description = "The figures.", body = String, content_type = "text/plain")))]
+async fn figures(State(shared): State<Arc<Shared>>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], metrics::write(&shared)).into_response()
 }
 
 /// Show the figures of this node
@@ -247,7 +244,7 @@ async fn figures(State(shared): State<Arc<Shared>>) -> Answered {
 async fn show(State(shared): State<Arc<Shared>>) -> Answered {
     let node = &shared.node;
     let figures = node.figures();
-    let size = node.directory_size().await?;
+    let size = node.store_figures().map(|figures| figures.size);
     let uptime_ms = node.uptime_ms();
     ok(&NodeFigures {
         name: node.name().to_owned(),
@@ -262,8 +259,8 @@ async fn show(State(shared): State<Arc<Shared>>) -> Answered {
             .collect(),
         accepted: figures.accepted,
         closed: CloseReason::ALL.iter().map(|reason| (reason.as_str(), figures.closed[reason.index()])).collect(),
-        rooms: size.rooms,
-        members: size.members,
+        rooms: size.map(|size| size.rooms),
+        members: size.map(|size| size.members),
         published: figures.published,
         delivered: figures.delivered,
         commands: node.client_command_figures().into(),

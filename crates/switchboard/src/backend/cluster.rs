@@ -128,6 +128,10 @@ pub trait Cluster: fmt::Debug + Send + Sync {
     /// Says something to other nodes.
     fn send(&self, to: To, bytes: Bytes) -> Op<Result<(), BackendError>>;
 
+    /// Says something to other nodes that is written when its turn comes, in order with all that is sent. As with
+    /// [`Cluster::send`], it may get lost.
+    fn send_later(&self, to: To, write: Box<dyn FnOnce() -> Option<Bytes> + Send>);
+
     /// What the others are shown of this node.
     fn report(&self, report: Report);
 

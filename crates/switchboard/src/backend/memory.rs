@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -237,6 +237,9 @@ pub struct MemoryDirectory {
     rooms: Shards<Room>,
     /// The names of all rooms; also the lock under which rooms are made and forgotten.
     names: Mutex<BTreeSet<RoomName>>,
+    /// Rooms that are not being destroyed, and their members. Changed under the lock of the room's shard.
+    open_rooms: AtomicUsize,
+    open_members: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -258,11 +261,21 @@ struct Joined {
 
 impl Default for MemoryDirectory {
     fn default() -> Self {
-        Self { rooms: Shards::new(), names: Mutex::default() }
+        Self {
+            rooms: Shards::new(),
+            names: Mutex::default(),
+            open_rooms: AtomicUsize::new(0),
+            open_members: AtomicUsize::new(0),
+        }
     }
 }
 
 impl MemoryDirectory {
+    fn no_longer_open(&self, room: &Room) {
+        self.open_rooms.fetch_sub(1, Ordering::Relaxed);
+        self.open_members.fetch_sub(room.members.len(), Ordering::Relaxed);
+    }
+
     fn info(&self, room: &RoomName) -> Option<RoomInfo> {
         let rooms = self.rooms.of(room);
         let open = rooms.get(room).filter(|room| !room.is_closing);
@@ -293,6 +306,7 @@ impl Directory for MemoryDirectory {
             Entry::Vacant(_) if names.len() >= max_rooms => Err(AddRoomError::TooMany),
             Entry::Vacant(entry) => {
                 names.insert(room.clone());
+                self.open_rooms.fetch_add(1, Ordering::Relaxed);
                 entry.insert(Room {
                     pattern: Arc::new(pattern),
                     has_first_pattern: true,
@@ -307,13 +321,20 @@ impl Directory for MemoryDirectory {
 
     fn begin_destroy(&self, room: &RoomName) -> Op<Result<bool, BackendError>> {
         let mut rooms = self.rooms.of(room);
-        Op::Ready(Ok(rooms.get_mut(room).is_some_and(|room| !std::mem::replace(&mut room.is_closing, true))))
+        let Some(room) = rooms.get_mut(room).filter(|room| !room.is_closing) else { return Op::Ready(Ok(false)) };
+        room.is_closing = true;
+        self.no_longer_open(room);
+        Op::Ready(Ok(true))
     }
 
     fn forget(&self, room: &RoomName) -> Op<Result<(), BackendError>> {
         let mut names = lock(&self.names);
-        if self.rooms.of(room).remove(room).is_some() {
+        let mut rooms = self.rooms.of(room);
+        if let Some(gone) = rooms.remove(room) {
             names.remove(room);
+            if !gone.is_closing {
+                self.no_longer_open(&gone);
+            }
         }
         Op::Ready(Ok(()))
     }
@@ -323,14 +344,12 @@ impl Directory for MemoryDirectory {
     }
 
     fn size(&self) -> Op<Result<DirectorySize, BackendError>> {
-        let mut size = DirectorySize::default();
-        for shard in &self.rooms.shards {
-            for room in lock(shard).values().filter(|room| !room.is_closing) {
-                size.rooms += 1;
-                size.members += room.members.len();
-            }
-        }
-        Op::Ready(Ok(size))
+        Op::Ready(Ok(self.counted().unwrap_or_default()))
+    }
+
+    fn counted(&self) -> Option<DirectorySize> {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        Some(DirectorySize { rooms: load(&self.open_rooms), members: load(&self.open_members) })
     }
 
     fn rooms(&self) -> Op<Result<Vec<RoomName>, BackendError>> {
@@ -366,14 +385,20 @@ impl Directory for MemoryDirectory {
         Op::Ready(Ok(open
             .map(|room| {
                 room.joins += 1;
-                room.members.insert(member.facts.id, Joined { at: member.joined_at, order: room.joins });
+                let joined = Joined { at: member.joined_at, order: room.joins };
+                if room.members.insert(member.facts.id, joined).is_none() {
+                    self.open_members.fetch_add(1, Ordering::Relaxed);
+                }
             })
             .is_some()))
     }
 
     fn remove_member(&self, room: &RoomName, id: ConnId) -> Op<Result<(), BackendError>> {
-        if let Some(room) = self.rooms.of(room).get_mut(room) {
-            room.members.remove(&id);
+        if let Some(room) = self.rooms.of(room).get_mut(room)
+            && room.members.remove(&id).is_some()
+            && !room.is_closing
+        {
+            self.open_members.fetch_sub(1, Ordering::Relaxed);
         }
         Op::Ready(Ok(()))
     }

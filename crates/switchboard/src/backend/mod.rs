@@ -132,6 +132,11 @@ pub trait Directory: fmt::Debug + Send + Sync {
     /// How much there is.
     fn size(&self) -> Op<Result<DirectorySize, BackendError>>;
 
+    /// The same, if this process keeps count of it: costs the same however much there is, and never waits for a store.
+    fn counted(&self) -> Option<DirectorySize> {
+        None
+    }
+
     /// A room's pattern and its number of members, if there is such a room.
     fn room(&self, room: &RoomName) -> Op<Result<Option<RoomInfo>, BackendError>>;
 

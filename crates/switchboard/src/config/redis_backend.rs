@@ -48,6 +48,9 @@ settings! {
                 reached "the connection to pub/sub is made anew, and what was missed is looked up";
             /// Time between two comparisons of what this node holds with what the store says.
             audit_interval: Duration = Duration::from_secs(10), Span::range(Duration::from_millis(500), Duration::from_secs(3600));
+            /// Time between two reads of how many rooms and gateway sessions there are. `/metrics` and `/v1/node` show what
+            /// was read last, without asking Redis, and nothing of it once it is older than 30 s.
+            figures_interval: Duration = Duration::from_secs(10), Span::range(SHORTEST, Duration::from_secs(20));
             /// Longest message from one node to another about something else than a room's messages.
             max_message_bytes: usize = 4 * MIB, Size::range(64 * KIB, 256 * MIB),
                 reached "it is not sent, and whoever asked is told that the server is unavailable";

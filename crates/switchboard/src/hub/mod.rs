@@ -24,6 +24,7 @@ use switchboard_proto::id::RoomName;
 use switchboard_proto::time::Stamps;
 use switchboard_proto::wire::{Encoded, Hears, WireFormat};
 
+use crate::visits::visit;
 use joiner::Joiner;
 use mail::{ConnKey, Delivery, Missed};
 use outbox::{Outbox, Pushed};
@@ -102,7 +103,7 @@ pub struct Connection<L> {
     /// In which it is told of gaps.
     format: WireFormat,
     dirty: bool,
-    /// Takes not all of the room being walked: see [`Hub::walk`].
+    /// Takes not all of the room being walked: see [`Hub::walk`] and [`Hub::miss`].
     special: bool,
     /// What the worker keeps for it.
     pub link: L,
@@ -582,13 +583,19 @@ impl<L> Hub<L> {
         let newcomers = std::mem::take(&mut room.newcomers);
         let name = room.name.clone();
         let seats = std::mem::take(&mut room.seats);
-        for seat in seats.iter().filter(|seat| !seat.hears.is_nothing()) {
+        // A connection that came after the missing messages misses nothing.
+        let came_later = |after: &u64| missed.last.is_some_and(|last| last <= *after);
+        for (key, _) in newcomers.iter().inspect(|_| visit()).filter(|(_, after)| came_later(after)) {
+            if let Some(connection) = self.get_mut(*key) {
+                connection.special = true;
+            }
+        }
+        for seat in &seats {
+            visit();
             let entry = &mut self.entries[seat.slot as usize];
             let key = ConnKey { slot: seat.slot, generation: entry.generation };
             let Some(connection) = entry.connection.as_mut() else { continue };
-            // Whoever came behind them misses nothing.
-            let came_later = |(newcomer, after): &(ConnKey, u64)| *newcomer == key && missed.last <= Some(*after);
-            if missed.last.is_some() && newcomers.iter().any(came_later) {
+            if std::mem::take(&mut connection.special) || seat.hears.is_nothing() {
                 continue;
             }
             if connection.outbox.push_gap(&name, missed.first, missed.last, self.limits) == Pushed::Overflow {

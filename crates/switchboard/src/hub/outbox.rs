@@ -3,7 +3,7 @@
 //! Bounded in bytes. Order is kept: what is written is exactly what was queued, in that order, unless a named policy
 //! dropped room messages, and then a notice says so in their place.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use switchboard_proto::wire::WireFormat;
 
 use super::mail::Delivery;
 use super::{HubLimits, SlowConsumer};
+use crate::visits::visit;
 
 /// Room messages joined into one run of bytes, shared by all members of the worker that take all of them.
 #[derive(Debug)]
@@ -56,14 +57,44 @@ impl Chunk {
 pub struct Outbox {
     /// The first piece, in place: an outbox that holds one piece for a moment allocates nothing.
     first: Option<Piece>,
-    #[allow(clippy::box_collection, reason = "8 bytes in every idle connection instead of 32")]
-    rest: Option<Box<VecDeque<Piece>>>,
+    /// The other pieces, boxed: 8 bytes in every idle connection instead of 40.
+    rest: Option<Box<Rest>>,
     /// Bytes of `first` that were written.
     written: usize,
     /// Bytes that the client asked for.
     own_bytes: usize,
     /// Bytes that it did not ask for.
     pushed_bytes: usize,
+}
+
+/// The pieces after the first one. Never empty.
+#[derive(Debug, Default)]
+struct Rest {
+    /// The pieces that no drop has passed yet.
+    pieces: VecDeque<Piece>,
+    /// Only present after messages were dropped or missed.
+    notices: Option<Box<Notices>>,
+}
+
+/// Finds the gap notice of a room without searching the queue, and remembers which pieces were passed when the oldest
+/// messages were dropped.
+///
+/// Places are counted from the first piece that the queue ever held, so they stay valid while pieces leave at the
+/// front.
+#[derive(Debug)]
+struct Notices {
+    /// The pieces that a drop has passed: no room messages. They are written before [`Rest::pieces`].
+    passed: VecDeque<Piece>,
+    /// Place of each room's latest notice in `passed`.
+    in_passed: HashMap<RoomName, u64>,
+    /// Place of each room's latest notice in [`Rest::pieces`].
+    in_pieces: HashMap<RoomName, u64>,
+    /// How many pieces have left `passed`.
+    passed_gone: u64,
+    /// How many pieces have left [`Rest::pieces`].
+    pieces_gone: u64,
+    /// Place in [`Rest::pieces`] after the last room message or content: earlier notices are complete.
+    open_from: u64,
 }
 
 #[derive(Debug)]
@@ -94,6 +125,135 @@ impl Gap {
     /// What follows is missing too.
     fn extend(&mut self, later: &Self) {
         self.last = self.last.and(later.last);
+    }
+}
+
+impl Rest {
+    fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.notices.iter().flat_map(|notices| &notices.passed).chain(&self.pieces)
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Piece> {
+        let passed = self.notices.as_mut().map(|notices| &mut notices.passed);
+        self.pieces.back_mut().or_else(|| passed?.back_mut())
+    }
+
+    fn push(&mut self, piece: Piece) {
+        let closes = matches!(piece, Piece::Room(_) | Piece::Content(_));
+        self.pieces.push_back(piece);
+        if closes && let Some(notices) = &mut self.notices {
+            notices.open_from = notices.pieces_gone + self.pieces.len() as u64;
+        }
+    }
+
+    /// Takes the next piece to be written.
+    fn pop(&mut self) -> Option<Piece> {
+        let Some(notices) = &mut self.notices else { return self.pieces.pop_front() };
+        let (piece, place, places) = match notices.passed.pop_front() {
+            Some(piece) => {
+                notices.passed_gone += 1;
+                (piece, notices.passed_gone - 1, &mut notices.in_passed)
+            }
+            None => {
+                let piece = self.pieces.pop_front()?;
+                notices.pieces_gone += 1;
+                (piece, notices.pieces_gone - 1, &mut notices.in_pieces)
+            }
+        };
+        forget_place(places, &piece, place);
+        Some(piece)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.notices.as_ref().is_none_or(|notices| notices.passed.is_empty())
+    }
+
+    /// The places of notices, and the pieces that dropping has not passed.
+    fn notices(&mut self) -> (&mut Notices, &mut VecDeque<Piece>) {
+        let Self { pieces, notices } = self;
+        let notices = notices.get_or_insert_with(|| {
+            // There is no notice yet, or its place would be known.
+            let open = pieces.iter().rev().take_while(|piece| !matches!(piece, Piece::Room(_) | Piece::Content(_)));
+            let open_from = (pieces.len() - open.count()) as u64;
+            Box::new(Notices {
+                passed: VecDeque::new(),
+                in_passed: HashMap::new(),
+                in_pieces: HashMap::new(),
+                passed_gone: 0,
+                pieces_gone: 0,
+                open_from,
+            })
+        });
+        (notices, pieces)
+    }
+
+    /// Whether no room message and no content follows the first piece.
+    fn is_open(&mut self) -> bool {
+        let (notices, _) = self.notices();
+        notices.open_from <= notices.pieces_gone
+    }
+
+    /// The notice of a room that no room message and no content follows.
+    fn open_notice(&mut self, room: &RoomName) -> Option<&mut Gap> {
+        let (notices, pieces) = self.notices();
+        visit();
+        let open = notices.in_pieces.get(room).filter(|place| **place >= notices.open_from);
+        let piece = match (open, notices.in_passed.get(room)) {
+            (Some(place), _) => pieces.get_mut((place - notices.pieces_gone) as usize),
+            (None, Some(place)) if notices.open_from <= notices.pieces_gone => {
+                notices.passed.get_mut((place - notices.passed_gone) as usize)
+            }
+            (None, _) => None,
+        };
+        match piece? {
+            Piece::Gap(gap) => Some(gap),
+            _ => None,
+        }
+    }
+
+    fn push_notice(&mut self, gap: Gap) {
+        let (notices, pieces) = self.notices();
+        notices.in_pieces.insert(gap.room.clone(), notices.pieces_gone + pieces.len() as u64);
+        pieces.push_back(Piece::Gap(Box::new(gap)));
+    }
+
+    /// Passes the oldest piece that no drop has passed yet: a room message becomes a notice. Returns the bytes that became
+    /// free and those that were taken, or `None` if there is no such piece.
+    ///
+    /// Each piece is passed once, so that dropping costs no more than queueing did.
+    fn pass_oldest(&mut self) -> Option<(usize, usize)> {
+        let (notices, pieces) = self.notices();
+        let piece = pieces.pop_front()?;
+        visit();
+        notices.pieces_gone += 1;
+        forget_place(&mut notices.in_pieces, &piece, notices.pieces_gone - 1);
+        let (piece, freed, taken) = match piece {
+            Piece::Room(chunk) => {
+                let (gap, freed) = (Gap::of(&chunk), chunk.bytes.len());
+                if let Some(place) = notices.in_passed.get(&gap.room)
+                    && let Some(Piece::Gap(earlier)) = notices.passed.get_mut((place - notices.passed_gone) as usize)
+                {
+                    earlier.extend(&gap);
+                    return Some((freed, 0));
+                }
+                (Piece::Gap(Box::new(gap)), freed, Outbox::GAP_BYTES)
+            }
+            piece => (piece, 0, 0),
+        };
+        if let Piece::Gap(gap) = &piece {
+            notices.in_passed.insert(gap.room.clone(), notices.passed_gone + notices.passed.len() as u64);
+        }
+        notices.passed.push_back(piece);
+        Some((freed, taken))
+    }
+}
+
+/// Forgets the place of a notice that is no longer there, unless the room has a later one.
+fn forget_place(places: &mut HashMap<RoomName, u64>, piece: &Piece, place: u64) {
+    if let Piece::Gap(gap) = piece
+        && places.get(&gap.room) == Some(&place)
+    {
+        places.remove(&gap.room);
     }
 }
 
@@ -350,7 +510,7 @@ impl Outbox {
         if self.first.is_none() {
             self.first = Some(piece);
         } else {
-            self.rest.get_or_insert_default().push_back(piece);
+            self.rest.get_or_insert_default().push(piece);
         }
     }
 
@@ -362,7 +522,7 @@ impl Outbox {
             Some(Piece::Gap(_)) => self.pushed_bytes -= Self::GAP_BYTES,
             Some(Piece::Content(_)) | None => {}
         }
-        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop());
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
         }
@@ -370,7 +530,7 @@ impl Outbox {
 
     fn last_mut(&mut self) -> Option<&mut Piece> {
         match &mut self.rest {
-            Some(rest) => rest.back_mut(),
+            Some(rest) => rest.last_mut(),
             None => self.first.as_mut(),
         }
     }
@@ -379,285 +539,52 @@ impl Outbox {
         self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    /// Notes what is not queued. There is at most one notice per room behind the last room message.
+    /// Notes messages that are not queued. A notice is extended as long as no room message and no content follows it: a
+    /// message of another room would not disturb the order, but one place for all rooms is less to keep.
     fn note_gap(&mut self, missing: Gap, limits: HubLimits) -> Pushed {
-        let tail = self.rest.iter_mut().flat_map(|rest| rest.iter_mut().rev()).chain(self.first.iter_mut());
-        for piece in tail {
-            match piece {
-                Piece::Gap(gap) if gap.room == missing.room => {
-                    gap.extend(&missing);
-                    return Pushed::Queued;
-                }
-                Piece::Gap(_) | Piece::Own(_) | Piece::Direct(_) => {}
-                // A message of another room does not disturb this one's order, but the search has to end somewhere.
-                Piece::Room(_) | Piece::Content(_) => break,
-            }
+        if let Some(notice) = self.open_notice(&missing.room) {
+            notice.extend(&missing);
+            return Pushed::Queued;
         }
         // Notices may go beyond the limit, as far again as it reaches.
         if self.pushed_bytes > limits.max_outbox_bytes.saturating_mul(2) {
             return Pushed::Overflow;
         }
         self.pushed_bytes += Self::GAP_BYTES;
-        self.push(Piece::Gap(Box::new(missing)));
+        if self.first.is_none() {
+            self.first = Some(Piece::Gap(Box::new(missing)));
+        } else {
+            self.rest.get_or_insert_default().push_notice(missing);
+        }
         Pushed::Queued
     }
 
-    /// Drops waiting room messages, the oldest first, until `length` more bytes fit. What has begun to be written stays.
+    fn open_notice(&mut self, room: &RoomName) -> Option<&mut Gap> {
+        let Some(rest) = &mut self.rest else { return Self::notice_of(&mut self.first, room) };
+        if rest.open_notice(room).is_some() {
+            // Looked up again, because a borrow that is returned on one path only lasts on both.
+            return rest.open_notice(room);
+        }
+        if rest.is_open() { Self::notice_of(&mut self.first, room) } else { None }
+    }
+
+    fn notice_of<'a>(piece: &'a mut Option<Piece>, room: &RoomName) -> Option<&'a mut Gap> {
+        match piece {
+            Some(Piece::Gap(gap)) if gap.room == *room => Some(gap),
+            _ => None,
+        }
+    }
+
+    /// Drops waiting room messages, the oldest first, until `length` more bytes fit. The first piece stays, because part of
+    /// it may have been written.
     fn drop_oldest(&mut self, length: usize, limits: HubLimits) {
         let Some(rest) = &mut self.rest else { return };
-        let mut kept: VecDeque<Piece> = VecDeque::with_capacity(rest.len());
-        for piece in rest.drain(..) {
-            match piece {
-                Piece::Room(chunk) if self.pushed_bytes + length > limits.max_outbox_bytes => {
-                    self.pushed_bytes -= chunk.bytes.len();
-                    let gap = kept.iter_mut().rev().find_map(|piece| match piece {
-                        Piece::Gap(gap) if gap.room == chunk.room => Some(gap),
-                        _ => None,
-                    });
-                    match gap {
-                        Some(gap) => gap.extend(&Gap::of(&chunk)),
-                        None => {
-                            self.pushed_bytes += Self::GAP_BYTES;
-                            kept.push_back(Piece::Gap(Box::new(Gap::of(&chunk))));
-                        }
-                    }
-                }
-                piece => kept.push_back(piece),
-            }
+        while self.pushed_bytes + length > limits.max_outbox_bytes {
+            let Some((freed, taken)) = rest.pass_oldest() else { return };
+            self.pushed_bytes = self.pushed_bytes - freed + taken;
         }
-        **rest = kept;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::mail::Delivery;
-    use switchboard_proto::event::{RoomMessage, Sender};
-    use switchboard_proto::json::RawJson;
-    use switchboard_proto::wire::Encoded;
-
-    const FORMAT: WireFormat = WireFormat::ActionHeroLine;
-
-    fn whole(bytes: Vec<u8>) -> call::Piece {
-        call::Piece { consumed: bytes.len() as u64, bytes }
-    }
-
-    fn room(name: &str) -> RoomName {
-        RoomName::parse(name).unwrap()
-    }
-
-    fn chunk(name: &str, number: u64) -> Rc<Chunk> {
-        let message = RoomMessage {
-            room: room(name),
-            number,
-            sender: Sender::Server,
-            body: RawJson::from_text(&"x".repeat(200)),
-            sent_at: 0,
-            epoch: 0,
-            user: None,
-            extra: None,
-        };
-        let delivery = Delivery { message: Arc::new(Encoded::new(message)), origin: None, echo: false };
-        Rc::new(Chunk::join(&room(name), &[&delivery], FORMAT))
-    }
-
-    fn limits(messages: usize, slow_consumer: SlowConsumer) -> HubLimits {
-        HubLimits { max_outbox_bytes: chunk("r", 1).bytes.len() * messages, slow_consumer }
-    }
-
-    /// Takes `step` bytes, then blocks, again and again.
-    struct Narrow {
-        taken: Vec<u8>,
-        step: usize,
-        ready: bool,
-    }
-
-    impl Write for Narrow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.ready = !self.ready;
-            if !self.ready {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let length = bytes.len().min(self.step);
-            self.taken.extend_from_slice(&bytes[..length]);
-            Ok(length)
-        }
-
-        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            let joined: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-            self.write(&joined)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[derive(Debug)]
-    struct Letters(u64);
-
-    impl Content for Letters {
-        fn length(&self) -> u64 {
-            self.0
-        }
-
-        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
-            unreachable!("the test brings the pieces itself")
-        }
-    }
-
-    fn written(outbox: &mut Outbox) -> String {
-        let mut out = Vec::new();
-        assert!(matches!(outbox.write_to(&mut out, FORMAT), Ok(Progress::Empty)));
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn what_was_queued_is_written_in_order_however_narrow_the_socket() {
-        for step in [1, 2, 3, 7, 100] {
-            let mut outbox = Outbox::default();
-            let roomy = limits(1000, SlowConsumer::Close);
-            outbox.push_own(b"first ");
-            outbox.push_own(b"second ");
-            outbox.push_room(chunk("r", 1), roomy);
-            outbox.push_direct(b"direct ", roomy);
-            outbox.push_content(Arc::new(Letters(5)));
-            outbox.push_own(b"last");
-            assert!(outbox.has_content());
-            let mut narrow = Narrow { taken: Vec::new(), step, ready: false };
-            let mut pieces = vec![b"DE".to_vec(), b"ABC".to_vec()];
-            loop {
-                match outbox.write_to(&mut narrow, FORMAT).unwrap() {
-                    Progress::Empty => break,
-                    Progress::Blocked => {}
-                    Progress::Waiting => panic!("the piece was brought at once"),
-                    Progress::Wanted { offset, .. } => {
-                        assert_eq!(offset, if pieces.len() == 2 { 0 } else { 3 });
-                        assert!(outbox.fill(whole(pieces.pop().unwrap())));
-                    }
-                }
-            }
-            assert!(!outbox.has_content());
-            let room = String::from_utf8(chunk("r", 1).bytes.to_vec()).unwrap();
-            assert_eq!(String::from_utf8(narrow.taken).unwrap(), format!("first second {room}direct ABCDElast"));
-            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
-        }
-    }
-
-    #[test]
-    fn an_abandoned_outbox_keeps_only_what_has_begun() {
-        let roomy = limits(1000, SlowConsumer::Close);
-        let whole_chunk = String::from_utf8(chunk("r", 1).bytes.to_vec()).unwrap();
-        for (step, expected) in [(0, "the end".to_owned()), (3, format!("{whole_chunk}the end"))] {
-            let mut outbox = Outbox::default();
-            for number in 1..4 {
-                outbox.push_room(chunk("r", number), roomy);
-            }
-            let mut narrow = Narrow { taken: Vec::new(), step: step.max(1), ready: step == 0 };
-            assert!(matches!(outbox.write_to(&mut narrow, FORMAT), Ok(Progress::Blocked)));
-            outbox.abandon();
-            outbox.push_own(b"the end");
-            let begun = String::from_utf8(narrow.taken).unwrap();
-            assert_eq!(begun + &written(&mut outbox), expected);
-            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
-        }
-    }
-
-    #[test]
-    fn what_never_came_is_told_once_and_within_the_limit() {
-        let two = limits(2, SlowConsumer::Close);
-        let mut outbox = Outbox::default();
-        outbox.push_room(chunk("r", 1), two);
-        for missing in [2..4, 4..6] {
-            assert_eq!(outbox.push_gap(&room("r"), missing.start, Some(missing.end - 1), two), Pushed::Queued);
-        }
-        assert_eq!(outbox.push_gap(&room("s"), 7, None, two), Pushed::Queued);
-        let text = written(&mut outbox);
-        assert!(text.contains(r#"{"gap":{"first":2,"last":5},"room":"r","context":"api"}"#), "{text}");
-        assert!(
-            text.ends_with("{\"gap\":{\"first\":7,\"last\":null},\"room\":\"s\",\"context\":\"api\"}\r\n"),
-            "{text}"
-        );
-        let mut rooms = (0..).map(|index| outbox.push_gap(&room(&format!("r{index}")), 1, None, two));
-        assert!(rooms.by_ref().take(100).any(|pushed| pushed == Pushed::Overflow));
-    }
-
-    #[test]
-    fn an_abandoned_content_ends_with_the_piece_that_has_begun() {
-        // So much of the first piece was written.
-        for (count, expected) in [(0, "the end"), (1, "ABCthe end"), (3, "ABCthe end")] {
-            let mut outbox = Outbox::default();
-            outbox.push_content(Arc::new(Letters(5)));
-            outbox.push_own(b"dropped");
-            assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Wanted { .. })));
-            assert!(outbox.fill(whole(b"ABC".to_vec())));
-            let mut narrow = Narrow { taken: Vec::new(), step: count.max(1), ready: count == 0 };
-            assert_eq!(matches!(outbox.write_to(&mut narrow, FORMAT), Ok(Progress::Blocked)), count < 3);
-            outbox.abandon();
-            outbox.push_own(b"the end");
-            let begun = String::from_utf8(narrow.taken).unwrap();
-            assert_eq!(begun + &written(&mut outbox), expected);
-            assert_eq!((outbox.own_bytes, outbox.pushed_bytes, outbox.written), (0, 0, 0));
-        }
-    }
-
-    #[test]
-    fn content_that_ends_early_is_told() {
-        let mut outbox = Outbox::default();
-        outbox.push_content(Arc::new(Letters(5)));
-        assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Wanted { .. })));
-        assert!(matches!(outbox.write_to(&mut Vec::new(), FORMAT), Ok(Progress::Waiting)));
-        assert!(!outbox.fill(whole(Vec::new())));
-    }
-
-    #[test]
-    fn fault_row_24_what_was_not_asked_for_overflows_at_the_limit_and_answers_do_not_count() {
-        let mut outbox = Outbox::default();
-        let limits = limits(2, SlowConsumer::Close);
-        outbox.push_own(&[b'x'; 10_000]);
-        assert_eq!(outbox.push_room(chunk("r", 1), limits), Pushed::Queued);
-        assert_eq!(outbox.push_room(chunk("r", 2), limits), Pushed::Queued);
-        assert_eq!(outbox.push_room(chunk("r", 3), limits), Pushed::Overflow);
-        assert_eq!(outbox.push_direct(b"x", limits), Pushed::Overflow);
-    }
-
-    fn numbers(text: &str) -> Vec<String> {
-        text.lines()
-            .map(|line| match line.strip_prefix("{\"gap\":{\"first\":") {
-                Some(gap) => format!("gap {}", gap.replace(",\"last\":", "-").split('}').next().unwrap()),
-                None => line.split("\"room\":").nth(1).unwrap()[1..2].to_owned(),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn dropping_the_newest_tells_one_gap_per_room_at_the_end() {
-        let mut outbox = Outbox::default();
-        let limits = limits(2, SlowConsumer::DropNewest);
-        for number in 1..=5 {
-            assert_eq!(outbox.push_room(chunk("r", number), limits), Pushed::Queued);
-            assert_eq!(outbox.push_room(chunk("s", number), limits), Pushed::Queued);
-        }
-        assert_eq!(numbers(&written(&mut outbox)), ["r", "s", "gap 2-5", "gap 2-5"]);
-        assert_eq!(outbox.pushed_bytes, 0);
-    }
-
-    #[test]
-    fn dropping_the_oldest_tells_the_gap_where_they_were() {
-        let mut outbox = Outbox::default();
-        let limits = limits(4, SlowConsumer::DropOldest);
-        for number in 1..=6 {
-            assert_eq!(outbox.push_room(chunk("r", number), limits), Pushed::Queued);
-        }
-        // The first may be half written, so it stays; the notice takes room as well.
-        assert_eq!(numbers(&written(&mut outbox)), ["r", "gap 2-4", "r", "r"]);
-        assert_eq!(outbox.pushed_bytes, 0);
-    }
-
-    #[test]
-    fn an_empty_outbox_is_small() {
-        assert!(size_of::<Piece>() <= 24, "{}", size_of::<Piece>());
-        assert!(size_of::<Outbox>() <= 56, "{}", size_of::<Outbox>());
-    }
-}
+mod tests;

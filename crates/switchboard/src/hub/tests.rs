@@ -19,6 +19,7 @@ use super::{Entrance, Hub, HubLimits, Role, SlowConsumer};
 use crate::backend::memory::MemoryBroker;
 use crate::backend::{Broker, Draft, LogLimits, Published};
 use crate::op::Op;
+use crate::visits::visits_of;
 
 const LIMITS: HubLimits = HubLimits { max_outbox_bytes: usize::MAX, slow_consumer: SlowConsumer::Close };
 const FORMATS: [WireFormat; 3] =
@@ -548,4 +549,19 @@ fn a_listener_that_comes_late_gets_what_was_said_before_and_is_told_what_is_miss
         assert!(numbers(&written[0]).into_iter().eq(1..=last + 1));
         assert!(numbers(&written[1]).into_iter().eq(first..=last + 1), "{}", written[1]);
     }
+}
+
+#[test]
+fn telling_a_gap_visits_each_member_and_each_newcomer_once() {
+    let visits = [1000, 20_000].map(|count: usize| {
+        let mut hub: Hub<bool> = new_hub(0);
+        let line = Hears::in_format(WireFormat::ActionHeroLine);
+        for last in 0..count as u64 {
+            let key = hub.insert(WireFormat::ActionHeroLine, false);
+            hub.enter(key, &room(0), Role::Member, after(last + 1), line);
+        }
+        let gap = Missed { first: 1, last: Some(count as u64 / 2), restarts: false };
+        visits_of(|| hub.miss(&room(0), gap)) / count as u64
+    });
+    assert_eq!(visits, [1, 1], "visits for each member");
 }

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod commands;
 pub mod connection;
 mod connections;
+mod figures;
 mod files;
 mod gate;
 pub mod gateway;
@@ -23,6 +24,7 @@ mod request;
 mod room_locks;
 mod say;
 mod send_rates;
+mod tags;
 mod user_rooms;
 
 use std::fmt;
@@ -37,6 +39,7 @@ use switchboard_proto::json::RawJson;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use chat::Reauthentication;
+pub use figures::StoreFigures;
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
 pub use say::{MockConnection, Speaker};
@@ -108,6 +111,7 @@ struct Inner {
     gateway: Gateway,
     send_rates: SendRates<Arc<str>>,
     counters: Counters,
+    store_sample: figures::Sample,
     /// A connection has ended.
     closed: Notify,
     is_draining: AtomicBool,
@@ -264,6 +268,7 @@ impl Node {
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
             counters: Counters::default(),
+            store_sample: figures::Sample::default(),
             closed: Notify::new(),
             is_draining: AtomicBool::new(false),
             started: Instant::now(),
@@ -279,6 +284,7 @@ impl Node {
             node.follow_cluster(events);
             node.keep_reporting();
             node.keep_directory_true();
+            node.keep_store_figures();
         }
         node
     }

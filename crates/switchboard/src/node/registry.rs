@@ -17,6 +17,7 @@ use crate::hub::mail::Address;
 
 use super::User;
 use super::profile::{ConnectionPatch, Login, Profile, State, StateError};
+use super::tags::TagIndex;
 use by_user::ByUser;
 
 /// Every connection of this node, by its id.
@@ -25,6 +26,8 @@ pub(super) struct Registry {
     shards: Vec<Mutex<Shard>>,
     /// The connections of each user that has any. Its lock is taken inside that of a shard, never the other way.
     users: Mutex<ByUser<ConnId, BuildHasherDefault<IdHasher>>>,
+    /// The connections that have each tag. Its lock is taken inside that of a shard, as that of `users` is.
+    tags: Mutex<TagIndex>,
     /// How many connections have a user: with none, nobody need be asked who says something.
     known: AtomicUsize,
 }
@@ -54,6 +57,7 @@ impl Registry {
         Self {
             shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
             users: Mutex::default(),
+            tags: Mutex::default(),
             known: AtomicUsize::new(0),
         }
     }
@@ -77,8 +81,15 @@ impl Registry {
     pub(super) fn remove(&self, id: ConnId) {
         let mut shard = self.shard(id);
         shard.places.remove(&id);
-        let profile = shard.profiles.remove(&id);
-        self.index(id, profile.and_then(|profile| profile.user), None);
+        let profile = shard.profiles.remove(&id).unwrap_or_default();
+        self.index_tags(id, &profile.tags, &[]);
+        self.index(id, profile.user, None);
+    }
+
+    fn index_tags(&self, id: ConnId, before: &[String], after: &[String]) {
+        if before != after {
+            lock(&self.tags).change(id, before, after);
+        }
     }
 
     /// Notes that a connection is somebody else's.
@@ -162,12 +173,7 @@ impl Registry {
 
     /// The connections with a tag.
     pub(super) fn tagged(&self, tag: &str) -> Vec<ConnId> {
-        let in_shard = |shard: &Mutex<Shard>| {
-            let shard = lock(shard);
-            let tagged = shard.profiles.iter().filter(|(_, profile)| profile.tags.iter().any(|other| other == tag));
-            tagged.map(|(id, _)| *id).collect::<Vec<_>>()
-        };
-        self.shards.iter().flat_map(in_shard).collect()
+        lock(&self.tags).of(tag)
     }
 
     pub(super) fn ids(&self) -> Vec<ConnId> {
@@ -197,15 +203,13 @@ impl Registry {
         if !shard.places.contains_key(&id) {
             return Err(StateError::NoSuchConnection);
         }
-        let before = shard.profiles.get(&id).cloned().unwrap_or_default();
-        let mut profile = before.clone();
+        let mut profile = shard.profiles.get(&id).cloned().unwrap_or_default();
         change(&mut profile)?;
-        self.index(id, before.user, profile.user.clone());
-        if profile.is_empty() {
-            shard.profiles.remove(&id);
-        } else {
-            shard.profiles.insert(id, profile);
-        }
+        let (user, tags) = (profile.user.clone(), profile.tags.clone());
+        let before = if profile.is_empty() { shard.profiles.remove(&id) } else { shard.profiles.insert(id, profile) };
+        let before = before.unwrap_or_default();
+        self.index_tags(id, &before.tags, &tags);
+        self.index(id, before.user, user);
         Ok(())
     }
 }
@@ -258,6 +262,7 @@ mod tests {
     use super::*;
     use crate::hub::mail::ConnKey;
     use crate::node::profile::MAX_TAGS;
+    use crate::visits::{assert_no_growth, visits_of};
     use serde_json::json;
 
     fn registry() -> (Registry, ConnId) {
@@ -275,6 +280,35 @@ mod tests {
 
     fn set_tags(registry: &Registry, id: ConnId, tags: &[String]) -> Result<(), StateError> {
         registry.patch(id, ConnectionPatch { tags: Some(tags.to_vec()), ..Default::default() })
+    }
+
+    #[test]
+    fn a_tag_finds_the_connections_that_have_it_now() {
+        let (registry, id) = registry();
+        let tags = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        set_tags(&registry, id, &tags(&["a", "b"])).unwrap();
+        assert_eq!((registry.tagged("a"), registry.tagged("b"), registry.tagged("c")), (vec![id], vec![id], vec![]));
+        set_tags(&registry, id, &tags(&["b", "c"])).unwrap();
+        assert_eq!((registry.tagged("a"), registry.tagged("b"), registry.tagged("c")), (vec![], vec![id], vec![id]));
+        assert_eq!(set_tags(&registry, id, &tags(&[""])), Err(StateError::BadTag));
+        assert_eq!(registry.tagged("b"), [id], "a patch that is refused changes nothing");
+        registry.remove(id);
+        assert!(lock(&registry.tags).is_empty());
+    }
+
+    #[test]
+    fn finding_the_connections_with_a_tag_costs_the_same_among_many() {
+        let [few, many] = [1000, 20_000].map(|count: u128| {
+            let (registry, _) = registry();
+            for number in 0..count {
+                let id = ConnId::from_random(number << 96);
+                let address = Address { worker: 0, key: ConnKey { slot: 0, generation: 0 } };
+                registry.insert(id, Place::Worker(address, ConnectionType::Socket), State::default());
+                set_tags(&registry, id, &[if number < 10 { "few" } else { "most" }.to_owned()]).unwrap();
+            }
+            visits_of(|| assert_eq!(registry.tagged("few").len(), 10))
+        });
+        assert_no_growth(few, many);
     }
 
     #[test]

@@ -336,6 +336,7 @@ impl Worker {
 
     fn remove(&mut self, key: ConnKey) {
         self.leave_all(key);
+        self.wanting.remove(key);
         let Some(caller) = self.caller(key) else { return };
         let Some(link) = self.hub.remove(key) else { return };
         let reason = link.closing.map_or(CloseReason::Internal, |closing| closing.reason);

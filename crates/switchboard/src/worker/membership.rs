@@ -1,26 +1,32 @@
 //! Joining, leaving, and being removed.
 
+use std::collections::hash_map::{Entry, HashMap};
+
 use switchboard_proto::call::{Answer, CallError, RoomKind};
 use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::hub::mail::{Asker, ConnKey, MemberCheck, Settled};
 use crate::hub::{Entrance, Role};
 use crate::op::Op;
+use crate::visits::visit;
 
 use super::Worker;
 use super::calls::Caller;
 
-/// Joins whose node part is still under way.
+/// Joins that wait for the node's part, by room.
 ///
-/// What happens to the room meanwhile concerns them too: its members are removed or looked at again, and these are not
-/// members yet.
+/// Changes of a room apply to them too: they must be refused if its members are removed, and checked if its pattern
+/// changes, but they are not members yet.
 #[derive(Default)]
-pub(super) struct PendingJoins(Vec<PendingJoin>);
+pub(super) struct PendingJoins {
+    rooms: HashMap<RoomName, HashMap<ConnKey, PendingJoin>>,
+    /// The rooms that each connection is joining: at most `limits.max_rooms_per_connection`.
+    rooms_of: HashMap<ConnKey, Vec<RoomName>>,
+}
 
 pub(super) struct PendingJoin {
     /// Kept, because the connection may be gone when there is something to undo.
     caller: Caller,
-    room: RoomName,
     /// Why nothing may come of it.
     refusal: Option<CallError>,
     checks: Vec<MemberCheck>,
@@ -28,45 +34,59 @@ pub(super) struct PendingJoin {
 
 impl PendingJoins {
     fn contains(&self, key: ConnKey, room: &RoomName) -> bool {
-        self.0.iter().any(|join| join.caller.address.key == key && join.room == *room)
+        self.rooms.get(room).is_some_and(|joins| joins.contains_key(&key))
     }
 
     fn count(&self, key: ConnKey) -> usize {
-        self.0.iter().filter(|join| join.caller.address.key == key).count()
+        self.rooms_of.get(&key).map_or(0, Vec::len)
     }
 
     fn push(&mut self, caller: Caller, room: RoomName) {
-        self.0.push(PendingJoin { caller, room, refusal: None, checks: Vec::new() });
+        let key = caller.address.key;
+        self.rooms_of.entry(key).or_default().push(room.clone());
+        self.rooms.entry(room).or_default().insert(key, PendingJoin { caller, refusal: None, checks: Vec::new() });
     }
 
     fn of(&self, room: &RoomName) -> impl Iterator<Item = ConnId> {
-        self.0.iter().filter(move |join| join.room == *room).map(|join| join.caller.facts.id)
+        let joins = self.rooms.get(room).into_iter().flat_map(HashMap::values);
+        joins.inspect(|_| visit()).map(|join| join.caller.facts.id)
     }
 
     /// The rooms that a connection is joining.
     pub(super) fn of_connection(&self, key: ConnKey) -> Vec<RoomName> {
-        self.0.iter().filter(|join| join.caller.address.key == key).map(|join| join.room.clone()).collect()
-    }
-
-    fn evict(&mut self, room: &RoomName) {
-        let joins = self.0.iter_mut().filter(|join| join.room == *room);
-        joins.for_each(|join| join.refusal = Some(CallError::NoSuchRoom));
+        self.rooms_of.get(&key).cloned().unwrap_or_default()
     }
 
     /// Takes a connection out of a room before it is a member. Returns `false` if it is not joining.
     fn cancel(&mut self, key: ConnKey, room: &RoomName) -> bool {
-        let join = self.0.iter_mut().find(|join| join.caller.address.key == key && join.room == *room);
+        let join = self.rooms.get_mut(room).and_then(|joins| joins.get_mut(&key));
         join.map(|join| join.refusal.get_or_insert(CallError::NotAuthorized)).is_some()
     }
 
-    fn recheck(&mut self, room: &RoomName, check: &MemberCheck) {
-        self.0.iter_mut().filter(|join| join.room == *room).for_each(|join| join.checks.push(check.clone()));
+    fn of_mut(&mut self, room: &RoomName) -> impl Iterator<Item = &mut PendingJoin> {
+        self.rooms.get_mut(room).into_iter().flat_map(HashMap::values_mut).inspect(|_| visit())
     }
 
     /// Takes a join whose node part is done.
     pub(super) fn take(&mut self, key: ConnKey, room: &RoomName) -> Option<PendingJoin> {
-        let at = self.0.iter().position(|join| join.caller.address.key == key && join.room == *room)?;
-        Some(self.0.swap_remove(at))
+        visit();
+        let joins = self.rooms.get_mut(room)?;
+        let join = joins.remove(&key)?;
+        if joins.is_empty() {
+            self.rooms.remove(room);
+        }
+        if let Entry::Occupied(mut rooms) = self.rooms_of.entry(key) {
+            rooms.get_mut().retain(|other| other != room);
+            if rooms.get().is_empty() {
+                rooms.remove();
+            }
+        }
+        Some(join)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.rooms_of.is_empty()
     }
 }
 
@@ -185,7 +205,7 @@ impl Worker {
     /// Removes every member of a room that is being destroyed. All of them first, then the callbacks: nobody hears of the
     /// others' leaving.
     pub(super) fn evict(&mut self, room: &RoomName) -> usize {
-        self.joins.evict(room);
+        self.joins.of_mut(room).for_each(|join| join.refusal = Some(CallError::NoSuchRoom));
         self.silence(room);
         let members = self.hub.occupants(room, Role::Member);
         for &key in &members {
@@ -214,7 +234,7 @@ impl Worker {
     pub(super) fn recheck(&mut self, room: &RoomName, kind: RoomKind, check: &MemberCheck) -> usize {
         self.hub.set_kind(room, kind);
         self.silence(room);
-        self.joins.recheck(room, check);
+        self.joins.of_mut(room).for_each(|join| join.checks.push(check.clone()));
         let mut removed = 0;
         for key in self.hub.occupants(room, Role::Member) {
             if self.hub.get(key).is_some_and(|connection| !check(&connection.link.facts))
@@ -232,5 +252,65 @@ impl Worker {
         if let Op::Wait(future) = op {
             self.calls.spawn(future);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_proto::call::ConnectionType;
+    use switchboard_proto::face::{ConnFacts, Remote};
+    use switchboard_proto::time::Now;
+
+    use super::*;
+    use crate::hub::mail::Address;
+    use crate::visits::{assert_no_growth, visits_of};
+
+    fn key(slot: u32) -> ConnKey {
+        ConnKey { slot, generation: 0 }
+    }
+
+    fn room(number: u32) -> RoomName {
+        RoomName::parse(&format!("room-{number}")).unwrap()
+    }
+
+    fn caller(slot: u32) -> Caller {
+        let facts = ConnFacts {
+            id: ConnId::from_random(u128::from(slot) << 96),
+            kind: ConnectionType::Socket,
+            remote: Remote::Unix,
+            connected_at: 0,
+            fingerprint: None,
+        };
+        Caller { facts, address: Address { worker: 0, key: key(slot) }, now: Now::default() }
+    }
+
+    #[test]
+    fn a_pending_join_is_found_by_its_room_and_counted_by_its_connection() {
+        let mut joins = PendingJoins::default();
+        for (slot, number) in [(1, 1), (1, 2), (2, 1)] {
+            joins.push(caller(slot), room(number));
+        }
+        assert_eq!((joins.count(key(1)), joins.count(key(2)), joins.count(key(3))), (2, 1, 0));
+        assert!(joins.contains(key(1), &room(2)) && !joins.contains(key(2), &room(2)));
+        assert_eq!((joins.of(&room(1)).count(), joins.of(&room(3)).count()), (2, 0));
+        joins.of_mut(&room(1)).for_each(|join| join.refusal = Some(CallError::NoSuchRoom));
+        let taken = [(1, 1), (1, 2), (2, 1)]
+            .map(|(slot, number)| joins.take(key(slot), &room(number)).unwrap().refusal.is_some());
+        assert_eq!(taken, [true, false, true]);
+        assert!(joins.take(key(1), &room(1)).is_none() && joins.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_a_room_costs_the_same_however_many_joins_of_other_rooms_are_pending() {
+        let [few, many] = [1000, 20_000].map(|count| {
+            let mut joins = PendingJoins::default();
+            (0..count).for_each(|slot| joins.push(caller(slot), room(slot / 10)));
+            visits_of(|| {
+                joins.of_mut(&room(7)).for_each(|join| join.refusal = Some(CallError::NoSuchRoom));
+                assert_eq!(joins.of(&room(7)).count(), 10);
+                assert!(joins.take(key(70), &room(7)).is_some());
+            })
+        });
+        assert_no_growth(few, many);
     }
 }

@@ -43,7 +43,7 @@ use crate::hub::{Hub, HubLimits};
 pub(crate) use accept::Listener;
 use calls::{Caller, Calls};
 use deadlines::{Deadlines, Due};
-use listening::PendingListens;
+use listening::{Listeners, PendingListens};
 pub(crate) use loads::Loads;
 use membership::PendingJoins;
 pub(crate) use rate::AcceptRate;
@@ -110,6 +110,8 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     joins: PendingJoins,
     listens: PendingListens,
+    /// Which rooms connections want to hear without being members.
+    wanting: Listeners,
     /// Read into by every connection in turn, so that none has a buffer of its own.
     scratch: Vec<u8>,
     /// Lent to framers that have to rewrite what was read.
@@ -190,6 +192,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             joins: PendingJoins::default(),
             listens: PendingListens::default(),
+            wanting: Listeners::default(),
             scratch: vec![0; settings.read_buffer_bytes],
             unmasked: Vec::new(),
             fx: Effects::default(),

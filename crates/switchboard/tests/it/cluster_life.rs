@@ -299,6 +299,63 @@ fn fault_row_34_a_node_that_slept_shortly_goes_on_and_one_that_slept_for_long_be
     assert_eq!(other.ask("roomView lobby")["data"]["membersCount"], 2);
 }
 
+/// A node that reads figures of Redis at this interval.
+fn node_with_figures(redis: &RedisServer, interval: &str) -> Cluster {
+    let options = ClusterOptions::new(env!("CARGO_BIN_EXE_switchboard"), 1).redis(redis);
+    let options = options.set("rooms.starting=[{ name = \"lobby\" }]").set(LEASE);
+    options.set(&format!("backend.redis.figures_interval={interval}")).start()
+}
+
+#[test]
+fn figures_are_answered_while_redis_is_silent_without_those_that_it_holds() {
+    let redis = RedisServer::start();
+    let cluster = node_with_figures(&redis, "100ms");
+    let _client = joined(&cluster, 0);
+    let figures = || cluster.admin(0).ask("GET", "/v1/node").expect(200);
+    let is_known = |known: f64| figure(&cluster, 0, "switchboard_cluster_figures_known") == known;
+    eventually("the figures are read", || figures()["members"] == 1);
+    assert!(is_known(1.0));
+    assert_eq!((&figures()["rooms"], figure(&cluster, 0, "switchboard_members")), (&json!(1), 1.0));
+
+    redis.pause();
+    eventually("the node notices", || is_known(0.0));
+    let shown = figures();
+    assert_eq!((&shown["rooms"], &shown["members"], &shown["connections"]), (&Value::Null, &Value::Null, &json!(1)));
+    let answer = cluster.admin(0).ask("GET", "/metrics");
+    assert_eq!(answer.status, 200);
+    let has = |sample: &str| answer.body.lines().any(|line| line.starts_with(sample));
+    assert!(has("switchboard_connections{type=\"socket\"}"), "{}", answer.body);
+    assert!(has("switchboard_gateway_sessions{state=\"attached\"} 0"), "{}", answer.body);
+    for absent in ["switchboard_rooms", "switchboard_members", "switchboard_gateway_log_", "state=\"detached\""] {
+        assert!(!answer.body.contains(absent), "{absent} in {}", answer.body);
+    }
+    redis.cont();
+    eventually("the figures are read again", || is_known(1.0));
+}
+
+#[test]
+fn a_scrape_asks_redis_nothing() {
+    let redis = RedisServer::start();
+    let cluster = node_with_figures(&redis, "20s");
+    eventually("the figures are read", || figure(&cluster, 0, "switchboard_cluster_figures_known") == 1.0);
+    // Only the figures ask for the number of rooms.
+    let asked = || {
+        redis
+            .command(&["info", "commandstats"])
+            .lines()
+            .find(|line| line.starts_with("cmdstat_scard:"))
+            .map(str::to_owned)
+    };
+    let before = asked();
+    assert!(before.is_some());
+    for _ in 0..20 {
+        assert_eq!(cluster.admin(0).ask("GET", "/metrics").status, 200);
+        cluster.admin(0).ask("GET", "/v1/node").expect(200);
+    }
+    let calls = |line: Option<String>| line.and_then(|line| Some(line.split(',').next()?.to_owned()));
+    assert_eq!(calls(asked()), calls(before));
+}
+
 #[test]
 fn a_node_that_cannot_reach_redis_is_not_ready_and_says_why() {
     let mut redis = RedisServer::start();

@@ -9,7 +9,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use super::super::memory::MemoryDirectory;
 use super::super::redis::testing::{self, TestStore};
 use super::{block_on, done, room};
-use crate::backend::{AddRoomError, Directory, NewMember, Pattern};
+use crate::backend::{AddRoomError, Directory, DirectorySize, NewMember, Pattern};
 use crate::op::Op;
 
 /// Directories that are one: each of a node.
@@ -114,6 +114,35 @@ fn pages_of_rooms_follow_one_another_in_the_order_of_names() {
         let page = done(subject.any().page(Some(&room("a")), 1));
         assert_eq!((page.rooms[0].0.as_str(), page.next), ("c", Some(room("c"))));
     });
+}
+
+#[test]
+fn the_count_in_memory_follows_every_room_and_member() {
+    let memory = &mut Subject::memory();
+    let counts = |memory: &mut Subject, rooms, members| {
+        let size = DirectorySize { rooms, members };
+        assert_eq!((memory.any().counted(), done(memory.any().size())), (Some(size), size));
+    };
+    counts(memory, 0, 0);
+    for name in ["a", "b"] {
+        assert!(add(memory, name, 9).unwrap());
+        // The same member twice is one member.
+        for number in [1, 2, 2] {
+            assert!(done(memory.any().add_member(&room(name), member(number, 1))));
+        }
+    }
+    counts(memory, 2, 4);
+    for _ in 0..2 {
+        done(memory.any().remove_member(&room("a"), member(1, 1).facts.id));
+    }
+    counts(memory, 2, 3);
+    assert_eq!([true, false], [(); 2].map(|()| done(memory.any().begin_destroy(&room("b")))));
+    counts(memory, 1, 1);
+    done(memory.any().remove_member(&room("b"), member(2, 1).facts.id));
+    done(memory.any().forget(&room("b")));
+    counts(memory, 1, 1);
+    done(memory.any().forget(&room("a")));
+    counts(memory, 0, 0);
 }
 
 #[test]

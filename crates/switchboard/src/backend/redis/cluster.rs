@@ -137,7 +137,7 @@ impl Redis {
         let speaker = Speaker { store: store.clone(), nodes: nodes.clone(), events: events.clone(), rooms };
         ears.begin(Arc::new(speaker));
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
-        tokio::spawn(send_out(ears.clone(), to_send));
+        tokio::spawn(send_out(ears.clone(), to_send, max_message_bytes));
         let cluster =
             Arc::new(RedisCluster { store, outgoing, ears, nodes, max_message_bytes, is_up: AtomicBool::new(true) });
         cluster.listen_as(cluster.slot()).await?;
@@ -213,15 +213,41 @@ fn grown(text: &[u8]) -> Option<ClusterEvent> {
 /// Something for other nodes.
 struct Outgoing {
     channel: String,
-    payload: Vec<u8>,
+    from: u16,
+    message: Message,
     told: oneshot::Sender<Result<(), BackendError>>,
 }
 
+enum Message {
+    Written(Bytes),
+    ToWrite(Box<dyn FnOnce() -> Option<Bytes> + Send>),
+}
+
+impl Outgoing {
+    /// The channel and the bytes to publish, and where to report the result; `None` if there is nothing to send.
+    fn write(self, max_message_bytes: usize) -> Option<(String, Vec<u8>, oneshot::Sender<Result<(), BackendError>>)> {
+        let bytes = match self.message {
+            Message::Written(bytes) => bytes,
+            Message::ToWrite(write) => write()?,
+        };
+        if bytes.len() > max_message_bytes {
+            tracing::error!(bytes = bytes.len(), max_message_bytes, "dropped a message for other nodes: too long");
+            return None;
+        }
+        let mut payload = Vec::with_capacity(bytes.len() + 3);
+        payload.push(MESSAGE);
+        payload.extend(self.from.to_be_bytes());
+        payload.extend(&*bytes);
+        Some((self.channel, payload, self.told))
+    }
+}
+
 /// Sends what is for other nodes in the order in which it was said. What waits goes out together.
-async fn send_out(ears: Ears, mut outgoing: mpsc::Receiver<Outgoing>) {
+async fn send_out(ears: Ears, mut outgoing: mpsc::Receiver<Outgoing>, max_message_bytes: usize) {
     let mut batch = Vec::with_capacity(BATCH);
     while outgoing.recv_many(&mut batch, BATCH).await > 0 {
-        let sending = batch.drain(..).map(|Outgoing { channel, payload, told }| {
+        let written = batch.drain(..).filter_map(|outgoing: Outgoing| outgoing.write(max_message_bytes));
+        let sending = written.map(|(channel, payload, told)| {
             let ears = &ears;
             async move {
                 // Whoever said it may not wait for it.
@@ -257,6 +283,18 @@ impl RedisCluster {
 }
 
 impl RedisCluster {
+    /// Queues a message; `None` if the queue is full.
+    fn queue(&self, to: To, message: Message) -> Option<oneshot::Receiver<Result<(), BackendError>>> {
+        let keys = &self.store.keys;
+        let channel = match to {
+            To::Node(slot) => keys.node_channel(slot),
+            To::Others => keys.all_channel(),
+        };
+        let (told, sent) = oneshot::channel();
+        let outgoing = Outgoing { channel, from: self.slot(), message, told };
+        self.outgoing.try_send(outgoing).ok().map(|()| sent)
+    }
+
     async fn say_that_it_has_come(&self) {
         if let Err(error) = self.ears.publish(&self.store.keys.all_channel(), &[COME]).await {
             tracing::debug!(%error, "the other nodes find out later that this one has come");
@@ -282,24 +320,21 @@ impl Cluster for RedisCluster {
             let about = format_args!("a message of {} bytes for other nodes is too long", bytes.len());
             return Op::Ready(Err(self.store.link.trouble(Trouble::Refusal, about)));
         }
-        let keys = &self.store.keys;
-        let channel = match to {
-            To::Node(slot) => keys.node_channel(slot),
-            To::Others => keys.all_channel(),
-        };
-        let mut payload = Vec::with_capacity(bytes.len() + 3);
-        payload.push(MESSAGE);
-        payload.extend(self.slot().to_be_bytes());
-        payload.extend(&*bytes);
-        let (told, sent) = oneshot::channel();
-        match self.outgoing.try_send(Outgoing { channel, payload, told }) {
-            Ok(()) => Op::Wait(Box::pin(async move {
+        match self.queue(to, Message::Written(bytes)) {
+            Some(sent) => Op::Wait(Box::pin(async move {
                 sent.await.unwrap_or_else(|_| Err(BackendError("the cluster has ended".to_owned())))
             })),
-            Err(_) => {
+            None => {
                 let about = "too much for other nodes waits to be sent";
                 Op::Ready(Err(self.store.link.trouble(Trouble::Overload, about)))
             }
+        }
+    }
+
+    fn send_later(&self, to: To, write: Box<dyn FnOnce() -> Option<Bytes> + Send>) {
+        if self.queue(to, Message::ToWrite(write)).is_none() {
+            // Counts it.
+            drop(self.store.link.trouble(Trouble::Overload, "too much for other nodes waits to be sent"));
         }
     }
 

@@ -107,6 +107,10 @@ impl<S: Kept> ShardStore for S {
         see(self, |shards| shards.all(now_ms))
     }
 
+    fn totals(&self) -> Option<ShardTotals> {
+        Some(self.see(|state| state.shards().totals()))
+    }
+
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>> {
         see(self, |shards| shards.starts_left(application, limits, now_ms))
     }

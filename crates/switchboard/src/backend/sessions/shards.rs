@@ -100,6 +100,12 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     /// Every session, by id.
     fn shards(&self, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
 
+    /// How many sessions there are, and what their logs hold, if this process keeps count of it: costs the same however
+    /// many there are, and never waits for a store.
+    fn totals(&self) -> Option<ShardTotals> {
+        None
+    }
+
     /// What an application may begin.
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>>;
 
@@ -328,6 +334,17 @@ pub struct ShardRecord {
     /// The number of the node that carries it, or carried it last: what rooms say is written into its log there. 0 where there is
     /// only one node.
     pub home: u16,
+}
+
+/// Sessions and their logs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardTotals {
+    /// Sessions. One that has expired counts until the store has removed it.
+    pub sessions: usize,
+    /// Events in their logs.
+    pub log_events: u64,
+    /// Bytes of those events.
+    pub log_bytes: usize,
 }
 
 /// What whoever carries a session knows of it.

@@ -1,12 +1,13 @@
 //! Connections of other nodes: what those say about them, and what this node says about its own.
 
-use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::hub::mail::Address;
 use crate::proto::command::CommandId;
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 use crate::proto::user::User;
+use crate::visits::visit;
 
 use super::super::client::{Client, Home, Record, Session};
 use super::super::described::{Described, Taking};
@@ -20,25 +21,17 @@ impl<W> Engine<W> {
         self.clients.get(&connection).filter(|record| !record.is_elsewhere()).map(Record::described)
     }
 
-    /// Connections of this node in the order of their activity: those behind this rank, at most `limit`, each with its rank. One
-    /// that becomes active while others ask for part after part comes once more.
+    /// Returns connections of this node in the order of their activity, each with its rank: those after this rank, at most
+    /// `limit`. A connection that becomes active while another node asks for part after part appears again.
     pub fn described_after(&self, rank: u64, limit: usize) -> Vec<(u64, Described)> {
-        let mut first: BTreeMap<u64, &Record> = BTreeMap::new();
-        for record in self.own().filter(|record| record.rank > rank) {
-            first.insert(record.rank, record);
-            if first.len() > limit {
-                first.pop_last();
-            }
-        }
-        first.into_iter().map(|(rank, record)| (rank, record.described())).collect()
+        let described = |(rank, record): (u64, &Record)| (rank, record.described());
+        self.own_after(rank).take(limit).map(described).collect()
     }
 
-    /// Sessions of this node that were active behind this rank, the latest last, and the rank behind which to ask next.
+    /// Returns sessions of this node that were active after this rank, the latest last, and the rank to ask from next.
     pub fn active_after(&self, rank: u64) -> (Vec<ConnId>, u64) {
-        let active = self.own().filter(|record| record.rank > rank && record.session.is_some());
-        let mut active: Vec<(u64, ConnId)> = active.map(|record| (record.rank, record.client.connection)).collect();
-        active.sort_unstable();
-        (active.into_iter().map(|(_, connection)| connection).collect(), self.counter)
+        let active = self.own_after(rank).filter(|(_, record)| record.session.is_some());
+        (active.map(|(_, record)| record.client.connection).collect(), self.counter)
     }
 
     /// Where a connection of this node lives, if it takes commands and is this user's: what another node has for it may be handed over.
@@ -60,8 +53,9 @@ impl<W> Engine<W> {
         }
     }
 
-    fn own(&self) -> impl Iterator<Item = &Record> {
-        self.clients.values().filter(|record| !record.is_elsewhere())
+    fn own_after(&self, rank: u64) -> impl Iterator<Item = (u64, &Record)> {
+        let own = self.own.range((Bound::Excluded(rank), Bound::Unbounded)).inspect(|_| visit());
+        own.filter_map(|(rank, connection)| Some((*rank, self.clients.get(connection)?)))
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Engine<W> {
     clients: HashMap<ConnId, Record>,
     /// Of these, how many take commands.
     sessions: usize,
+    /// Those of this node by their rank. Kept only in a cluster, where other nodes ask for them part by part.
+    own: BTreeMap<u64, ConnId>,
     parties: Parties,
     /// By their number, which rises in the order of acceptance.
     pending: BTreeMap<u64, Box<Pending<W>>>,
@@ -67,6 +69,7 @@ impl<W> Engine<W> {
         Self {
             limits,
             clients: HashMap::new(),
+            own: BTreeMap::new(),
             sessions: 0,
             parties: Parties::default(),
             pending: BTreeMap::new(),
@@ -360,6 +363,7 @@ impl<W> Engine<W> {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.clients.is_empty()
+            && self.own.is_empty()
             && self.parties.is_empty()
             && self.pending.is_empty()
             && self.numbers.is_empty()

@@ -136,6 +136,7 @@ impl<W> Engine<W> {
         self.unlist(connection);
         let mut user = None;
         if let Some(record) = self.clients.remove(&connection) {
+            self.own.remove(&record.rank);
             self.sessions -= usize::from(record.session.is_some() && !record.is_elsewhere());
             let end = End::of(&record);
             self.part_from(connection, record.addressed.into_iter().collect(), end, now, out);
@@ -157,6 +158,9 @@ impl<W> Engine<W> {
         let rank = self.next_number();
         let Some(record) = self.clients.get_mut(&connection) else { return };
         let before = std::mem::replace(&mut record.rank, rank);
+        if self.own.remove(&before).is_some() {
+            self.own.insert(rank, connection);
+        }
         if let (Some(user), Some(_)) = (&record.client.user, &record.session) {
             self.parties.change(Clock::User(user.shared_id()), |party| {
                 party.sessions.insert(rank, connection);
@@ -215,6 +219,9 @@ impl<W> Engine<W> {
             self.set_user(connection, client.user, now, out);
         } else {
             let rank = self.next_number();
+            if self.is_shared && !client.home.is_elsewhere() {
+                self.own.insert(rank, connection);
+            }
             self.clients.insert(connection, Record::new(client, rank));
         }
     }

@@ -1,6 +1,7 @@
 //! Sessions of other nodes: what differs from a node's own.
 
 use super::*;
+use crate::visits::{assert_no_growth, visits_of};
 
 const NODE: u16 = 7;
 
@@ -175,4 +176,41 @@ fn others_are_told_of_own_connections_in_the_order_of_activity() {
     assert_eq!(active, [conn(5), conn(6), conn(3)]);
     rig.engine.touch(conn(5));
     assert_eq!(rig.engine.active_after(rank).0, [conn(5)]);
+}
+
+/// An engine of a cluster with this many own connections, numbered from 1.
+fn crowd(count: u32) -> Rig {
+    let mut rig = Rig { engine: Engine::in_cluster(CommandLimits::default()), ..Rig::new() };
+    (1..=count).for_each(|number| rig.online(number, "joe"));
+    rig
+}
+
+#[test]
+fn telling_other_nodes_a_part_costs_the_same_among_many_clients() {
+    let [few, many] = [1000, 20_000].map(|count| {
+        let rig = crowd(count);
+        let (_, rank) = rig.engine.active_after(0);
+        visits_of(|| assert_eq!(rig.engine.described_after(rank / 2, 256).len(), 256))
+    });
+    assert_no_growth(few, many);
+}
+
+#[test]
+fn telling_other_nodes_who_was_active_costs_the_same_among_many_clients() {
+    let [few, many] = [1000, 20_000].map(|count| {
+        let mut rig = crowd(count);
+        let (_, rank) = rig.engine.active_after(0);
+        (1..=10).for_each(|number| rig.engine.touch(conn(number)));
+        visits_of(|| assert_eq!(rig.engine.active_after(rank).0.len(), 10))
+    });
+    assert_no_growth(few, many);
+}
+
+#[test]
+fn connections_that_ended_or_live_elsewhere_are_not_among_the_own_ones() {
+    let mut rig = rig();
+    rig.online(2, "joe");
+    rig.engine.close(conn(2), rig.now, &mut rig.out);
+    rig.engine.touch_elsewhere(NODE, conn(1));
+    assert_eq!((rig.engine.described_after(0, 10).len(), rig.engine.active_after(0).0.len()), (0, 0));
 }

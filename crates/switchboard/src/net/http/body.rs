@@ -25,7 +25,8 @@ pub(super) async fn read(mut body: Incoming, most_bytes: usize) -> Result<Vec<u8
     if announced > most_bytes {
         return Err(BodyError::TooLarge);
     }
-    let mut bytes = Vec::with_capacity(announced.min(64 * 1024));
+    // Memory is taken for what has arrived, not for what is announced: the rest may come slowly, or never.
+    let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| if is_late(&error) { BodyError::TooSlow } else { BodyError::Unsound })?;
         let Ok(frame) = frame.into_data() else { continue };

@@ -262,7 +262,7 @@ struct Data {
 }
 
 /// What a node keeps of another node's connection besides what the engine knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::node) struct Besides {
     /// Its tags.
     pub(in crate::node) tags: Vec<String>,

@@ -37,6 +37,8 @@ pub(super) struct Life {
     pub(super) starting: Vec<(RoomName, Pattern)>,
     /// `backend.redis.audit_interval`.
     pub(super) audit_interval: Duration,
+    /// `backend.redis.figures_interval`.
+    pub(super) figures_interval: Duration,
     /// The store has forgotten something, and not everything is noted again.
     pub(super) is_to_restore: AtomicBool,
     /// One at a time mends the directory.
@@ -104,6 +106,7 @@ impl Life {
             buried_members: AtomicU64::default(),
             starting: starting.collect(),
             audit_interval: config.backend.redis.audit_interval,
+            figures_interval: config.backend.redis.figures_interval,
             is_to_restore: AtomicBool::new(false),
             mending: tokio::sync::Mutex::default(),
             postponed: Mutex::default(),

@@ -150,6 +150,11 @@ impl Peers {
         self.nodes().iter().any(|node| node.slot == slot)
     }
 
+    /// `backend.redis.figures_interval`.
+    pub(super) fn figures_interval(&self) -> Duration {
+        self.life.figures_interval
+    }
+
     /// How long an answer is waited for.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
@@ -231,6 +236,21 @@ impl Peers {
     /// Tells other nodes something, in the order of the calls.
     pub(super) fn tell(&self, to: To, note: &Note) -> Op<Result<(), CallError>> {
         self.send(to, &Message::<&Question, &Note>::Note(note))
+    }
+
+    /// Tells other nodes something, in the order of the calls and without a result. The note is written as JSON later,
+    /// so that this may be called under a lock that workers take.
+    pub(super) fn tell_later(&self, to: To, note: Note) {
+        self.cluster.send_later(
+            to,
+            Box::new(move || match serde_json::to_vec(&Message::<&Question, &Note>::Note(&note)) {
+                Ok(text) => Some(text.into()),
+                Err(error) => {
+                    tracing::error!(%error, "a message for another node could not be written");
+                    None
+                }
+            }),
+        );
     }
 
     async fn say(&self, to: To, message: &Message<&Question, &Note>) -> Result<(), CallError> {

@@ -18,6 +18,7 @@ use crate::command::{AskPart, Engine, Follower, Out, PartHead};
 use super::super::Node;
 use super::super::cluster::Peers;
 use super::super::cluster::commands::{Besides, Change, Connection, Note, Told};
+use super::super::tags::TagIndex;
 use super::carried::Carried;
 use super::errands::Errands;
 use super::{Desk, ElsewhereSettings, Waiter};
@@ -35,6 +36,8 @@ pub(super) struct Elsewhere {
     pub(super) nodes: HashMap<u16, Other>,
     /// Connections that carry gateway sessions, by those.
     sessions: HashMap<ConnId, ConnId>,
+    /// Connections of other nodes by their tags.
+    tags: TagIndex,
     /// How many connections of others are known.
     known: usize,
     /// There were too many of them, and that was logged.
@@ -72,6 +75,7 @@ impl Elsewhere {
             told_rank: 0,
             nodes: HashMap::new(),
             sessions: HashMap::new(),
+            tags: TagIndex::default(),
             known: 0,
             is_full: false,
             carried: Carried::new(settings.carried_max),
@@ -90,7 +94,7 @@ impl Elsewhere {
         self.number += u64::from(!matches!(change, Change::Nothing));
         let note = Note::Changed { line: self.line, number: self.number, change };
         // What is not sent is missed: the next number tells.
-        drop(peers.tell(To::Others, &note.into()));
+        peers.tell_later(To::Others, note.into());
     }
 
     /// The node of this number, which is followed from now on if it was not.
@@ -128,9 +132,10 @@ impl Elsewhere {
             self.sessions.insert(session, connection);
         }
         self.known += usize::from(is_new);
-        let before = other.follower.insert(connection, besides).and_then(|before| before.session);
-        let after = other.follower.known().get(&connection).and_then(|besides| besides.session);
-        if let Some(before) = before.filter(|before| Some(*before) != after) {
+        let (session, tags) = (besides.session, besides.tags.clone());
+        let before = other.follower.insert(connection, besides).unwrap_or_default();
+        self.tags.change(connection, &before.tags, &tags);
+        if let Some(before) = before.session.filter(|before| Some(*before) != session) {
             self.forget_session(before, connection);
         }
         engine.hear(node, described, step.now, step.out);
@@ -156,6 +161,7 @@ impl Elsewhere {
         self.known -= 1;
         // Not each time that one goes and the next one comes.
         self.is_full &= self.known > self.settings.sessions_max / 8 * 7;
+        self.tags.change(connection, &besides.tags, &[]);
         if let Some(session) = besides.session {
             self.forget_session(session, connection);
         }
@@ -276,9 +282,10 @@ impl Node {
             }
             let next = (!is_last || is_full).then_some(last);
             let AskPart { round, after } = asked;
-            // Sent under the lock, so that it stands between the changes that are before it and behind it.
+            // Queued under the lock, so that it stays between the changes before and after it. It is written as JSON after
+            // the lock.
             let note = Note::Part { line: elsewhere.line, number: elsewhere.number, round, after, next, clients };
-            drop(peers.tell(To::Node(to), &note.into()));
+            peers.tell_later(To::Node(to), note.into());
         });
     }
 }
@@ -350,9 +357,7 @@ impl Node {
     /// Connections elsewhere with a tag.
     pub(super) fn tagged_elsewhere(&self, tag: &str) -> Vec<ConnId> {
         let desk = self.0.commands.desk();
-        let others = desk.elsewhere.iter().flat_map(|elsewhere| elsewhere.nodes.values());
-        let known = others.flat_map(|other| other.follower.known());
-        known.filter(|(_, besides)| besides.tags.iter().any(|other| other == tag)).map(|(id, _)| *id).collect()
+        desk.elsewhere.as_ref().map(|elsewhere| elsewhere.tags.of(tag)).unwrap_or_default()
     }
 
     /// The connection that is meant, on whichever node: the one that carries a session, if it is that of one.
@@ -387,6 +392,6 @@ impl Node {
 fn ask_part(peers: &Peers, node: u16, ask: Option<AskPart>) {
     if let Some(AskPart { round, after }) = ask {
         // Without an answer it is asked anew.
-        drop(peers.tell(To::Node(node), &Note::Tell { round, after }.into()));
+        peers.tell_later(To::Node(node), Note::Tell { round, after }.into());
     }
 }

@@ -302,6 +302,10 @@ impl Lives {
         true
     }
 
+    pub(in crate::node) fn count(&self) -> usize {
+        self.index().by_session.len()
+    }
+
     pub(in crate::node) fn all(&self) -> Vec<Arc<Live>> {
         self.index().by_session.values().cloned().collect()
     }

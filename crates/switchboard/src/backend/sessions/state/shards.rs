@@ -118,6 +118,7 @@ pub(in crate::backend) struct Shards {
     published: Published,
     /// Of all logs.
     log_bytes: usize,
+    log_events: u64,
 }
 
 impl Shards {
@@ -133,6 +134,7 @@ impl Shards {
             starts: HashMap::new(),
             published: Published::default(),
             log_bytes: 0,
+            log_events: 0,
         }
     }
 
@@ -202,6 +204,11 @@ impl Shards {
         let mut all: Vec<_> = self.fleets.keys().flat_map(|fleet| self.fleet(fleet, now_ms)).collect();
         all.sort_unstable_by_key(|record| record.id.to_bytes());
         all
+    }
+
+    /// How many sessions there are, and what their logs hold.
+    pub(in crate::backend) fn totals(&self) -> ShardTotals {
+        ShardTotals { sessions: self.sessions.len(), log_events: self.log_events, log_bytes: self.log_bytes }
     }
 
     /// What an application may begin.
@@ -294,7 +301,9 @@ impl Shards {
         // It has dealt with no more than it says, whatever its host had received before.
         session.received = after;
         if resume.seq.is_some() {
-            self.log_bytes -= session.forget_events(after, note);
+            let forgotten = session.forget_events(after, note);
+            self.log_bytes -= forgotten.bytes;
+            self.log_events -= forgotten.events;
         }
         note(ShardRow::Session(session));
         let fleet = session.fleet.clone();
@@ -343,7 +352,9 @@ impl Shards {
         }
         let session = self.sessions.get_mut(&id).ok_or(AckRefusal::Fenced)?;
         session.received = session.received.max(seq);
-        self.log_bytes -= session.forget_events(seq, note);
+        let forgotten = session.forget_events(seq, note);
+        self.log_bytes -= forgotten.bytes;
+        self.log_events -= forgotten.events;
         note(ShardRow::Session(session));
         Ok(())
     }
@@ -365,6 +376,7 @@ impl Shards {
         let session = self.sessions.remove(&id)?;
         self.by_hash.remove(&session.hash);
         self.log_bytes -= session.log.bytes();
+        self.log_events -= session.log.len() as u64;
         if let Some(slots) = self.fleets.get_mut(&session.fleet) {
             slots.remove(&session.shard);
             if slots.is_empty() {

@@ -64,6 +64,7 @@ impl Shards {
         self.by_hash.insert(session.hash, session.id);
         self.fleets.entry(session.fleet.clone()).or_default().insert(session.shard, session.id);
         self.log_bytes += session.log.bytes();
+        self.log_events += session.log.len() as u64;
         self.sessions.insert(session.id, session);
     }
 

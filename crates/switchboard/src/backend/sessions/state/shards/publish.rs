@@ -92,6 +92,7 @@ impl Shards {
         let seq = log.push(item.clone());
         note(ShardRow::Event { session: id, seq, item });
         self.log_bytes += item.as_str().len();
+        self.log_events += 1;
         // The newest stays in any case, so that who reads at once misses nothing.
         while log.len() > 1
             && (log.len() > limits.log_events
@@ -99,6 +100,7 @@ impl Shards {
                 || (self.log_bytes > limits.total_bytes && log.bytes() > share))
         {
             self.log_bytes -= log.pop();
+            self.log_events -= 1;
         }
         if log.floor() > floor {
             note(ShardRow::NoEvents { session: id, first: floor + 1, last: log.floor() });

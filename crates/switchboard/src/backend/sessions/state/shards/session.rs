@@ -36,6 +36,13 @@ pub(in crate::backend) enum Held {
     ByNobody { since_ms: u64 },
 }
 
+/// How much of a log was forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forgotten {
+    pub(super) events: u64,
+    pub(super) bytes: usize,
+}
+
 /// A room that a session is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backend) struct JoinedRoom {
@@ -75,14 +82,14 @@ impl Session {
         is_new
     }
 
-    /// Forgets the events up to `seq`, and returns how many bytes they had.
-    pub(super) fn forget_events(&mut self, seq: u64, note: &mut dyn FnMut(ShardRow<'_>)) -> usize {
+    /// Forgets the events up to `seq`, and returns how many those were.
+    pub(super) fn forget_events(&mut self, seq: u64, note: &mut dyn FnMut(ShardRow<'_>)) -> Forgotten {
         let (floor, bytes) = (self.log.floor(), self.log.bytes());
         self.log.forget(seq);
         if self.log.floor() > floor {
             note(ShardRow::NoEvents { session: self.id, first: floor + 1, last: self.log.floor() });
         }
-        bytes - self.log.bytes()
+        Forgotten { events: self.log.floor() - floor, bytes: bytes - self.log.bytes() }
     }
 
     pub(super) fn record(&self, fleet_total: u32) -> ShardRecord {
