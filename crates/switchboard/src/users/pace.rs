@@ -1,5 +1,5 @@
-//! How attempts of one address are held back, so that a right password still gets its turn: that of another address beside many wrong
-//! ones, and that of the same address after them.
+//! How attempts of one address are held back, so that a right password still gets its turn: from another address while
+//! many wrong ones are checked, and from the same address after them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -36,7 +36,7 @@ impl Shares {
     }
 
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Nothing under this lock can panic half way.
+        // Nothing under this lock panics.
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,9 +74,10 @@ struct Wait<'a> {
 }
 
 impl Pace {
-    /// Attempts of one address that may wait. The last one waits as many gaps: with one second, about as long as clients do.
+    /// Attempts of one address that may wait. The last one waits as many gaps: with gaps of one second, about as long as
+    /// clients wait for an answer.
     const MAX_WAITING: usize = 16;
-    /// Addresses that are remembered. Beyond it attempts of others that failed too often are refused until a turn has passed.
+    /// Addresses that are remembered. Beyond it other addresses that failed too often are refused until a gap has passed.
     const MAX_ADDRESSES: usize = 4096;
 
     pub(super) fn new(gap: Duration) -> Self {
@@ -116,7 +117,7 @@ impl Pace {
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<IpAddr, Line>> {
-        // Nothing under this lock can panic half way.
+        // Nothing under this lock panics.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

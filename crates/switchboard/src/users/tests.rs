@@ -160,7 +160,7 @@ fn fault_row_16_a_right_password_is_accepted_after_any_number_of_wrong_ones_whic
 #[test]
 fn a_name_in_another_case_is_that_of_the_only_user_whom_it_can_mean() {
     let configured =
-        ["ann", "Bob", "bob", "Ärger"].map(|user| User::new(&format!("id-{user}"), user, plain(&format!("of {user}"))));
+        ["ann", "Bob", "bob", "Ärger"].map(|user| User::new(format!("id-{user}"), user, plain(&format!("of {user}"))));
     let users = Users::new(&configured, &DdpServer::default()).unwrap();
     let named = |who: &str, of: &str| verify(&users, &name(who), &proof(&format!("of {of}")), from(1), at(0));
     assert_eq!([named("ANN", "ann"), named("Ann", "ann")], [Ok("ann".into()), Ok("ann".into())]);

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use switchboard_proto::id::ConnId;
 
-/// At most one time for each connection, however often it subscribes: clients must not be able to make the node keep more.
+/// At most one time for each connection, however often it subscribes: clients must not be able to make the node keep
+/// more.
 #[derive(Debug, Default)]
 pub(super) struct SettlingTimes {
     by_connection: HashMap<ConnId, Wait>,
@@ -18,7 +19,8 @@ struct Wait {
 }
 
 impl SettlingTimes {
-    /// Notes when this generation of a connection's session has had its time, on the monotonic clock. An earlier note is replaced.
+    /// Notes when this generation of a connection's session has had its time, on the monotonic clock. Replaces an earlier
+    /// note.
     pub(super) fn start(&mut self, connection: ConnId, generation: u64, due_ms: u64) {
         self.stop(connection);
         self.by_connection.insert(connection, Wait { due_ms, generation });
