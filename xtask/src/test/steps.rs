@@ -5,6 +5,7 @@ use crate::tidy;
 
 use super::Outcome;
 use super::run::{Program, cargo};
+use super::runners::{Cargo, Node, Tests};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,21 +56,28 @@ impl Step {
     pub(super) fn run(self, is_long: bool) -> Outcome {
         match self {
             Self::Format => cargo().words(&["fmt", "--all", "--check"]).run(),
-            Self::Lint => cargo().words(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run(),
+            Self::Lint => {
+                let lint = cargo().words(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+                lint.follow(Cargo::default())
+            }
             Self::Tidy => {
                 let report = tidy::check_repository();
                 let result = match report.problems.len() {
                     0 => Ok(()),
                     count => Err(format!("{count} things to put in order")),
                 };
-                Outcome { output: report.to_string(), result }
+                // Printed here, because its notes are worth reading when it passes too.
+                print!("{report}");
+                Outcome { output: String::new(), result, tests: Tests::default() }
             }
             Self::Test => {
                 let tests = cargo().words(&["test", "--workspace", "--no-fail-fast"]);
-                if is_long { tests.variable("SWITCHBOARD_KILLS", KILLS_AT_LENGTH).run() } else { tests.run() }
+                let tests = if is_long { tests.variable("SWITCHBOARD_KILLS", KILLS_AT_LENGTH) } else { tests };
+                tests.follow(Cargo::default())
             }
             Self::Doc => {
-                cargo().words(&["doc", "--no-deps", "--workspace"]).variable("RUSTDOCFLAGS", "-D warnings").run()
+                let doc = cargo().words(&["doc", "--no-deps", "--workspace"]).variable("RUSTDOCFLAGS", "-D warnings");
+                doc.follow(Cargo::default())
             }
             Self::Conformance => conformance(),
         }
@@ -80,7 +88,7 @@ impl Step {
 const KILLS_AT_LENGTH: &str = "100";
 
 fn conformance() -> Outcome {
-    let built = cargo().words(&["build", "--package", "switchboard"]).run();
+    let built = cargo().words(&["build", "--package", "switchboard"]).follow(Cargo::default());
     if built.result.is_err() {
         return built;
     }
@@ -89,6 +97,6 @@ fn conformance() -> Outcome {
         // One of the files waits most of the time.
         .words(&["--test", "--test-concurrency=4", "--test-reporter=spec"])
         .folder(repository().join("conformance"))
-        .variable("SWITCHBOARD_BIN", server)
-        .run()
+        .variable("SWITCHBOARD_BIN", &server)
+        .follow(Node::new(server))
 }
