@@ -1,5 +1,7 @@
 //! The steps, and what each runs.
 
+use std::net::TcpListener;
+
 use crate::repository::{repository, target};
 use crate::tidy;
 
@@ -71,6 +73,7 @@ impl Step {
                 Outcome { output: String::new(), result, tests: Tests::default() }
             }
             Self::Test => {
+                let _held = hold_default_ports();
                 let tests = cargo().words(&["test", "--workspace", "--no-fail-fast"]);
                 let tests = if is_long { tests.variable("SWITCHBOARD_KILLS", KILLS_AT_LENGTH) } else { tests };
                 tests.follow(Cargo::default())
@@ -92,6 +95,7 @@ fn conformance() -> Outcome {
     if built.result.is_err() {
         return built;
     }
+    let _held = hold_default_ports();
     let server = target().join("debug/switchboard");
     Program::new("node")
         // One of the files waits most of the time.
@@ -99,4 +103,26 @@ fn conformance() -> Outcome {
         .folder(repository().join("conformance"))
         .variable("SWITCHBOARD_BIN", &server)
         .follow(Node::new(server))
+}
+
+/// The ports of a server without configuration, of the example in `examples/hooks`, and of a Redis.
+const DEFAULT_PORTS: [u16; 5] = [5000, 8080, 9090, 8000, 6379];
+
+/// Holds the default ports, so that a test that needs one of them fails here too, and not only beside a running server.
+fn hold_default_ports() -> Vec<TcpListener> {
+    // A port that cannot be bound is held by another program already.
+    DEFAULT_PORTS.iter().filter_map(|port| TcpListener::bind(("0.0.0.0", *port)).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_the_default_ports_are_held_no_program_can_listen_there() {
+        let _held = hold_default_ports();
+        for port in DEFAULT_PORTS {
+            assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "{port}");
+        }
+    }
 }

@@ -274,7 +274,8 @@ fn the_ready_line_names_the_admin_api_behind_the_socket() {
     client.with_token("correct-horse-battery").ask("GET", "/v1/node").expect(200);
     let port = program.admin().rsplit(':').next().unwrap().to_owned();
     let set = format!("admin.port={port}");
-    let (code, stdout, stderr) = output(program.folder(), &["--set", "servers.socket.port=0", "--set", &set], &[]);
+    let arguments = ["--set", "servers.socket.port=0", "--set", "servers.web.port=0", "--set", &set];
+    let (code, stdout, stderr) = output(program.folder(), &arguments, &[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains(&format!("switchboard: admin cannot listen on 127.0.0.1 port {port}: ")), "{stderr}");
     assert!(stderr.contains("admin.enabled = false"), "{stderr}");
