@@ -1,8 +1,7 @@
-// The chat page of examples/chat in a real browser, and telnet's protocol on the other side of the room.
+// The chat page that a server without a public folder shows, in a real browser, and the line protocol on the other side of the room.
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
 
 import { ADMIN, commandConnection } from './support/admin.js'
 import { Browser } from './support/chromium.js'
@@ -11,7 +10,7 @@ import { RawClient } from './support/raw.js'
 import { startServer } from './support/server.js'
 
 const ROOM = 'defaultRoom'
-const PAGE = { ...ADMIN, 'files.root': fileURLToPath(new URL('../examples/chat', import.meta.url)) }
+const NO_PUBLIC_FOLDER = { files: null }
 
 /** What would run a script if it became more than text. */
 const MARKUP = [
@@ -31,7 +30,7 @@ describe('the chat page in a browser', () => {
 
   before(async () => {
     // One after the other: of two that start together, one that comes when the other has failed is stopped by nobody.
-    server = await startServer(PAGE)
+    server = await startServer(ADMIN, NO_PUBLIC_FOLDER)
     browser = await Browser.start()
     page = await browser.open(`${server.web.origin}/`)
     await connected(page)
@@ -135,7 +134,7 @@ describe('the chat page in a browser', () => {
     await say(page, 'nobody is there')
     assert.match(await lineWith(page, 'not said'), /^not said: there is no connection$/)
 
-    server = await startServer({ ...PAGE, 'servers.socket.port': port, 'servers.web.port': web.port })
+    server = await startServer({ ...ADMIN, 'servers.socket.port': port, 'servers.web.port': web.port }, NO_PUBLIC_FOLDER)
     await connected(page)
     raw = await RawClient.connect(server)
     assert.equal((await raw.ask(`roomAdd ${ROOM}`)).status, 'OK')

@@ -100,7 +100,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((limits.max_json_depth, limits.max_json_keys), (32, 1000));
     assert_eq!((limits.max_connections, limits.accepts_per_address), (0, 0));
     assert_eq!((rooms.echo_to_sender, rooms.starting), (false, vec![StartingRoom::open("defaultRoom")]));
-    assert_eq!((files.root, files.index.as_str()), ("public".into(), "index.html"));
+    assert_eq!((files.root, files.index.as_str()), (None, "index.html"));
     assert_eq!((hooks.secret.is_set(), hooks.timeout), (false, Duration::from_secs(2)));
     let urls = [hooks.connect.url, hooks.join.url, hooks.leave.url, hooks.say.url, hooks.action.url];
     assert_eq!((urls, actions.remote), ([const { None }; 5], vec![]));
@@ -268,7 +268,6 @@ fn values_out_of_range_or_of_another_type_are_refused_with_what_was_expected() {
         ("limits.max_json_depth=0", "expected a whole number from 1 to 127, found 0"),
         ("files.index=a/b", "expected a file name without a slash, found \"a/b\""),
         ("files.chunk_bytes=1", "expected a size from 1KiB to 16MiB, found 1"),
-        ("files.root=", "expected a path, found \"\""),
         ("rooms.starting=lobby", "expected a list of rooms such as [{ name = \"lobby\" }], found \"lobby\""),
     ] {
         let key = setting.split_once('=').unwrap().0;

@@ -12,7 +12,7 @@ const LISTED: &str = "https://app.example.org";
 fn serving(folder: &Folder, allowed: &[&str]) -> Running {
     folder.write("public/a.txt", "a");
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     config.servers.web.allowed_origins = allowed.iter().map(|&origin| origin.to_owned()).collect();
     Running::start(config)
 }
