@@ -288,6 +288,40 @@ fn values_out_of_range_or_of_another_type_are_refused_with_what_was_expected() {
 }
 
 #[test]
+fn a_variable_that_is_like_a_setting_is_refused_with_the_name_of_the_setting() {
+    for (name, meant) in [
+        ("SWITCHBOARD_SERVERS_SOCKET_PORT", "SWITCHBOARD__SERVERS__SOCKET__PORT"),
+        ("SWITCHBOARD_SERVERS__SOCKET__PORT", "SWITCHBOARD__SERVERS__SOCKET__PORT"),
+        ("switchboard_servers_web_allowed_orgins", "SWITCHBOARD__SERVERS__WEB__ALLOWED_ORIGINS"),
+        ("SWITCHBOARD_ADMIN_TOKEN", "SWITCHBOARD__ADMIN__TOKEN"),
+        ("SWITCHBOARD_ADMIN_TOKEN_FILE", "SWITCHBOARD__ADMIN__TOKEN_FILE"),
+        ("SWITCHBOARD_ADMIN_PORT", "SWITCHBOARD__ADMIN__PORT"),
+        ("SWITCHBOARD_USERS", "SWITCHBOARD__USERS"),
+    ] {
+        let error = load("", &[(name, "canary")], &[]).expect_err(name);
+        assert_eq!(error, format!("environment {name}: unknown variable; did you mean {meant}?"));
+    }
+    // Of container platforms, of tests, and of other programs.
+    let without = loaded("", &[], &[]);
+    for (name, value) in [
+        ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000"),
+        ("SWITCHBOARD_PORT_5000_TCP_ADDR", "10.0.0.1"),
+        ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
+        ("SWITCHBOARD_SERVICE_PORT", "5000"),
+        ("SWITCHBOARD_ADMIN_PORT", "tcp://10.0.0.1:9090"),
+        ("SWITCHBOARD_ADMIN_SERVICE_PORT", "9090"),
+        ("SWITCHBOARD_BIN", "target/debug/switchboard"),
+        ("SWITCHBOARD_KILLS", "100"),
+        ("SWITCHBOARD_MEMBERS", "3"),
+        ("SWITCHBOARD_SEED", "1"),
+        ("SWITCHBOARD_TEST_STORE", "1"),
+        ("SWITCHBOARD_", "1"),
+    ] {
+        assert_eq!(loaded("", &[(name, value)], &[]).config, without.config, "{name}");
+    }
+}
+
+#[test]
 fn outside_files_a_text_needs_no_quotation_marks_and_may_look_like_anything() {
     for (value, expected) in
         [("hi there", "hi there"), ("5", "5"), ("true", "true"), ("\"quoted\"", "quoted"), ("[", "[")]
