@@ -122,6 +122,16 @@ fn fault_row_21_who_fails_too_often_is_not_looked_at_for_a_moment() {
 }
 
 #[test]
+fn the_log_names_the_address_of_many_failures_as_operators_write_it() {
+    let (program, client) = program(&["--set", "admin.token=right", "--set", "admin.failures_per_address=3"], &[]);
+    let stranger = client.with_token("wrong");
+    eventually("it warns", || {
+        stranger.ask("GET", "/v1/rooms");
+        program.log().contains(" address=127.0.0.1\n")
+    });
+}
+
+#[test]
 fn fault_row_21_pages_of_other_hosts_are_refused_even_with_the_token() {
     let (server, operator) = start(&[]);
     let own = format!("http://{}", server.server().addresses().admin.unwrap());
