@@ -122,6 +122,27 @@ describe('the chat page in a browser', () => {
     assert.deepEqual(body.reply, { success: true, title, found: 1 })
   })
 
+  it('lets a page learn why the server refuses it: its origin, or the reason that the server gives', async (test) => {
+    const other = await startServer({ 'servers.websocket.enabled': false })
+    test.after(() => other.kill())
+    const connect = async (url) => {
+      const { Switchboard } = await import('/javascript/switchboard.js')
+      const client = new Switchboard(url)
+      const told = new Promise((resolve) => client.on('error', resolve))
+      const error = await client.connect().catch((error) => error)
+      return [error.code, error.message, await told === error]
+    }
+    // A page without rules of its own about what it may load.
+    const foreign = await browser.open(`${server.web.origin}/primus/spec`)
+    const reason = `${other.web.origin} refuses pages of ${server.web.origin}: its servers.web.allowed_origins must list that origin`
+    assert.deepEqual(await foreign.run(connect, other.web.origin), ['refused', reason, true])
+    const own = await browser.open(`${other.web.origin}/primus/spec`)
+    assert.deepEqual(await own.run(connect, other.web.origin), ['refused', 'no WebSocket here', true])
+    await other.stop()
+    const [code, message] = await own.run(connect, other.web.origin)
+    assert.deepEqual([code, /^no connection to ws:.*1006/.test(message)], ['disconnected', true], message)
+  })
+
   it('loads everything it names, and breaks no rule of its own server', () => {
     assert.deepEqual(page.complaints, [])
   })

@@ -123,14 +123,15 @@ impl Visit {
         if request.uri().authority().is_some_and(|named| !named.as_str().as_bytes().eq_ignore_ascii_case(host)) {
             return Err(bad("Host and the address are not the same\n"));
         }
-        let foreign = || Refused(StatusCode::FORBIDDEN, "this page may not ask here\n");
+        const FOREIGN: &str = "this page may not ask here: servers.web.allowed_origins does not list its origin\n";
+        let foreign = || Refused(StatusCode::FORBIDDEN, FOREIGN);
         let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
         let verdict = self.front.settings.allowed_origins.judge(origin, host, self.secure);
         // Whoever may read files may read them for any page, which cannot look inside.
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let changes_nothing = is_reading && Route::of(request.uri().path()) == Route::File;
         if !verdict.is_allowed() && !changes_nothing {
-            tracing::debug!(remote = %self.remote, "a page of another host asked");
+            self.front.log_refused_origin(origin.unwrap_or_default(), self.remote);
             return Err(foreign());
         }
         Ok(Page(headers.get(header::ORIGIN).filter(|_| verdict == Verdict::Listed).cloned()))
