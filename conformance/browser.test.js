@@ -1,4 +1,5 @@
-// The chat page that a server without a public folder shows, in a real browser, and the line protocol on the other side of the room.
+// The chat page that a server without a public folder shows, in a real browser, with the line protocol as other
+// member of the room.
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'

@@ -48,7 +48,8 @@ export async function run (words) {
 /**
  * Starts a server with these settings and waits for its ready line.
  *
- * Its working directory is a new folder, so no configuration file of the caller reaches it. Without `files` it has no public folder.
+ * Its working directory is a new folder, so no configuration file of the caller reaches it. Without `files` it has no
+ * public folder.
  */
 export async function startServer (settings = {}, { files = FILES } = {}) {
   const folder = temporaryFolder()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::seconds;
 
-/// What is printed while one program runs.
+/// Progress of one program.
 pub(super) struct Progress<W> {
     out: W,
     is_terminal: bool,

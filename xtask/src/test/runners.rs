@@ -1,4 +1,5 @@
-//! Output of test programs, read line by line: what runs, how many tests passed, which failed, and how to run those again.
+//! Output of test programs, read line by line: what runs, how many tests passed, which failed, and how to run those
+//! again.
 
 use std::path::PathBuf;
 
@@ -387,7 +388,7 @@ error: 3 targets failed:
     /// As node 20 prints it, shortened.
     const NODE: &str = "\
 ▶ the chat page
-  ✔ shows what is said (5.04049ms)
+  ✔ shows messages (5.04049ms)
   ▶ in a small window
     ✖ it's small (really) (1.099178ms)
       AssertionError [ERR_ASSERTION]: 1 == 2

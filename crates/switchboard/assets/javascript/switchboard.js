@@ -368,8 +368,8 @@ export class Switchboard {
 }
 
 /**
- * Asks a server that has opened no WebSocket for the reason, because browsers hide it. Returns `null` if the server is not there or
- * would take the connection now.
+ * Asks a server that has opened no WebSocket for the reason, because browsers hide it. Returns `null` if the server is
+ * not there or would take the connection now.
  */
 async function refusalOf (socketUrl, timeout) {
   const url = new URL(socketUrl)

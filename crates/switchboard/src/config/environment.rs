@@ -68,7 +68,8 @@ fn is_of_container_platform(name: &str, value: &OsStr) -> bool {
     name.ends_with("_PORT") && value.to_string_lossy().contains("://")
 }
 
-/// Reports a variable that would be a setting with other underscores. Names that are like no setting belong to other programs.
+/// Reports a variable that would be a setting with other underscores. Names that are like no setting belong to other
+/// programs.
 fn report_near(name: &str, layers: &mut Layers) {
     let written = name[NEAR_PREFIX.len()..].to_ascii_lowercase().replace("__", "_");
     let (written, file) = written.strip_suffix("_file").map_or((written.as_str(), ""), |key| (key, "_FILE"));

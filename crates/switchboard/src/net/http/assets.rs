@@ -1,5 +1,5 @@
-//! Files that are part of the program: the browser client, under its own name and the two that ActionHero's pages know, and a
-//! chat page for servers without a public folder.
+//! Files that are part of the program: the browser client, under its own name and the two that ActionHero's pages know,
+//! and a chat page for servers without a public folder.
 
 use std::sync::LazyLock;
 

@@ -150,8 +150,8 @@ impl Front {
         Self { settings, node, hand_over, http, origin_warnings: Interval::default() }
     }
 
-    /// Logs that a page was refused for its origin: as a warning now and then, because foreign pages can ask as often as they
-    /// like, else for debugging.
+    /// Logs that a page was refused for its origin: as a warning now and then, because foreign pages can ask as often as
+    /// they like, else for debugging.
     fn log_refused_origin(&self, origin: &[u8], remote: Remote) {
         let shown: String = String::from_utf8_lossy(origin).chars().take(Self::ORIGIN_CHARS).collect();
         let origin = shown.escape_debug();

@@ -143,14 +143,14 @@ impl Visit {
     /// Answers a page whose WebSocket was refused: browsers hide that answer, but not this one. 204 if a WebSocket would be
     /// accepted now.
     fn refusal<B: Body>(self: &Arc<Self>, request: &Request<B>, page: &Page) -> Answering {
-        let answer = |this: &Self, refused: Option<Response<Answer>>, page: &Page| {
-            let mut response = refused.unwrap_or_else(|| empty(StatusCode::NO_CONTENT));
+        let answer = |this: &Self, refused: Option<Box<Response<Answer>>>, page: &Page| {
+            let mut response = refused.map_or_else(|| empty(StatusCode::NO_CONTENT), |refused| *refused);
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             this.allow_origin(&mut response, page);
             response
         };
         if !self.front.settings.websocket.enabled {
-            return Answering::Now(Some(answer(self, Some(not_served()), page)));
+            return Answering::Now(Some(answer(self, Some(Box::new(not_served())), page)));
         }
         match self.front.node.admit(&self.facts(ConnectionType::WebSocket, request.headers())) {
             Op::Ready(admission) => Answering::Now(Some(answer(self, self.admitted(admission).err(), page))),
@@ -188,12 +188,12 @@ impl Visit {
     }
 
     /// Gives the admission, or the answer to a client that is refused.
-    fn admitted(&self, admission: Result<Admission, CallError>) -> Result<Admission, Response<Answer>> {
+    fn admitted(&self, admission: Result<Admission, CallError>) -> Result<Admission, Box<Response<Answer>>> {
         match admission {
-            Ok(_) if self.stopping.has_begun() => Err(stopping()),
+            Ok(_) if self.stopping.has_begun() => Err(Box::new(stopping())),
             Ok(admission) => Ok(admission),
-            Err(CallError::Refused(reason)) => Err(respond(StatusCode::FORBIDDEN, TEXT, reason)),
-            Err(_) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n")),
+            Err(CallError::Refused(reason)) => Err(Box::new(respond(StatusCode::FORBIDDEN, TEXT, reason))),
+            Err(_) => Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"))),
         }
     }
 
@@ -207,7 +207,7 @@ impl Visit {
     ) -> Response<Answer> {
         let admission = match self.admitted(admission) {
             Ok(admission) => admission,
-            Err(refused) => return last(refused),
+            Err(refused) => return last(*refused),
         };
         self.set_upgrade(Upgrade { kind, id: facts.id, fingerprint: facts.fingerprint, admission });
         let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
