@@ -166,6 +166,26 @@ describe(REPLACEMENT.name, () => {
 })
 
 describe(`${REPLACEMENT.name} on the real server`, () => {
+  it('calls the callback of connect once with the reason when its WebSocket is refused, and goes on trying', async (test) => {
+    const server = await startServer({ 'servers.websocket.enabled': false })
+    test.after(() => server.kill())
+    const { client } = new Page(REPLACEMENT, server)
+    test.after(() => client.disconnect())
+    const told = emitted(client, 'error')
+    const trying = emitted(client, 'reconnecting')
+    const results = []
+    const error = await within('the callback', new Promise((resolve) => client.connect((error) => {
+      results.push(error)
+      resolve(error)
+    })))
+    assert.equal(error.message, 'no WebSocket here')
+    assert.equal((await told)[0].message, 'no WebSocket here')
+    await trying
+    client.disconnect()
+    assert.equal(results.length, 1)
+    await server.stop()
+  })
+
   it('does what that asks for, also when it was started again', async (test) => {
     let server = await startServer(ADMIN)
     test.after(() => server.kill())

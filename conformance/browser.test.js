@@ -1,8 +1,8 @@
-// The chat page of examples/chat in a real browser, and telnet's protocol on the other side of the room.
+// The chat page that a server without a public folder shows, in a real browser, with the line protocol as other
+// member of the room.
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
 
 import { ADMIN, commandConnection } from './support/admin.js'
 import { Browser } from './support/chromium.js'
@@ -11,7 +11,7 @@ import { RawClient } from './support/raw.js'
 import { startServer } from './support/server.js'
 
 const ROOM = 'defaultRoom'
-const PAGE = { ...ADMIN, 'files.root': fileURLToPath(new URL('../examples/chat', import.meta.url)) }
+const NO_PUBLIC_FOLDER = { files: null }
 
 /** What would run a script if it became more than text. */
 const MARKUP = [
@@ -31,7 +31,7 @@ describe('the chat page in a browser', () => {
 
   before(async () => {
     // One after the other: of two that start together, one that comes when the other has failed is stopped by nobody.
-    server = await startServer(PAGE)
+    server = await startServer(ADMIN, NO_PUBLIC_FOLDER)
     browser = await Browser.start()
     page = await browser.open(`${server.web.origin}/`)
     await connected(page)
@@ -123,6 +123,27 @@ describe('the chat page in a browser', () => {
     assert.deepEqual(body.reply, { success: true, title, found: 1 })
   })
 
+  it('lets a page learn why the server refuses it: its origin, or the reason that the server gives', async (test) => {
+    const other = await startServer({ 'servers.websocket.enabled': false })
+    test.after(() => other.kill())
+    const connect = async (url) => {
+      const { Switchboard } = await import('/javascript/switchboard.js')
+      const client = new Switchboard(url)
+      const told = new Promise((resolve) => client.on('error', resolve))
+      const error = await client.connect().catch((error) => error)
+      return [error.code, error.message, await told === error]
+    }
+    // A page without rules of its own about what it may load.
+    const foreign = await browser.open(`${server.web.origin}/primus/spec`)
+    const reason = `${other.web.origin} refuses pages of ${server.web.origin}: its servers.web.allowed_origins must list that origin`
+    assert.deepEqual(await foreign.run(connect, other.web.origin), ['refused', reason, true])
+    const own = await browser.open(`${other.web.origin}/primus/spec`)
+    assert.deepEqual(await own.run(connect, other.web.origin), ['refused', 'no WebSocket here', true])
+    await other.stop()
+    const [code, message] = await own.run(connect, other.web.origin)
+    assert.deepEqual([code, /^no connection to ws:.*1006/.test(message)], ['disconnected', true], message)
+  })
+
   it('loads everything it names, and breaks no rule of its own server', () => {
     assert.deepEqual(page.complaints, [])
   })
@@ -135,7 +156,7 @@ describe('the chat page in a browser', () => {
     await say(page, 'nobody is there')
     assert.match(await lineWith(page, 'not said'), /^not said: there is no connection$/)
 
-    server = await startServer({ ...PAGE, 'servers.socket.port': port, 'servers.web.port': web.port })
+    server = await startServer({ ...ADMIN, 'servers.socket.port': port, 'servers.web.port': web.port }, NO_PUBLIC_FOLDER)
     await connected(page)
     raw = await RawClient.connect(server)
     assert.equal((await raw.ask(`roomAdd ${ROOM}`)).status, 'OK')

@@ -105,6 +105,16 @@ describe('the client on the real server', () => {
     assert.equal((await client.documentation()).randomNumber[1].name, 'randomNumber')
   })
 
+  it('rejects with the text of the server when a WebSocket is refused, and says so', async (test) => {
+    const refusing = await startServer({ 'servers.websocket.enabled': false })
+    test.after(() => refusing.kill())
+    const refused = new Switchboard(refusing.web.socket, QUICK)
+    const told = next(refused, 'error')
+    assert.deepEqual(await failure(refused.connect()), ['refused', 'no WebSocket here'])
+    assert.deepEqual([(await told).message, refused.state], ['no WebSocket here', 'disconnected'])
+    await refusing.stop()
+  })
+
   it('is in its rooms again before it says that it is back', async (test) => {
     const first = await startServer()
     test.after(() => first.kill())
@@ -276,21 +286,21 @@ describe('the client on a server that follows a script', () => {
 
   it('gives up a server that takes the connection and says nothing', async () => {
     client = new Switchboard(server.url, { ...QUICK, timeout: 250 })
-    const details = client.connect()
+    const details = failure(client.connect())
     await within('the close', (await server.link(0)).closed)
-    await (await server.link(1)).greet([], 'at last')
-    assert.equal((await details).id, 'at last')
+    assert.deepEqual(await details, ['disconnected', `no connection to ${server.url} (1006: no connection within 250 ms)`])
   })
 
   it('gives up a server that answers nonsense', async () => {
     client = new Switchboard(server.url, QUICK)
-    const details = client.connect()
-    const first = await server.link(0)
-    first.answer(await first.request(), { status: 'OK', data: 'nonsense' })
-    const second = await server.link(1)
-    second.answer(await second.request(), { status: 'no', data: null })
-    await (await server.link(2)).greet([], 'at last')
-    assert.equal((await details).id, 'at last')
+    for (const [number, answer] of [{ status: 'OK', data: 'nonsense' }, { status: 'no', data: null }].entries()) {
+      const details = failure(client.connect())
+      const link = await server.link(number)
+      link.answer(await link.request(), answer)
+      const [code, message] = await details
+      assert.equal(code, 'disconnected')
+      assert.match(message, /^no connection to .* \(1006: /)
+    }
   })
 
   it('says nothing about a request whose answer is late, but to who asked', async () => {
@@ -557,7 +567,7 @@ describe('the client on a server that follows a script', () => {
   })
 
   it('waits longer each time, up to a bound, and never at the same moment as others', async () => {
-    client = new Switchboard('ws://127.0.0.1:9', { WebSocket: Unreachable, reconnect: { min: 10, max: 60, factor: 2 } })
+    const link = await connected({ WebSocket: OnceReachable(WebSocket), reconnect: { min: 10, max: 60, factor: 2 } })
     const bounds = [10, 20, 40, 60, 60, 60]
     const delays = []
     const enough = new Promise((resolve) => client.on('reconnecting', ({ attempt, delay }) => {
@@ -565,17 +575,34 @@ describe('the client on a server that follows a script', () => {
       assert.ok(delay >= 0 && delay <= bounds[delays.length], `${delay} ms before attempt ${attempt}`)
       if (delays.push(delay) === bounds.length) resolve()
     }))
-    const hope = failure(client.connect())
+    link.socket.close(1012)
     await within('six attempts', enough)
     assert.ok(new Set(delays).size > 1, `${delays}`)
+    const hope = failure(client.connect())
     client.disconnect()
     assert.deepEqual(await hope, ['disconnected', 'disconnect() was called'])
   })
 
-  it('fails at once when it is not to reconnect', async () => {
-    client = new Switchboard('ws://127.0.0.1:9', { WebSocket: Unreachable, reconnect: false })
+  it('rejects and says so once when the server is not there, and does not try again', async () => {
+    for (const reconnect of [false, {}]) {
+      client = new Switchboard('ws://127.0.0.1:9', { WebSocket: Unreachable, reconnect })
+      const errors = []
+      client.on('error', ({ code, message }) => errors.push([code, message]))
+      client.on('reconnecting', assert.fail)
+      const expected = ['disconnected', 'no connection to ws://127.0.0.1:9/primus (1006)']
+      assert.deepEqual(await failure(client.connect()), expected)
+      assert.deepEqual(errors, [expected])
+      assert.equal(client.state, 'disconnected')
+    }
+  })
+
+  it('settles a promise of connect with the next attempt while it reconnects', async () => {
+    const link = await connected({ WebSocket: OnceReachable(WebSocket) })
+    const lost = next(client, 'disconnected')
+    link.socket.close(1012)
+    await lost
     assert.deepEqual(await failure(client.connect()), ['disconnected', 'the connection was lost (1006)'])
-    assert.equal(client.state, 'disconnected')
+    assert.equal(client.state, 'reconnecting')
   })
 
   it('goes on when a listener of the page throws', async (test) => {
@@ -604,6 +631,14 @@ describe('the client on a server that follows a script', () => {
     }
   })
 })
+
+/** A class of WebSockets whose first one connects, and whose others are to a server that is not there. */
+function OnceReachable (WebSocket) {
+  let used = 0
+  return function (url) {
+    return used++ === 0 ? new WebSocket(url) : new Unreachable()
+  }
+}
 
 /** A WebSocket to a server that is not there. */
 class Unreachable {

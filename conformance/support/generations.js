@@ -66,8 +66,8 @@ function load (generation, origin, sent, received) {
     document: { cookie: '', createElement: link },
     // Arrays and objects from a JSON of its own would equal none of ours.
     JSON,
-    // These three are there for the replacement alone.
-    URL, URLSearchParams, fetch,
+    // These are there for the replacement alone.
+    URL, URLSearchParams, fetch, AbortSignal,
     console, setTimeout, clearTimeout, setInterval, clearInterval, setImmediate
   }
   window.window = window

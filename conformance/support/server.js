@@ -48,12 +48,13 @@ export async function run (words) {
 /**
  * Starts a server with these settings and waits for its ready line.
  *
- * Its working directory is an empty folder, so no configuration file of the caller reaches it.
+ * Its working directory is a new folder, so no configuration file of the caller reaches it. Without `files` it has no
+ * public folder.
  */
-export async function startServer (settings = {}) {
+export async function startServer (settings = {}, { files = FILES } = {}) {
   const folder = temporaryFolder()
-  mkdirSync(join(folder.path, 'public'))
-  for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder.path, 'public', name), content)
+  if (files) mkdirSync(join(folder.path, 'public'))
+  for (const [name, content] of Object.entries(files ?? {})) writeFileSync(join(folder.path, 'public', name), content)
   const all = { ...DEFAULTS, ...settings }
   const words = Object.entries(all).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const server = launch(['serve', ...words], folder.path)

@@ -5,14 +5,19 @@
 //!
 //! - `steps`: what is run.
 //! - `tools`: what that needs.
-//! - `run`: running a program and keeping what it says.
+//! - `run`: running a program and keeping its output.
+//! - `progress`: what is shown until a program ends.
+//! - `runners`: which tests the output names.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use self::runners::{Failure, Tests};
 use self::steps::Step;
 
+mod progress;
 mod run;
+mod runners;
 mod steps;
 mod tools;
 
@@ -36,17 +41,11 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         let started = Instant::now();
         let outcome = step.run(is_long);
         let took = started.elapsed();
-        match &outcome.result {
-            Ok(()) => println!("{}", tail(&outcome.output)),
-            Err(reason) => println!("{}\n{reason}", outcome.output.trim_end()),
+        if let Err(reason) = &outcome.result {
+            println!("{}\n{reason}", outcome.output.trim_end());
         }
         println!("-- {}: {}, {}\n", step.name(), word(outcome.result.is_ok()), seconds(took));
-        done.push(Done {
-            name: step.name(),
-            has_passed: outcome.result.is_ok(),
-            took,
-            counted: count(&outcome.output),
-        });
+        done.push(Done { name: step.name(), has_passed: outcome.result.is_ok(), took, tests: outcome.tests });
     }
     print!("{}", summary(&done));
     if done.iter().all(|done| done.has_passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -58,6 +57,7 @@ struct Outcome {
     output: String,
     /// Why it failed.
     result: Result<(), String>,
+    tests: Tests,
 }
 
 /// A step that was run.
@@ -65,14 +65,7 @@ struct Done {
     name: &'static str,
     has_passed: bool,
     took: Duration,
-    counted: Counted,
-}
-
-/// Tests that a step's programs have counted by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counted {
-    passed: usize,
-    failed: usize,
+    tests: Tests,
 }
 
 /// Understands the words: which steps, and whether at length; `None` if they asked for something that has been printed.
@@ -108,20 +101,26 @@ fn summary(done: &[Done]) -> String {
     for done in done {
         text.push_str(&format!("{:12} {:8} {:>12}\n", done.name, word(done.has_passed), seconds(done.took)));
     }
-    let (mut passed, mut failed) = (0, 0);
-    for Counted { passed: p, failed: f } in done.iter().map(|done| done.counted) {
-        passed += p;
-        failed += f;
-    }
+    let sum = |count: fn(&Tests) -> usize| done.iter().map(|done| count(&done.tests)).sum::<usize>();
+    let (passed, failed) = (sum(|tests| tests.passed), sum(|tests| tests.failed));
     if passed + failed > 0 {
         text.push_str(&format!("tests: {passed} passed, {failed} failed\n"));
     }
-    let failures: Vec<&str> = done.iter().filter(|done| !done.has_passed).map(|done| done.name).collect();
+    let failures: Vec<&Done> = done.iter().filter(|done| !done.has_passed).collect();
     if failures.is_empty() {
         text.push_str(&format!("all {} steps passed\n", done.len()));
-    } else {
-        text.push_str(&format!("FAILED: {}\n", failures.join(", ")));
+        return text;
     }
+    for done in &failures {
+        for Failure { name, command } in &done.tests.failures {
+            text.push_str(&format!("\nFAILED {name}\n  {command}\n"));
+        }
+        if done.tests.failures.is_empty() {
+            text.push_str(&format!("\nFAILED {0}\n  cargo xtask test --only {0}\n", done.name));
+        }
+    }
+    let names: Vec<&str> = failures.iter().map(|done| done.name).collect();
+    text.push_str(&format!("\nFAILED: {}\n", names.join(", ")));
     text
 }
 
@@ -133,37 +132,6 @@ fn seconds(took: Duration) -> String {
     let secs = took.as_secs();
     if secs >= 60 { format!("{} min {:02} s", secs / 60, secs % 60) } else { format!("{:.1} s", took.as_secs_f64()) }
 }
-
-/// The last lines of what a step said.
-fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
-    let from = lines.len().saturating_sub(LINES_OF_TAIL);
-    let mark = if from > 0 { format!("   … {from} lines before\n") } else { String::new() };
-    format!("{mark}{}", lines[from..].join("\n"))
-}
-
-/// Adds up the closing lines of Rust's and node's test runners.
-fn count(output: &str) -> Counted {
-    let mut counted = Counted::default();
-    for line in output.lines().map(str::trim_start) {
-        if let Some(result) = line.strip_prefix("test result: ") {
-            let number = |what: &str| {
-                let before = result.split(what).next().filter(|before| before.len() < result.len());
-                before.and_then(|before| before.split_whitespace().next_back()).and_then(|number| number.parse().ok())
-            };
-            counted.passed += number(" passed;").unwrap_or(0);
-            counted.failed += number(" failed;").unwrap_or(0);
-        } else if let Some(figure) = line.strip_prefix("ℹ ").or_else(|| line.strip_prefix("# ")) {
-            let number = |what: &str| figure.strip_prefix(what).and_then(|number| number.trim().parse().ok());
-            counted.passed += number("pass ").unwrap_or(0);
-            counted.failed += number("fail ").unwrap_or(0);
-        }
-    }
-    counted
-}
-
-/// How much of a step that passed is shown.
-const LINES_OF_TAIL: usize = 12;
 
 const HELP: &str = "\
 Usage: cargo xtask test [--only STEP[,STEP]] [--long] [--list]
@@ -204,43 +172,47 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_says_whether_all_is_well() {
-        let done = |name, has_passed, took, passed, failed| Done {
+    fn the_last_lines_name_each_failed_test_with_its_command() {
+        let done = |name, has_passed, took, passed, failures: &[&str]| Done {
             name,
             has_passed,
             took: Duration::from_millis(took),
-            counted: Counted { passed, failed },
+            tests: Tests {
+                passed,
+                failed: failures.len(),
+                failures: failures
+                    .iter()
+                    .map(|name| Failure { name: (*name).to_owned(), command: format!("cargo test {name}") })
+                    .collect(),
+            },
         };
         assert_eq!(
-            summary(&[done("format", true, 340, 0, 0), done("test", true, 125_900, 40, 0)]),
+            summary(&[done("format", true, 340, 0, &[]), done("test", true, 125_900, 40, &[])]),
             "format       passed          0.3 s\ntest         passed     2 min 05 s\ntests: 40 passed, 0 failed\nall 2 steps passed\n"
         );
-        let summary =
-            summary(&[done("lint", false, 1000, 0, 0), done("tidy", true, 1, 0, 0), done("doc", false, 1, 0, 0)]);
-        assert!(summary.ends_with("\nFAILED: lint, doc\n"), "{summary}");
-        assert!(!summary.contains("tests:"), "{summary}");
-    }
+        assert_eq!(
+            summary(&[
+                done("lint", false, 1000, 0, &[]),
+                done("tidy", true, 1, 0, &[]),
+                done("test", false, 1, 7, &["a", "b"])
+            ]),
+            "\
+lint         FAILED          1.0 s
+tidy         passed          0.0 s
+test         FAILED          0.0 s
+tests: 7 passed, 2 failed
 
-    #[test]
-    fn tests_are_counted_from_closing_lines() {
-        for (output, passed, failed) in [
-            (
-                "test result: ok. 26 passed; 0 failed; 0 ignored; 0 measured\n x\ntest result: FAILED. 1 passed; 2 failed;",
-                27,
-                2,
-            ),
-            ("ℹ tests 134\nℹ pass 133\nℹ fail 1\n", 133, 1),
-            ("# tests 3\n# pass 3\n# fail 0\n# pass the salt", 3, 0),
-            ("nothing of the kind\n", 0, 0),
-        ] {
-            assert_eq!(count(output), Counted { passed, failed }, "{output}");
-        }
-    }
+FAILED lint
+  cargo xtask test --only lint
 
-    #[test]
-    fn of_what_passed_the_end_is_shown() {
-        let lines = |count: usize| (1..=count).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
-        assert_eq!(tail(&lines(12)), lines(12));
-        assert!(tail(&lines(15)).starts_with("   … 3 lines before\n4\n"));
+FAILED a
+  cargo test a
+
+FAILED b
+  cargo test b
+
+FAILED: lint, test
+"
+        );
     }
 }

@@ -93,6 +93,7 @@
     connect (callback) {
       this._wanted = true
       this._abandon('connect was called again')
+      this._settle(new Error('connect was called again'))
       this._attempt = 0
       this._connected = callback
       this._open()
@@ -101,6 +102,7 @@
     disconnect () {
       this._wanted = false
       this._abandon('disconnect was called')
+      this._settle(new Error('disconnect was called'))
       this.state = 'disconnected'
       this.emit('disconnected')
     }
@@ -236,17 +238,42 @@
       } catch (error) {
         // The address or the page's own rules forbid it, so trying again would not help.
         this._wanted = false
-        this._lost(error.message)
-        return this.emit('error', error)
+        return this._lost(error.message)
       }
       this._socket = socket
       // A socket that has been given up may still have something to say.
       const current = (react) => (event) => { if (socket === this._socket) react(event) }
       this._watch = setTimeout(() => this._lost('the server did not answer'), OPENING_MS)
-      socket.onopen = current(() => this._begin())
+      let isOpen = false
+      socket.onopen = current(() => {
+        isOpen = true
+        this._begin()
+      })
       socket.onmessage = current((event) => this._hear(event.data))
-      socket.onerror = current((event) => this.emit('error', event.error || new Error('the connection failed')))
-      socket.onclose = current(() => this._lost('the connection was lost'))
+      // Browsers hide what went wrong; `close` follows.
+      socket.onerror = () => {}
+      socket.onclose = current(() => {
+        if (isOpen) return this._lost('the connection was lost')
+        this._refusal().then(current((reason) => this._lost(reason)))
+      })
+    }
+
+    /** Asks a server that has opened no WebSocket for the reason, because browsers hide it. */
+    _refusal () {
+      const url = new URL(this.options.path, this.options.url)
+      url.searchParams.set('refusal', '1')
+      const none = 'the server cannot be reached, or hides its reason from this page'
+      return Promise.resolve()
+        .then(() => target.fetch(url.href, { cache: 'no-store', signal: AbortSignal.timeout(OPENING_MS) }))
+        .then((response) => response.ok || response.status === 426 ? none : response.text())
+        .then((text) => text.trim(), () => none)
+    }
+
+    /** Calls the callback of `connect`, once. */
+    _settle (error, details) {
+      const connected = this._connected
+      this._connected = null
+      this._call(connected, [error, details])
     }
 
     /** Takes its rooms again and learns who it is, before anything that the page has asked for meanwhile. */
@@ -263,9 +290,7 @@
         this.state = 'connected'
         if (again) this.emit('reconnect')
         this.emit('connected')
-        const connected = this._connected
-        this._connected = null
-        this._call(connected, [null, answer])
+        this._settle(null, answer)
       })
       for (const { message, callback } of this._queue.splice(0)) this._send(message, callback)
     }
@@ -315,6 +340,10 @@
       this._abandon(reason)
       if (this._wanted) this._comeBack(wasConnected)
       if (wasConnected || !this._wanted) this.emit('disconnected')
+      if (wasConnected) return
+      const error = new Error(reason)
+      this._settle(error)
+      this.emit('error', error)
     }
 
     _comeBack (wasConnected) {

@@ -24,7 +24,7 @@ export interface Options {
 export type State = 'disconnected' | 'connecting' | 'connected' | 'reconnecting'
 
 /**
- * - `refused`: the server said no; `answer` is what it said, `message` the reason
+ * - `refused`: the server said no; `message` is the reason, `answer` what it said, null for a refused connection
  * - `timeout`: no answer in time; the server may have done it nevertheless
  * - `disconnected`: there is no connection, or it was lost before the answer
  * - `busy`: `maxPending` requests wait already; nothing was sent
@@ -131,8 +131,8 @@ export interface Events {
   /** Whatever else the server sends: messages of the application for this client alone, notices, commands without `onCommand`. */
   message: unknown
   /**
-   * A room that could not be joined again, a message that could not be read, client data or a reply that the server did not
-   * take. Failed requests reject and are not told here.
+   * The server could not be reached or refused this client, a room could not be joined again, a message could not be
+   * read, or the server did not take client data or a reply. Failed requests reject and cause no event.
    */
   error: SwitchboardError
 }
@@ -152,8 +152,9 @@ export class Switchboard {
   readonly rooms: string[]
 
   /**
-   * Connects, and goes on trying if the server is not there. It rejects when there is no more hope: `disconnect` was called,
-   * the server said goodbye, the address is none, or `reconnect` is false and the first attempt failed.
+   * Connects. Rejects with code `refused` and the reason if the server refuses, with `disconnected` if it cannot be
+   * reached or `disconnect` was called; the first attempt is not repeated. While the client reconnects, it settles with
+   * the next attempt.
    */
   connect (): Promise<Details>
   /** Leaves and does not come back; rooms are forgotten. */

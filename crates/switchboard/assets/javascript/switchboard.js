@@ -173,11 +173,19 @@ export class Switchboard {
     const current = (react) => (event) => { if (socket === this.#socket) react(event) }
     const late = () => this.#drop(`no connection within ${this.#options.timeout} ms`)
     this.#watch = setTimeout(late, this.#options.timeout)
-    socket.onopen = current(() => this.#begin())
+    let isOpen = false
+    socket.onopen = current(() => {
+      isOpen = true
+      this.#begin()
+    })
     socket.onmessage = current(({ data }) => this.#hear(data))
-    // What went wrong, a browser does not tell; `close` follows.
+    // Browsers hide what went wrong; `close` follows.
     socket.onerror = () => {}
-    socket.onclose = current(({ code, reason }) => this.#closed(code, reason))
+    socket.onclose = current(async ({ code, reason }) => {
+      const refusal = isOpen ? null : await refusalOf(this.#url, this.#options.timeout)
+      // Until then the page may have disconnected, or the time may be over.
+      if (socket === this.#socket) this.#closed(code, reason, refusal)
+    })
   }
 
   /** Tells the server what this client is and which commands it takes: once for all handlers that come and go together. */
@@ -302,9 +310,16 @@ export class Switchboard {
     socket.close()
   }
 
-  #closed (code, reason) {
-    const error = new SwitchboardError('disconnected', `the connection was lost (${code}${reason && `: ${reason}`})`)
-    this.#lost(error, { code, reason }, Boolean(this.#options.reconnect) && !this.#dismissed)
+  /** Only a connection that was established once is restored; until then `connect` tells the page. */
+  #closed (code, reason, refusal = null) {
+    const isFirst = this.#state === 'connecting'
+    const what = isFirst ? `no connection to ${this.#url}` : 'the connection was lost'
+    const error = refusal === null
+      ? new SwitchboardError('disconnected', `${what} (${code}${reason && `: ${reason}`})`)
+      : new SwitchboardError('refused', refusal)
+    const comeBack = Boolean(this.#options.reconnect) && !this.#dismissed && !isFirst
+    this.#lost(error, { code, reason: reason || refusal || '' }, comeBack)
+    if (isFirst || refusal !== null) this.#emit('error', error)
   }
 
   #lost (error, { code, reason }, comeBack) {
@@ -320,10 +335,8 @@ export class Switchboard {
       clearTimeout(timer)
       reject(error)
     }
-    if (!comeBack) {
-      this.#opening?.reject(error)
-      this.#opening = null
-    }
+    this.#opening?.reject(error)
+    this.#opening = null
     if (before === 'connected' || (before === 'reconnecting' && !comeBack)) {
       this.#emit('disconnected', { code, reason, reconnect: comeBack })
     }
@@ -351,6 +364,30 @@ export class Switchboard {
         queueMicrotask(() => { throw error })
       }
     }
+  }
+}
+
+/**
+ * Asks a server that has opened no WebSocket for the reason, because browsers hide it. Returns `null` if the server is
+ * not there or would take the connection now.
+ */
+async function refusalOf (socketUrl, timeout) {
+  const url = new URL(socketUrl)
+  url.protocol = url.protocol.replace('ws', 'http')
+  url.searchParams.set('refusal', '1')
+  const ask = async (mode) => fetch(url, { mode, cache: 'no-store', signal: AbortSignal.timeout(timeout) })
+  try {
+    const response = await ask('cors')
+    // A server that does not know the question wants an upgrade.
+    if (response.ok || response.status === 426) return null
+    const isText = response.headers.get('content-type')?.startsWith('text/plain')
+    return (isText && (await response.text()).trim()) || `the server answered with HTTP status ${response.status}`
+  } catch {
+    const origin = globalThis.location?.origin
+    if (!origin || origin === url.origin) return null
+    // Browsers hide the answer from pages of other origins. That there is one can be seen.
+    const refused = `${url.origin} refuses pages of ${origin}: its servers.web.allowed_origins must list that origin`
+    return ask('no-cors').then(() => refused, () => null)
   }
 }
 

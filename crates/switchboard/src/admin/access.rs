@@ -123,8 +123,8 @@ fn admit(shared: &Shared, request: &mut Request, remote: Option<Remote>) -> Resu
     let is_attempt = !is_open || request.headers().contains_key(AUTHORIZATION);
     if is_attempt && !is_operator && !is_over {
         shared.counters.unauthenticated.fetch_add(1, Ordering::Relaxed);
-        if address.is_some_and(|address| shared.failures.note(address, now_ms)) {
-            tracing::warn!(?address, "admin API: many requests with a wrong token, or none");
+        if let Some(address) = address.filter(|address| shared.failures.note(*address, now_ms)) {
+            tracing::warn!(%address, "admin API: many unauthenticated requests");
         }
     }
     if is_operator || is_open {

@@ -5,6 +5,7 @@
 //! secrets.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 
 use super::kind::quote;
 use super::layer::{Layers, Source};
@@ -12,6 +13,8 @@ use super::load::{LoadOptions, read_text};
 use super::problem::Problem;
 
 const PREFIX: &str = "SWITCHBOARD__";
+/// How a variable begins that may have been meant as a setting.
+const NEAR_PREFIX: &str = "SWITCHBOARD_";
 
 /// The key that names applications, and the variables that do when it has not been used.
 const APPLICATIONS: &str = "gateway.applications";
@@ -21,12 +24,19 @@ const SECRET: &str = "KEY_SECRET";
 
 /// Puts all variables of ours over what is there.
 pub(super) fn apply(options: &LoadOptions, layers: &mut Layers) {
-    let mut ours: Vec<(String, Option<&str>)> = Vec::new();
+    let (mut ours, mut near): (Vec<(String, Option<&str>)>, Vec<String>) = (Vec::new(), Vec::new());
     for (name, value) in &options.env {
         let name = name.to_string_lossy();
-        if name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)) {
+        let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        if begins(PREFIX) {
             ours.push((name.into_owned(), value.to_str()));
+        } else if begins(NEAR_PREFIX) && !is_of_container_platform(&name, value) {
+            near.push(name.into_owned());
         }
+    }
+    near.sort();
+    for name in near {
+        report_near(&name, layers);
     }
     // The environment has no order of its own; problems should have one.
     ours.sort();
@@ -50,6 +60,22 @@ pub(super) fn apply(options: &LoadOptions, layers: &mut Layers) {
             layers.problems.push(Problem { place: format!("environment {name}"), key: key.into(), text });
         }
     }
+}
+
+/// Whether a container platform has set this for a service whose name begins with `switchboard`:
+/// `SWITCHBOARD_ADMIN_PORT=tcp://10.0.0.1:9090`.
+fn is_of_container_platform(name: &str, value: &OsStr) -> bool {
+    name.ends_with("_PORT") && value.to_string_lossy().contains("://")
+}
+
+/// Reports a variable that would be a setting with other underscores. Names that are like no setting belong to other
+/// programs.
+fn report_near(name: &str, layers: &mut Layers) {
+    let written = name[NEAR_PREFIX.len()..].to_ascii_lowercase().replace("__", "_");
+    let (written, file) = written.strip_suffix("_file").map_or((written.as_str(), ""), |key| (key, "_FILE"));
+    let Some(key) = layers.key_by_underscores(written) else { return };
+    let text = format!("unknown variable; did you mean {PREFIX}{}{file}?", key.replace('.', "__").to_ascii_uppercase());
+    layers.problems.push(Problem { place: format!("environment {name}"), key: String::new(), text });
 }
 
 fn apply_file(key: &str, name: &str, file: &str, options: &LoadOptions, layers: &mut Layers) -> Result<(), String> {

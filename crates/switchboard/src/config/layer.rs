@@ -58,6 +58,14 @@ impl Layers {
         self.keys.iter().any(|key| key == name)
     }
 
+    /// The key whose name is most like this one, where the parts of a key are separated by single underscores.
+    pub(super) fn key_by_underscores(&self, name: &str) -> Option<&str> {
+        let names: Vec<String> = self.keys.iter().map(|key| key.replace('.', "_")).collect();
+        let found = nearest(name, &names)?;
+        let at = names.iter().position(|name| name == found)?;
+        Some(&self.keys[at])
+    }
+
     /// Takes over a TOML document. What is wrong is noted in the order of the lines; the rest applies nevertheless.
     pub(super) fn apply_document(&mut self, path: &Path, text: &str) {
         let source = Source::File { path, text };

@@ -20,8 +20,9 @@ pub const DEFAULT_FILE: &str = "switchboard.toml";
 pub struct LoadOptions {
     /// The file to read; it must exist. `None`: [`DEFAULT_FILE`] in `cwd` if there is one.
     pub file: Option<PathBuf>,
-    /// The environment; variables whose name does not begin with `SWITCHBOARD__` are ignored, but for `BOTS_DISCORD`,
-    /// `PUBLIC_KEY` and `KEY_SECRET`, which are looked at when no application is configured.
+    /// The environment. Variables whose name does not begin with `SWITCHBOARD__` are ignored, except `BOTS_DISCORD`,
+    /// `PUBLIC_KEY` and `KEY_SECRET`, which name applications when none is configured, and variables such as
+    /// `SWITCHBOARD_ADMIN_PORT` that are like a setting: they are errors.
     pub env: Vec<(OsString, OsString)>,
     /// Settings of the command line, each `KEY=VALUE`; the last one for a key wins.
     pub set: Vec<String>,

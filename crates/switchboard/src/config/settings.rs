@@ -446,8 +446,9 @@ settings! {
     /// The public folder: of the verb `file`, and of HTTP.
     pub struct Files {
         keys {
-            /// Folder whose files clients may read; nothing outside it can be named.
-            root: PathBuf = "public".into(), FilePath;
+            /// Folder whose files clients may read; nothing outside it can be named. Empty: the folder `public` of the working
+            /// directory, and a chat page that is part of the program while there is no such folder.
+            root: Option<PathBuf> = None, FilePath;
             /// File that stands for a folder.
             index: String = "index.html".into(), Text::such_that("file name without a slash", is_file_name);
             /// Bytes that are read from a file at a time while it is sent.

@@ -100,7 +100,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((limits.max_json_depth, limits.max_json_keys), (32, 1000));
     assert_eq!((limits.max_connections, limits.accepts_per_address), (0, 0));
     assert_eq!((rooms.echo_to_sender, rooms.starting), (false, vec![StartingRoom::open("defaultRoom")]));
-    assert_eq!((files.root, files.index.as_str()), ("public".into(), "index.html"));
+    assert_eq!((files.root, files.index.as_str()), (None, "index.html"));
     assert_eq!((hooks.secret.is_set(), hooks.timeout), (false, Duration::from_secs(2)));
     let urls = [hooks.connect.url, hooks.join.url, hooks.leave.url, hooks.say.url, hooks.action.url];
     assert_eq!((urls, actions.remote), ([const { None }; 5], vec![]));
@@ -268,7 +268,6 @@ fn values_out_of_range_or_of_another_type_are_refused_with_what_was_expected() {
         ("limits.max_json_depth=0", "expected a whole number from 1 to 127, found 0"),
         ("files.index=a/b", "expected a file name without a slash, found \"a/b\""),
         ("files.chunk_bytes=1", "expected a size from 1KiB to 16MiB, found 1"),
-        ("files.root=", "expected a path, found \"\""),
         ("rooms.starting=lobby", "expected a list of rooms such as [{ name = \"lobby\" }], found \"lobby\""),
     ] {
         let key = setting.split_once('=').unwrap().0;
@@ -285,6 +284,40 @@ fn values_out_of_range_or_of_another_type_are_refused_with_what_was_expected() {
     for level in ["inof", "info,debgu", "", "a=b=c"] {
         let error = setting_refused(&format!("log.level={level}"));
         assert!(error.contains("expected a level (error, warn, info, debug, trace)"), "{level}: {error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_like_a_setting_is_refused_with_the_name_of_the_setting() {
+    for (name, meant) in [
+        ("SWITCHBOARD_SERVERS_SOCKET_PORT", "SWITCHBOARD__SERVERS__SOCKET__PORT"),
+        ("SWITCHBOARD_SERVERS__SOCKET__PORT", "SWITCHBOARD__SERVERS__SOCKET__PORT"),
+        ("switchboard_servers_web_allowed_orgins", "SWITCHBOARD__SERVERS__WEB__ALLOWED_ORIGINS"),
+        ("SWITCHBOARD_ADMIN_TOKEN", "SWITCHBOARD__ADMIN__TOKEN"),
+        ("SWITCHBOARD_ADMIN_TOKEN_FILE", "SWITCHBOARD__ADMIN__TOKEN_FILE"),
+        ("SWITCHBOARD_ADMIN_PORT", "SWITCHBOARD__ADMIN__PORT"),
+        ("SWITCHBOARD_USERS", "SWITCHBOARD__USERS"),
+    ] {
+        let error = load("", &[(name, "canary")], &[]).expect_err(name);
+        assert_eq!(error, format!("environment {name}: unknown variable; did you mean {meant}?"));
+    }
+    // Of container platforms, of tests, and of other programs.
+    let without = loaded("", &[], &[]);
+    for (name, value) in [
+        ("SWITCHBOARD_PORT", "tcp://10.0.0.1:5000"),
+        ("SWITCHBOARD_PORT_5000_TCP_ADDR", "10.0.0.1"),
+        ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
+        ("SWITCHBOARD_SERVICE_PORT", "5000"),
+        ("SWITCHBOARD_ADMIN_PORT", "tcp://10.0.0.1:9090"),
+        ("SWITCHBOARD_ADMIN_SERVICE_PORT", "9090"),
+        ("SWITCHBOARD_BIN", "target/debug/switchboard"),
+        ("SWITCHBOARD_KILLS", "100"),
+        ("SWITCHBOARD_MEMBERS", "3"),
+        ("SWITCHBOARD_SEED", "1"),
+        ("SWITCHBOARD_TEST_STORE", "1"),
+        ("SWITCHBOARD_", "1"),
+    ] {
+        assert_eq!(loaded("", &[(name, value)], &[]).config, without.config, "{name}");
     }
 }
 

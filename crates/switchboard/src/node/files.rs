@@ -12,10 +12,13 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use switchboard_proto::call::Content;
 
+use crate::config::Files;
+
 /// Where files come from.
 #[derive(Clone, Debug)]
 pub(super) struct PublicFolder {
-    root: PathBuf,
+    /// `None`: the default folder.
+    root: Option<PathBuf>,
     index: String,
 }
 
@@ -29,8 +32,20 @@ struct OpenFile {
 }
 
 impl PublicFolder {
-    pub(super) fn new(root: PathBuf, index: String) -> Self {
-        Self { root, index }
+    /// The folder that is used while `files.root` is not set.
+    const DEFAULT: &str = "public";
+
+    pub(super) fn new(settings: &Files) -> Self {
+        Self { root: settings.root.clone(), index: settings.index.clone() }
+    }
+
+    fn path(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new(Self::DEFAULT))
+    }
+
+    /// Returns `true` if no folder is configured and the default one does not exist. Blocks.
+    pub(super) fn is_absent(&self) -> bool {
+        self.root.is_none() && !self.path().exists()
     }
 
     /// Opens the file of that name, or the index file of the folder of that name. Blocks.
@@ -48,7 +63,7 @@ impl PublicFolder {
             name => name,
         };
         // Opened each time, so that a folder that is put in place later, or replaced, is found.
-        let root = Dir::open_ambient_dir(&self.root, ambient_authority())?;
+        let root = Dir::open_ambient_dir(self.path(), ambient_authority())?;
         let path = Path::new(name);
         let (file, name) = match open_regular(&root, path) {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {

@@ -245,7 +245,7 @@ impl Node {
             registry: Registry::new(),
             hooks: Hooks::default(),
             gate: webhooks.map(|webhooks| Gate::new(webhooks, &config.hooks, &config.node.name, &runtime)),
-            files: PublicFolder::new(config.files.root.clone(), config.files.index.clone()),
+            files: PublicFolder::new(&config.files),
             settings: NodeSettings {
                 hear_themselves: ConnectionType::ALL.map(|kind| hears_itself(config, kind)),
                 max_rooms: config.limits.max_rooms,

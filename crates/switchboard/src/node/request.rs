@@ -33,6 +33,12 @@ impl Node {
         }
     }
 
+    /// Returns `true` if the server has no public folder, so that a page of the program can take its place.
+    pub(crate) async fn has_no_public_folder(&self) -> bool {
+        let files = self.0.files.clone();
+        self.0.runtime.spawn_blocking(move || files.is_absent()).await.unwrap_or(false)
+    }
+
     /// Reads the next piece of a file, from `offset` on and not beyond `end`.
     pub(crate) fn read_public(
         &self,

@@ -12,6 +12,11 @@ pub(super) fn of(config: &Config, keeps_sessions: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if let Some(root) = config.files.root.as_ref().filter(|root| !root.is_dir()) {
+        warnings.push(format!(
+            "files.root {root:?} is not a folder: requests for files are answered with 404 until it exists"
+        ));
+    }
     if !config.servers.gateway.enabled {
         return warnings;
     }

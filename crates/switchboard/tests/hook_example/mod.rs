@@ -65,7 +65,12 @@ fn start(file: &str) -> (tokio::runtime::Runtime, Server) {
     let options = LoadOptions {
         file: Some(path.clone()),
         env: vec![("SWITCHBOARD__HOOKS__SECRET".into(), SECRET.into())],
-        set: vec!["servers.socket.bind=127.0.0.1".into(), "servers.socket.port=0".into()],
+        set: vec![
+            "servers.socket.bind=127.0.0.1".into(),
+            "servers.socket.port=0".into(),
+            "servers.web.enabled=false".into(),
+            "admin.enabled=false".into(),
+        ],
         ..LoadOptions::default()
     };
     let config = Config::load(&options).unwrap().config;

@@ -122,6 +122,16 @@ fn fault_row_21_wrong_tokens_are_answered_with_429_after_too_many_and_the_right_
 }
 
 #[test]
+fn the_log_names_the_address_of_many_failures_as_operators_write_it() {
+    let (program, client) = program(&["--set", "admin.token=right", "--set", "admin.failures_per_address=3"], &[]);
+    let stranger = client.with_token("wrong");
+    eventually("it warns", || {
+        stranger.ask("GET", "/v1/rooms");
+        program.log().contains(" address=127.0.0.1\n")
+    });
+}
+
+#[test]
 fn fault_row_21_pages_of_other_hosts_are_refused_even_with_the_token() {
     let (server, operator) = start(&[]);
     let own = format!("http://{}", server.server().addresses().admin.unwrap());
@@ -304,7 +314,8 @@ fn the_ready_line_names_the_admin_api_behind_the_socket() {
     client.with_token("correct-horse-battery").ask("GET", "/v1/node").expect(200);
     let port = program.admin().rsplit(':').next().unwrap().to_owned();
     let set = format!("admin.port={port}");
-    let (code, stdout, stderr) = output(program.folder(), &["--set", "servers.socket.port=0", "--set", &set], &[]);
+    let arguments = ["--set", "servers.socket.port=0", "--set", "servers.web.port=0", "--set", &set];
+    let (code, stdout, stderr) = output(program.folder(), &arguments, &[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains(&format!("switchboard: admin cannot listen on 127.0.0.1 port {port}: ")), "{stderr}");
     assert!(stderr.contains("admin.enabled = false"), "{stderr}");

@@ -119,7 +119,7 @@ fn fault_row_37_clients_that_do_not_read_do_not_hold_up_the_stop() {
     let folder = Folder::new();
     folder.write("large", vec![b'x'; 20 << 20]);
     let mut config = slow_stop();
-    config.files.root = folder.path().to_owned();
+    config.files.root = Some(folder.path().to_owned());
     let mut running = Running::start(config);
     // One in the middle of a file, one with an outbox full of answers, one with room messages, one that reads nothing and
     // never closes its side.
@@ -156,7 +156,7 @@ fn a_client_that_reads_gets_its_file_to_the_end_before_the_goodbye() {
     let content: Vec<u8> = (0..8_000_000u32).map(|index| (index / 3) as u8).collect();
     folder.write("large", &content);
     let mut config = slow_stop();
-    config.files.root = folder.path().to_owned();
+    config.files.root = Some(folder.path().to_owned());
     let mut running = Running::start(config);
     let mut peer = running.connect_narrow();
     peer.say("file large");

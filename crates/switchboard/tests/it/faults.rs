@@ -275,7 +275,7 @@ fn answers_still_pending_when_the_client_closes_its_side_are_dropped_and_files_u
     let content: Vec<u8> = (0..3_000_000u32).map(|index| index as u8).collect();
     folder.write("large", &content);
     let mut config = config();
-    config.files.root = folder.path().to_owned();
+    config.files.root = Some(folder.path().to_owned());
     let running = Running::start(config);
 
     let mut peer = running.connect();
@@ -298,7 +298,7 @@ fn a_reset_in_the_middle_of_anything_leaves_nothing() {
     let folder = Folder::new();
     folder.write("large", vec![b'x'; 4 << 20]);
     let mut config = config();
-    config.files.root = folder.path().to_owned();
+    config.files.root = Some(folder.path().to_owned());
     let running = Running::start(config);
     for round in 0..10 {
         for middle in

@@ -30,7 +30,7 @@ fn serve(fill: impl FnOnce(&Folder)) -> (Folder, Running) {
 
 fn serving(folder: &Folder) -> Config {
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     config
 }
 

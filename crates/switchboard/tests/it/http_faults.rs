@@ -298,7 +298,7 @@ fn fault_row_12_who_does_not_read_his_answer_is_cut() {
     let folder = Folder::new();
     folder.write("public/large", vec![b'x'; 32 << 20]);
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     config.servers.web.write_timeout = Duration::from_millis(300);
     config.limits.max_connections = 2;
     let running = Running::start(config);

@@ -19,7 +19,7 @@ fn serve(fill: impl FnOnce(&Folder)) -> (Folder, Running) {
     std::fs::create_dir(folder.join("public")).unwrap();
     fill(&folder);
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     (folder, Running::start(config))
 }
 
@@ -72,6 +72,52 @@ fn paths_lead_to_files_folders_and_back() {
         let answer = client.get(target);
         assert_eq!((answer.status, answer.text()), (404, NOT_FOUND), "{target}");
     }
+}
+
+/// The parts of the chat page with their types.
+const PAGE: [(&str, &str); 5] = [
+    ("/", "text/html; charset=utf-8"),
+    ("/index.html", "text/html; charset=utf-8"),
+    ("/chat.css", "text/css; charset=utf-8"),
+    ("/chat.js", "text/javascript; charset=utf-8"),
+    ("/icon.svg", "image/svg+xml"),
+];
+
+#[test]
+fn without_a_public_folder_the_chat_page_is_shown_until_there_is_one() {
+    let program = Program::start(&[]);
+    let mut client = RawHttp::connect(program.web().parse().unwrap()).unwrap();
+    assert!(client.get("/").text().contains("docs/guide/browser.md"));
+    for (target, content_type) in PAGE {
+        let answer = client.get(target);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{target}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("cache-control"), Some("max-age=60, private"));
+        let tag = format!("If-None-Match: {}", answer.header("etag").unwrap());
+        assert_eq!(client.request("GET", target, &[&tag], b"").status, 304, "{target}");
+    }
+    for target in ["/chat", "/chat/", "/chat/index.html", "/other.html", "/../chat.js"] {
+        assert_eq!(client.get(target).status, 404, "{target}");
+    }
+    let public = program.folder().join("public");
+    std::fs::create_dir(&public).unwrap();
+    for (target, _) in PAGE {
+        assert_eq!(client.get(target).status, 404, "{target}");
+    }
+    std::fs::write(public.join("index.html"), "own").unwrap();
+    assert_eq!(client.get("/").text(), "own");
+}
+
+#[test]
+fn with_files_root_set_no_part_of_the_chat_page_is_shown() {
+    let program = Program::start(&["--set", "files.root=nowhere"]);
+    eventually("it warns", || program.log().contains("files.root \"nowhere\" is not a folder"));
+    let mut client = RawHttp::connect(program.web().parse().unwrap()).unwrap();
+    for (target, _) in PAGE {
+        let answer = client.get(target);
+        assert_eq!((answer.status, answer.text()), (404, NOT_FOUND), "{target}");
+    }
+    assert_eq!(client.get("/javascript/switchboard.js").status, 200);
 }
 
 #[test]

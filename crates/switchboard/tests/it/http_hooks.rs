@@ -12,6 +12,7 @@ use switchboard::proto::call::CallError;
 use switchboard::proto::close::CloseReason;
 use switchboard::webhook::Hook;
 use switchboard_testkit::client::{LineClient, PATIENCE};
+use switchboard_testkit::raw_http::RawHttp;
 
 use crate::http_backend::{Asked, Backend, Reaction, SECRET, yes};
 use crate::peer::eventually;
@@ -52,6 +53,31 @@ fn turned_away(server: &TestServer) -> Value {
     let line = client.read_json();
     client.expect_fin();
     line
+}
+
+#[test]
+fn a_page_reads_by_http_why_its_websocket_was_refused() {
+    let ask = |server: &TestServer, target: &str, headers: &[&str]| {
+        RawHttp::connect(server.web_address()).unwrap().request("GET", target, headers, b"")
+    };
+    const PAGE: &str = "https://app.example.org";
+    let backend = answers(200, json!({"allow": false, "reason": "members only"}));
+    let server = start(&backend, &["hooks.connect"], &[&format!("servers.web.allowed_origins=[\"{PAGE}\"]")]);
+    let answer = ask(&server, "/primus?a=b&refusal=1", &[&format!("Origin: {PAGE}")]);
+    assert_eq!((answer.status, answer.text()), (403, "members only"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
+    assert_eq!(backend.next().json["connection"]["type"], "websocket");
+    // Not a refused connection, only a question about one.
+    assert_eq!(closed(&server, CloseReason::Refused), 0);
+    // Without the question the backend is not asked.
+    assert_eq!(ask(&server, "/primus", &[]).status, 426);
+    let admitting = answers(200, json!({"allow": true}));
+    let open = start(&admitting, &["hooks.connect"], &[]);
+    assert_eq!((ask(&open, "/primus?refusal=1", &[]).status, open.node().figures().connections), (204, 0));
+    let off = TestServer::with(&["servers.websocket.enabled=false"]);
+    assert_eq!(ask(&off, "/primus?refusal=1", &[]).status, 404);
 }
 
 // --- what is asked ---

@@ -2,17 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use switchboard_testkit::raw_http::RawAnswer;
+use switchboard_testkit::raw_http::{RawAnswer, RawHttp};
 
 use super::http::{JSON, connect};
-use super::peer::{Folder, Running, config};
+use super::peer::{Folder, Running, config, eventually};
+use super::program::Program;
 
 const LISTED: &str = "https://app.example.org";
 
 fn serving(folder: &Folder, allowed: &[&str]) -> Running {
     folder.write("public/a.txt", "a");
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     config.servers.web.allowed_origins = allowed.iter().map(|&origin| origin.to_owned()).collect();
     Running::start(config)
 }
@@ -58,6 +59,20 @@ fn fault_row_14_pages_of_other_hosts_call_no_action_and_open_no_websocket() {
             assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
         }
     }
+}
+
+#[test]
+fn a_refused_page_is_told_which_setting_lists_origins_and_the_operator_reads_which_page_it_was() {
+    let program = Program::start(&[]);
+    let address = program.web().parse().unwrap();
+    for target in ["/api/status", "/primus?refusal=1"] {
+        let origin = "Origin: http://127.0.0.1:3000";
+        let answer = RawHttp::connect(address).unwrap().request("GET", target, &[origin], b"");
+        let expected = "this page may not ask here: servers.web.allowed_origins does not list its origin\n";
+        assert_eq!((answer.status, answer.text()), (403, expected), "{target}");
+    }
+    eventually("it warns", || program.log().contains("WARN") && program.log().contains("origin=http://127.0.0.1:3000"));
+    assert!(program.log().contains("servers.web.allowed_origins"), "{}", program.log());
 }
 
 #[test]

@@ -29,7 +29,7 @@ const FILE_LINES: usize = 20_000;
 fn small_limits(folder: &Folder) -> Config {
     folder.write("public/lines", FILE_LINE.repeat(FILE_LINES));
     let mut config = config();
-    config.files.root = folder.join("public");
+    config.files.root = Some(folder.join("public"));
     config.files.chunk_bytes = 3000;
     config.limits.read_pause_bytes = 2000;
     config.limits.read_buffer_bytes = 1024;

@@ -121,7 +121,7 @@ fn answers_larger_than_any_buffer_arrive_whole_however_slowly_they_are_read() {
     let content: Vec<u8> = (0..6_000_000u32).map(|index| (index / 7) as u8).collect();
     setting.folder.write("public/large", &content);
     let mut config = setting.config.clone();
-    config.files.root = setting.folder.join("public");
+    config.files.root = Some(setting.folder.join("public"));
     let running = Running::start(config);
     for version in [&TLS12, &TLS13] {
         let client = setting.authority.client(None, &[version]).unwrap();

@@ -62,6 +62,9 @@ impl Visit {
             });
         }
         let Some(asset) = asset else { return self.not_found() };
+        if asset.is_page && !node.has_no_public_folder().await {
+            return self.not_found();
+        }
         let length = asset.content.len() as u64;
         answer(request, &asset.version, asset.content_type.clone(), length, |range| {
             // A range of what is in memory.

@@ -21,7 +21,7 @@ mod visit;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -93,12 +93,34 @@ pub(crate) struct WebSocketDoor {
     pub(crate) compression: bool,
 }
 
+/// Spaces warnings that clients can cause as often as they like.
+#[derive(Debug, Default)]
+struct Interval {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Interval {
+    /// Long enough for a log that is read by people, short enough to see that it goes on.
+    const LENGTH: Duration = Duration::from_secs(10);
+
+    /// Returns `true` at most once in each interval.
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= Self::LENGTH);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
+
 /// The part of HTTP that all connections share.
 pub(crate) struct Front {
     settings: FrontSettings,
     node: Node,
     hand_over: HandOver,
     http: http1::Builder,
+    origin_warnings: Interval,
 }
 
 impl fmt::Debug for Front {
@@ -112,6 +134,8 @@ impl Front {
     const NAME: &'static str = "Switchboard";
     /// How long a client is given to close its side when the server has closed its own.
     const LINGER: Duration = Duration::from_secs(1);
+    /// Longest part of a refused origin in the log.
+    const ORIGIN_CHARS: usize = 256;
     /// hyper's buffer of a connection is at least that large.
     const SMALLEST_BUFFER: usize = 8 * 1024;
 
@@ -123,7 +147,21 @@ impl Front {
             .max_headers(settings.max_headers)
             .max_header_size(settings.max_header_bytes)
             .max_buf_size(settings.max_header_bytes.max(Self::SMALLEST_BUFFER));
-        Self { settings, node, hand_over, http }
+        Self { settings, node, hand_over, http, origin_warnings: Interval::default() }
+    }
+
+    /// Logs that a page was refused for its origin: as a warning now and then, because foreign pages can ask as often as
+    /// they like, else for debugging.
+    fn log_refused_origin(&self, origin: &[u8], remote: Remote) {
+        let shown: String = String::from_utf8_lossy(origin).chars().take(Self::ORIGIN_CHARS).collect();
+        let origin = shown.escape_debug();
+        if self.origin_warnings.is_due(Instant::now()) {
+            const TEXT: &str =
+                "refused a page of another origin; list it in servers.web.allowed_origins if it is yours";
+            tracing::warn!(%origin, %remote, "{TEXT}");
+        } else {
+            tracing::debug!(%origin, %remote, "refused a page of another origin");
+        }
     }
 
     /// How many connections may speak HTTP at the same time.
@@ -232,5 +270,17 @@ impl Front {
             _ if ended.as_ref().is_err_and(is_late) => {}
             _ => drop(tokio::time::timeout(Self::LINGER, linger(&mut stream)).await),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_due_at_most_once_in_each_interval() {
+        let (interval, begun) = (Interval::default(), Instant::now());
+        let due = |secs| interval.is_due(begun + Duration::from_secs(secs));
+        assert_eq!([0, 0, 9, 10, 11, 19, 20].map(due), [true, false, false, true, false, false, true]);
     }
 }

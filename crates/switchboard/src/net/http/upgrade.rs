@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use rustls::ServerConnection;
-use switchboard_proto::call::CallError;
+use switchboard_proto::call::{CallError, ConnectionType};
 use switchboard_proto::face::{ConnFacts, Fingerprint, Remote};
 use switchboard_proto::frame::ws::handshake::{self, Accepted, DeflateParams, HandshakeError};
 use switchboard_proto::gateway::Opening;
@@ -89,6 +89,9 @@ impl Visit {
     pub(super) fn websocket<B: Body>(self: &Arc<Self>, door: Door, request: &Request<B>, page: &Page) -> Answering {
         let asks = request.headers().contains_key(header::UPGRADE);
         if !asks && matches!(*request.method(), Method::GET | Method::HEAD) {
+            if door == Door::ActionHero && asks_for_refusal(request.uri().query()) {
+                return self.refusal(request, page);
+            }
             let mut response = match request.uri().path() {
                 "/gateway" if self.front.settings.gateway.enabled => self.gateway_address(request),
                 "/primus/spec" => respond(StatusCode::OK, JSON, SPEC),
@@ -116,13 +119,7 @@ impl Visit {
                 PeerKind::Gateway(Box::new(Opening::read(request.uri().query(), headers, agreed.deflate.is_some())))
             }
         };
-        let facts = ConnFacts {
-            id: self.front.hand_over.loads.new_id(),
-            kind: kind.connection_type(),
-            remote: self.remote,
-            connected_at: clock::unix_ms(),
-            fingerprint: session::presented(request.headers()).map(Fingerprint::from),
-        };
+        let facts = self.facts(kind.connection_type(), request.headers());
         // Asked before the client is told that it may come.
         match self.front.node.let_in(&facts) {
             Op::Ready(admission) => Answering::Now(Some(self.decided(kind, facts, &agreed, admission))),
@@ -130,6 +127,38 @@ impl Visit {
                 let this = Arc::clone(self);
                 let decided = async move { this.decided(kind, facts, &agreed, asking.await) };
                 Answering::Later(Box::pin(decided), true)
+            }
+        }
+    }
+
+    fn facts(&self, kind: ConnectionType, headers: &HeaderMap) -> ConnFacts {
+        ConnFacts {
+            id: self.front.hand_over.loads.new_id(),
+            kind,
+            remote: self.remote,
+            connected_at: clock::unix_ms(),
+            fingerprint: session::presented(headers).map(Fingerprint::from),
+        }
+    }
+
+    /// Answers a page whose WebSocket was refused: browsers hide that answer, but not this one. 204 if a WebSocket would be
+    /// accepted now.
+    fn refusal<B: Body>(self: &Arc<Self>, request: &Request<B>, page: &Page) -> Answering {
+        let answer = |this: &Self, refused: Option<Box<Response<Answer>>>, page: &Page| {
+            let mut response = refused.map_or_else(|| empty(StatusCode::NO_CONTENT), |refused| *refused);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            this.allow_origin(&mut response, page);
+            response
+        };
+        if !self.front.settings.websocket.enabled {
+            return Answering::Now(Some(answer(self, Some(Box::new(not_served())), page)));
+        }
+        match self.front.node.admit(&self.facts(ConnectionType::WebSocket, request.headers())) {
+            Op::Ready(admission) => Answering::Now(Some(answer(self, self.admitted(admission).err(), page))),
+            Op::Wait(asking) => {
+                let (this, page) = (Arc::clone(self), page.clone());
+                let answered = async move { answer(&this, this.admitted(asking.await).err(), &page) };
+                Answering::Later(Box::pin(answered), false)
             }
         }
     }
@@ -152,12 +181,22 @@ impl Visit {
             return Err(Box::new(text(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body\n")));
         }
         if !enabled {
-            return Err(Box::new(text(StatusCode::NOT_FOUND, "no WebSocket here\n")));
+            return Err(Box::new(not_served()));
         }
         if self.stopping.has_begun() {
             return Err(Box::new(stopping()));
         }
         Ok(UpgradeAccepted { accept, deflate, protocol })
+    }
+
+    /// Gives the admission, or the answer to a client that is refused.
+    fn admitted(&self, admission: Result<Admission, CallError>) -> Result<Admission, Box<Response<Answer>>> {
+        match admission {
+            Ok(_) if self.stopping.has_begun() => Err(Box::new(stopping())),
+            Ok(admission) => Ok(admission),
+            Err(CallError::Refused(reason)) => Err(Box::new(respond(StatusCode::FORBIDDEN, TEXT, reason))),
+            Err(_) => Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"))),
+        }
     }
 
     /// The 101, or why there is none.
@@ -168,11 +207,9 @@ impl Visit {
         agreed: &UpgradeAccepted,
         admission: Result<Admission, CallError>,
     ) -> Response<Answer> {
-        let admission = match admission {
-            Ok(_) if self.stopping.has_begun() => return last(stopping()),
+        let admission = match self.admitted(admission) {
             Ok(admission) => admission,
-            Err(CallError::Refused(reason)) => return last(respond(StatusCode::FORBIDDEN, TEXT, reason)),
-            Err(_) => return last(text(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n")),
+            Err(refused) => return last(*refused),
         };
         self.set_upgrade(Upgrade { kind, id: facts.id, fingerprint: facts.fingerprint, admission });
         let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
@@ -188,6 +225,15 @@ impl Visit {
         }
         response
     }
+}
+
+/// Whether a page asks why it was refused: `/primus?refusal=1`.
+fn asks_for_refusal(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|param| param == "refusal=1"))
+}
+
+fn not_served() -> Response<Answer> {
+    text(StatusCode::NOT_FOUND, "no WebSocket here\n")
 }
 
 fn stopping() -> Response<Answer> {

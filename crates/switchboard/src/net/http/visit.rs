@@ -125,14 +125,15 @@ impl Visit {
         let target = request.uri().authority().map(Authority::as_str);
         let host = origin::requested_host(hosts, target, request.version() != Version::HTTP_11)
             .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("{error}\n").into()))?;
-        let foreign = || Refused(StatusCode::FORBIDDEN, "this page may not ask here\n".into());
+        const FOREIGN: &str = "this page may not ask here: servers.web.allowed_origins does not list its origin\n";
+        let foreign = || Refused(StatusCode::FORBIDDEN, FOREIGN.into());
         let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
         let verdict = self.front.settings.allowed_origins.judge(origin, host, self.secure);
         // Whoever may read files may read them for any page, which cannot look inside.
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let changes_nothing = is_reading && Route::of(request.uri().path()) == Route::File;
         if !verdict.is_allowed() && !changes_nothing {
-            tracing::debug!(remote = %self.remote, "a page of another host asked");
+            self.front.log_refused_origin(origin.unwrap_or_default(), self.remote);
             return Err(foreign());
         }
         Ok(Page(headers.get(header::ORIGIN).filter(|_| verdict == Verdict::Listed).cloned()))

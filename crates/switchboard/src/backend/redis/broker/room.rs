@@ -181,7 +181,12 @@ impl Inner {
                 }
                 Step::Gap(missed) => {
                     self.figures.gaps.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    tracing::warn!(room = %room.name, ?missed, "messages of a room are lost: its members are told");
+                    tracing::warn!(
+                        room = %room.name,
+                        first = missed.first,
+                        last = missed.last,
+                        "messages of a room were lost; its members get a gap notice"
+                    );
                     for worker in room.workers() {
                         if let Some(mailbox) = self.workers.get(worker) {
                             mailbox.push(Mail::Ask(Ask::Gap(room.name.clone(), missed))).await;

@@ -4,6 +4,8 @@ import { Switchboard } from '/javascript/switchboard.js'
 
 /** How many lines of a room are kept. */
 const MAX_LINES = 500
+/** Time between attempts to connect. */
+const CONNECT_MS = 5_000
 /** How often the list of members is read again: the server does not tell who comes and goes. */
 const MEMBERS_MS = 5_000
 
@@ -30,7 +32,10 @@ client.on('say', ({ room, from, message, sentAt }) => {
   if (room === shown && !present.has(from)) refresh()
 })
 client.on('gap', ({ room }) => line(room, null, 'some messages were lost here'))
-client.on('error', ({ message }) => line(shown, null, message))
+client.on('error', ({ message }) => {
+  // While there is no connection at all, its state says why.
+  if (client.state !== 'disconnected') line(shown, null, message)
+})
 
 joinForm.addEventListener('submit', (event) => {
   event.preventDefault()
@@ -52,9 +57,21 @@ sayForm.addEventListener('submit', async (event) => {
 })
 
 setInterval(refresh, MEMBERS_MS)
-show('connecting')
-await client.connect()
+await connect()
 await join('defaultRoom')
+
+/** Tries until there is a connection. Later the client reconnects without this. */
+async function connect () {
+  for (;;) {
+    show('connecting')
+    try {
+      return await client.connect()
+    } catch (error) {
+      show(`${error.message}; next attempt in ${CONNECT_MS / 1000} s`)
+      await new Promise((resolve) => setTimeout(resolve, CONNECT_MS))
+    }
+  }
+}
 
 async function join (room) {
   try {
