@@ -5,13 +5,14 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use switchboard_proto::id::ConnId;
+use tokio::sync::watch;
 
 use super::BackendError;
 use super::redis::trouble::Trouble;
 use crate::op::Op;
 
 /// A node of the cluster, as the others know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// `node.name`.
     pub name: String,
@@ -67,16 +68,34 @@ pub enum ClusterEvent {
     Joined(NodeEntry),
     /// Another node is not there any more: it stopped, or it is dead.
     Left(NodeEntry),
-    /// A node is dead, and it is up to this one to put its affairs in order: see [`Cluster::buried`].
-    Bury(NodeEntry),
-    /// This node was taken for dead. Whatever it has was given to others: it must close everything, and then [`Cluster::rejoin`].
-    Fenced,
-    /// The store cannot be reached, or this node cannot be told anything.
-    Down,
-    /// Both are so again. What others said meanwhile is lost.
+    /// A node is dead, and this one removes what it left: see [`Cluster::buried`].
+    Reap {
+        /// The dead node.
+        dead: NodeEntry,
+        /// The incarnation of this node that claimed it. Another incarnation does nothing: the dead node was offered
+        /// to other nodes.
+        reaper: u64,
+    },
+}
+
+/// State of this node in its cluster. A [`watch`] channel holds the latest one: a reader that is late misses earlier
+/// states, and never the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClusterState {
+    /// The node is a member, reaches the store, and hears the other nodes.
     Up {
-        /// The store may have lost what it had confirmed.
-        is_new: bool,
+        /// Life of the store. With another one the store may have lost what it had confirmed.
+        generation: u64,
+        /// Number of this uninterrupted period. With another one messages of other nodes may be lost.
+        period: u64,
+    },
+    /// The node does not reach the store, or does not hear the other nodes.
+    Down,
+    /// The other nodes took this incarnation for dead and gave away what it had. The node must close everything and
+    /// then call [`Cluster::rejoin`]. Afterwards it is [`ClusterState::Up`], or fenced as another incarnation.
+    Fenced {
+        /// The incarnation that was taken for dead.
+        incarnation: u64,
     },
 }
 
@@ -112,9 +131,9 @@ impl Default for ClusterFigures {
 
 /// The other nodes, and this one among them.
 ///
-/// Guarantees: what one node sends to another arrives in order and at most once, or not at all; whoever needs to know asks, and is
-/// answered. Of a dead node each survivor is told [`ClusterEvent::Left`], and one of them [`ClusterEvent::Bury`]; should that one die too,
-/// another one is told.
+/// Guarantees: what one node sends to another arrives in order and at most once, or not at all; a sender that
+/// needs to know asks for an answer. Of a dead node each survivor gets [`ClusterEvent::Left`], and one of them
+/// [`ClusterEvent::Reap`]; should that one die too, another one gets it.
 pub trait Cluster: fmt::Debug + Send + Sync {
     /// This node's number; 0 while it has none.
     fn slot(&self) -> u16;
@@ -122,7 +141,13 @@ pub trait Cluster: fmt::Debug + Send + Sync {
     /// The living nodes, this one included, by their numbers.
     fn nodes(&self) -> Vec<NodeEntry>;
 
-    /// Whether the store can be reached and this node is part of the cluster.
+    /// This node's incarnation, which changes whenever it rejoins.
+    fn incarnation(&self) -> u64;
+
+    /// The state of this node.
+    fn state(&self) -> watch::Receiver<ClusterState>;
+
+    /// Whether the state is [`ClusterState::Up`] and this node's lease has not ended.
     fn is_up(&self) -> bool;
 
     /// Says something to other nodes.
@@ -141,8 +166,8 @@ pub trait Cluster: fmt::Debug + Send + Sync {
     /// The affairs of a dead node are in order.
     fn buried(&self, node: &NodeEntry) -> Op<Result<(), BackendError>>;
 
-    /// Everything was closed after [`ClusterEvent::Fenced`]: this node begins anew.
-    fn rejoin(&self);
+    /// Everything that this node held as the fenced `incarnation` is closed: it may rejoin.
+    fn rejoin(&self, incarnation: u64);
 
     /// This node stops as planned; whatever it leaves is put in order by others.
     fn leave(&self) -> Op<()>;

@@ -8,6 +8,7 @@ pub mod cluster;
 #[cfg(test)]
 mod contract;
 pub mod file;
+mod lease;
 mod log;
 pub mod memory;
 pub mod redis;

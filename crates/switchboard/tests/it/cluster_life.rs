@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use switchboard::proto::id::ConnId;
 use switchboard::{Config, Server};
 use switchboard_testkit::client::LineClient;
-use switchboard_testkit::cluster::{Cluster, ClusterOptions, Data, FaultProxy, RedisServer, eventually, within};
+use switchboard_testkit::cluster::{
+    Cluster, ClusterOptions, Data, Direction, FaultProxy, RedisServer, eventually, within,
+};
 
 use super::support::{TestServer, config};
 
@@ -269,7 +271,12 @@ fn joined(cluster: &Cluster, node: usize) -> LineClient {
 }
 
 fn figure(cluster: &Cluster, node: usize, name: &str) -> f64 {
-    let page = cluster.admin(node).ask("GET", "/metrics").body;
+    let mut page = String::new();
+    eventually("figures", || {
+        let answer = cluster.admin(node).ask("GET", "/metrics");
+        page = answer.body;
+        answer.status == 200
+    });
     let line = page.lines().find(|line| line.split(' ').next() == Some(name));
     line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
@@ -354,6 +361,44 @@ fn a_scrape_asks_redis_nothing() {
     }
     let calls = |line: Option<String>| line.and_then(|line| Some(line.split(',').next()?.to_owned()));
     assert_eq!(calls(asked()), calls(before));
+}
+
+/// Has a node taken for dead, as another one would have. Its slot stays taken.
+fn take_for_dead(redis: &RedisServer, slot: &str) {
+    let key = |what: &str| format!("switchboard:{{nodes}}:{what}");
+    let entry = redis.command(&["HGET", &key("list"), slot]);
+    let incarnation = entry.split('\t').next().unwrap().to_owned();
+    redis.command(&["HSET", &key("dead"), &incarnation, "1"]);
+    redis.command(&["HSET", &key("graves"), slot, &entry]);
+    redis.command(&["HSET", &key("diggers"), slot, "1"]);
+    redis.command(&["HDEL", &key("list"), slot]);
+    redis.command(&["ZREM", &key("seen"), slot]);
+}
+
+#[test]
+fn fault_row_34_a_node_whose_channels_are_not_confirmed_after_it_rejoined_serves_once_they_are() {
+    let (redis, pubsub) = (RedisServer::start(), RedisServer::start());
+    let options = ClusterOptions::new(env!("CARGO_BIN_EXE_switchboard"), 1).redis(&redis).pubsub(&pubsub);
+    // Long enough that listening is not begun again for another reason.
+    let options = options.proxied().prefix("switchboard");
+    let options = options.set("backend.redis.beacon_timeout=60s").set("backend.redis.timeout=1s");
+    let cluster = options.set("rooms.starting=[{ name = \"lobby\" }]").set(LEASE).start();
+    let mut client = joined(&cluster, 0);
+    let timeouts = || figure(&cluster, 0, "switchboard_redis_errors_total{reason=\"timeout\"}");
+    cluster.pubsub_proxy(0).hold(&Direction::BOTH);
+    take_for_dead(&redis, "1");
+    let goodbye: Value = client.read_json();
+    assert_eq!(goodbye, json!({"status": "Bye!", "context": "api"}));
+    eventually("it has another slot", || redis.command(&["HKEYS", "switchboard:{nodes}:list"]).contains('2'));
+    let before = timeouts();
+    eventually("its channels are not confirmed in time", || timeouts() >= before + 3.0);
+    assert_eq!(cluster.admin(0).ask("GET", "/readyz").status, 503);
+    // A lost membership is noticed while the channels are not confirmed.
+    take_for_dead(&redis, "2");
+    eventually("it is fenced again", || figure(&cluster, 0, "switchboard_cluster_fenced_total") == 2.0);
+    cluster.pubsub_proxy(0).heal();
+    eventually("it serves", || cluster.admin(0).ask("GET", "/readyz").status == 200);
+    let _back = joined(&cluster, 0);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! Everything put together: the nodes' view of each other, and what they say.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use switchboard_proto::id::ConnId;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::backend::BackendError;
-use crate::backend::cluster::{Cluster, ClusterEvent, ClusterFigures, NodeEntry, Report, To};
+use crate::backend::cluster::{Cluster, ClusterEvent, ClusterFigures, ClusterState, NodeEntry, Report, To};
+use crate::backend::lease::service::{Service, ServiceStep};
 use crate::backend::sessions::shards::ShardLimits;
 use crate::config::Config;
 use crate::hub::ids::Ids;
@@ -33,9 +34,6 @@ const OUTGOING: usize = 4096;
 
 /// Of these, how many go out together.
 const BATCH: usize = 128;
-
-/// Pause after which the channels of this node are asked for once more.
-const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 
 /// What begins a message of a node: who says it follows in two bytes.
 const MESSAGE: u8 = b'm';
@@ -138,9 +136,11 @@ impl Redis {
         ears.begin(Arc::new(speaker));
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
         tokio::spawn(send_out(ears.clone(), to_send, max_message_bytes));
-        let cluster =
-            Arc::new(RedisCluster { store, outgoing, ears, nodes, max_message_bytes, is_up: AtomicBool::new(true) });
-        cluster.listen_as(cluster.slot()).await?;
+        let (slot, generation) = (store.standing.slot(), store.standing.generation());
+        let service = Service::new(slot, generation);
+        let state = watch::Sender::new(service.state());
+        let cluster = Arc::new(RedisCluster { store, outgoing, ears, nodes, max_message_bytes, state });
+        cluster.listen_as(slot).await?;
         let mut hears = cluster.ears.is_up();
         let heard = tokio::time::timeout(cluster.ears.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
         heard
@@ -153,7 +153,8 @@ impl Redis {
             })
             .map(drop)?;
         cluster.say_that_it_has_come().await;
-        tokio::spawn(keep_up(Arc::downgrade(&cluster), events));
+        let membership = cluster.nodes.membership();
+        tokio::spawn(watch_membership(Arc::downgrade(&cluster), service, membership, hears));
         Ok((cluster, received))
     }
 }
@@ -264,7 +265,7 @@ struct RedisCluster {
     ears: Ears,
     nodes: Nodes,
     max_message_bytes: usize,
-    is_up: AtomicBool,
+    state: watch::Sender<ClusterState>,
 }
 
 impl fmt::Debug for RedisCluster {
@@ -295,6 +296,10 @@ impl RedisCluster {
         self.outgoing.try_send(outgoing).ok().map(|()| sent)
     }
 
+    fn set_state(&self, state: ClusterState) {
+        self.state.send_if_modified(|before| std::mem::replace(before, state) != state);
+    }
+
     async fn say_that_it_has_come(&self) {
         if let Err(error) = self.ears.publish(&self.store.keys.all_channel(), &[COME]).await {
             tracing::debug!(%error, "the other nodes find out later that this one has come");
@@ -311,8 +316,16 @@ impl Cluster for RedisCluster {
         self.nodes.all()
     }
 
+    fn incarnation(&self) -> u64 {
+        self.store.standing.incarnation()
+    }
+
+    fn state(&self) -> watch::Receiver<ClusterState> {
+        self.state.subscribe()
+    }
+
     fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Relaxed) && self.store.standing.is_valid()
+        matches!(*self.state.borrow(), ClusterState::Up { .. }) && self.store.standing.is_valid()
     }
 
     fn send(&self, to: To, bytes: Bytes) -> Op<Result<(), BackendError>> {
@@ -357,8 +370,8 @@ impl Cluster for RedisCluster {
         Op::Wait(Box::pin(async move { nodes.buried(slot).await }))
     }
 
-    fn rejoin(&self) {
-        self.nodes.rejoin();
+    fn rejoin(&self, incarnation: u64) {
+        self.nodes.rejoin(incarnation);
     }
 
     fn leave(&self) -> Op<()> {
@@ -371,70 +384,66 @@ impl Cluster for RedisCluster {
     }
 }
 
-/// Tells the node whenever its cluster is there or not.
-async fn keep_up(cluster: std::sync::Weak<RedisCluster>, events: mpsc::Sender<ClusterEvent>) {
-    let Some((mut membership, mut hears)) =
-        cluster.upgrade().map(|cluster| (cluster.nodes.membership(), cluster.ears.is_up()))
-    else {
-        return;
-    };
-    let mut generation = cluster.upgrade().map_or(0, |cluster| cluster.store.standing.generation());
-    let mut slot = cluster.upgrade().map_or(0, |cluster| cluster.slot());
-    let mut was_up = true;
+/// Derives the state of this node from its membership and from what it hears, until the cluster is dropped.
+async fn watch_membership(
+    cluster: Weak<RedisCluster>,
+    mut service: Service,
+    mut membership: watch::Receiver<Membership>,
+    mut hears: watch::Receiver<bool>,
+) {
+    let began = Instant::now();
+    let mut announced = service.slot();
+    if !*hears.borrow_and_update() {
+        service.note_hearing(false);
+    }
     loop {
-        let stands = *membership.borrow_and_update();
-        let is_heard = *hears.borrow_and_update();
+        service.note_membership(*membership.borrow_and_update());
+        let Some(present) = cluster.upgrade() else { return };
+        present.set_state(service.state());
+        let step = service.next(elapsed_ms(began));
+        if let ServiceStep::Listen(slot) = step
+            && slot != service.slot()
         {
-            let Some(cluster) = cluster.upgrade() else { return };
-            if let Membership::Member { generation: now } = stands
-                && is_heard
-            {
-                let is_another = cluster.slot() != slot;
-                if is_another {
-                    cluster.ears.cease(&cluster.store.keys.node_channel(slot));
-                    slot = cluster.slot();
+            present.ears.cease(&present.store.keys.node_channel(service.slot()));
+        }
+        drop(present);
+        let listened = async {
+            match step {
+                ServiceStep::WaitUntil(None) => std::future::pending().await,
+                ServiceStep::WaitUntil(Some(until_ms)) => {
+                    tokio::time::sleep(Duration::from_millis(until_ms.saturating_sub(elapsed_ms(began)))).await;
+                    None
                 }
-                let is_listening = cluster.listen_as(slot).await.is_ok();
-                if is_another {
-                    cluster.say_that_it_has_come().await;
-                }
-                if is_listening && (!was_up || now != generation) {
-                    let is_new = std::mem::replace(&mut generation, now) != now;
-                    cluster.is_up.store(true, Ordering::Relaxed);
-                    was_up = true;
-                    if events.send(ClusterEvent::Up { is_new }).await.is_err() {
-                        return;
-                    }
-                }
-                if !is_listening {
-                    // Nothing else may change before it is heard after all.
-                    drop(cluster);
-                    tokio::time::sleep(LISTEN_AGAIN).await;
-                    continue;
-                }
-            } else if was_up {
-                was_up = false;
-                cluster.is_up.store(false, Ordering::Relaxed);
-                tracing::warn!(member = ?stands, is_heard, "this node is cut off from its cluster");
-                if events.send(ClusterEvent::Down).await.is_err() {
+                ServiceStep::Listen(slot) => Some((slot, cluster.upgrade()?.listen_as(slot).await.is_ok())),
+            }
+        };
+        // A membership that is lost while Redis does not confirm the channels must be noticed at once.
+        tokio::select! {
+            changed = membership.changed() => if changed.is_err() { return },
+            changed = hears.changed() => {
+                if changed.is_err() {
                     return;
                 }
+                service.note_hearing(*hears.borrow_and_update());
             }
-        }
-        if either(&mut membership, &mut hears).await.is_err() {
-            return;
+            listened = listened => if let Some((slot, is_confirmed)) = listened {
+                service.listened(elapsed_ms(began), slot, is_confirmed);
+                if is_confirmed && std::mem::replace(&mut announced, slot) != slot {
+                    tokio::spawn(announce(cluster.clone()));
+                }
+            },
         }
     }
 }
 
-async fn either<A, B>(
-    one: &mut watch::Receiver<A>,
-    other: &mut watch::Receiver<B>,
-) -> Result<(), watch::error::RecvError> {
-    tokio::select! {
-        changed = one.changed() => changed,
-        changed = other.changed() => changed,
+async fn announce(cluster: Weak<RedisCluster>) {
+    if let Some(cluster) = cluster.upgrade() {
+        cluster.say_that_it_has_come().await;
     }
+}
+
+fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

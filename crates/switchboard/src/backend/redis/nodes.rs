@@ -1,33 +1,34 @@
-//! The nodes of the cluster: who lives, and who sees to it that the dead are buried.
+//! The list of nodes in Redis, and the task that keeps this node in it.
 //!
-//! Each node says that it lives, five times in a lease, and looks around in the same step. Whoever has not said so for a lease is dead
-//! for all: a survivor claims it (one, whoever is first), puts its affairs in order, and says so. A dead node that wakes up finds
-//! itself fenced. The decisions are in [`watch`]; the steps in Redis are the `.lua` files beside it.
+//! Each node renews its lease five times within its length, and reads the list in the same step. A node that has not
+//! renewed for a lease is dead: one survivor claims it, removes its members, and reports that. A dead node that wakes
+//! up finds itself fenced. The decisions are in [`lease`](crate::backend::lease); the steps in Redis are the `.lua`
+//! files beside this one.
 
-mod watch;
-
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::{Notify, mpsc, watch as channel};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::backend::BackendError;
 use crate::backend::cluster::{ClusterEvent, NodeEntry, Report};
+pub(super) use crate::backend::lease::Membership;
+use crate::backend::lease::peers::PeerEvent;
+use crate::backend::lease::{Attach, Attached, Lease, LeaseStep, Renewed};
 use crate::hub::ids::Ids;
 
 use super::link::LinkState;
 use super::script::Script;
 use super::store::{Answered, Store};
 use super::trouble::Trouble;
-use watch::Watch;
 
 static ATTACH: Script = Script::new(include_str!("nodes/attach.lua"));
-static BEAT: Script = Script::new(include_str!("nodes/beat.lua"));
-static BURY: Script = Script::new(include_str!("nodes/bury.lua"));
-static BURIED: Script = Script::new(include_str!("nodes/buried.lua"));
+static RENEW: Script = Script::new(include_str!("nodes/beat.lua"));
+static REAP: Script = Script::new(include_str!("nodes/bury.lua"));
+static REAPED: Script = Script::new(include_str!("nodes/buried.lua"));
 static LEAVE: Script = Script::new(include_str!("nodes/leave.lua"));
 
 /// How everything is kept in Redis. A node refuses to take part where it is kept otherwise.
@@ -56,59 +57,32 @@ struct Inner {
     settings: NodeSettings,
     ids: Ids,
     others: Mutex<Vec<NodeEntry>>,
-    /// What others are shown.
+    /// Facts about this node that the others are shown.
     report: Mutex<Report>,
-    /// The masters that were seen last.
-    masters: Mutex<std::collections::BTreeSet<String>>,
-    /// Whether the store can be reached, and this node is part of the cluster.
-    standing: channel::Sender<Membership>,
-    rejoin: Notify,
-    /// It stops, and says no more that it lives.
+    /// The masters of the store at the latest attach.
+    masters: Mutex<BTreeSet<String>>,
+    membership: watch::Sender<Membership>,
+    /// The latest fenced incarnation whose connections the node has closed.
+    released: watch::Sender<u64>,
+    /// The node stops and no longer renews its lease.
     is_leaving: AtomicBool,
-    /// Another node has come: it is looked around at once.
+    /// Another node has joined: the list is read at once.
     look: Arc<Notify>,
 }
 
-/// How this node and its cluster get on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Membership {
-    /// It is part of it, in this generation of the store.
-    Member { generation: u64 },
-    /// The store cannot be reached.
-    Away,
-    /// It was taken for dead, and has not begun anew.
-    Fenced,
-}
-
-/// What became of an attempt to say something to the store.
-enum Said {
-    Ok,
-    Fenced,
-}
-
-/// As whom a node says who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum As {
-    /// As a process that has just started, in place of any other of its name.
-    New,
-    /// As one that was taken for dead, with a number of its own. Not in place of one that lives.
-    Anew,
-    /// As whom it was before.
-    Before,
-}
-
 impl Nodes {
-    /// Takes part in the cluster, and does so for as long as there is a node.
+    /// Joins the cluster, and keeps this node in it until the last clone is dropped.
     ///
     /// # Errors
     ///
-    /// When the store says no: kept by another version, or used by another cluster.
+    /// When the store refuses: its data has another format, or belongs to another cluster.
     pub(super) async fn join(
         store: Store,
         settings: NodeSettings,
         ids: Ids,
         events: mpsc::Sender<ClusterEvent>,
     ) -> Result<Self, BackendError> {
+        let lease = Lease::new(settings.lease, fresh_incarnation());
         let nodes = Self(Arc::new(Inner {
             store,
             settings,
@@ -116,17 +90,24 @@ impl Nodes {
             others: Mutex::default(),
             report: Mutex::default(),
             masters: Mutex::default(),
-            standing: channel::Sender::new(Membership::Away),
-            rejoin: Notify::new(),
+            membership: watch::Sender::new(lease.membership()),
+            released: watch::Sender::new(0),
             is_leaving: AtomicBool::new(false),
             look: Arc::default(),
         }));
-        let mut keeper = Keeper { watch: Watch::default(), events, untold: Vec::new(), to_claim: Vec::new() };
-        nodes.attach(As::New).await?;
-        nodes.beat(&mut keeper).await?;
-        let inner = Arc::downgrade(&nodes.0);
-        let link = nodes.0.store.link.state();
-        tokio::spawn(keep(inner, link, keeper));
+        let (link, released) = (nodes.0.store.link.state(), nodes.0.released.subscribe());
+        let mut task = LeaseTask { lease, link, released, look: Arc::clone(&nodes.0.look), events };
+        loop {
+            let step = task.next(&nodes);
+            if matches!(step, LeaseStep::WaitUntil(_)) {
+                break;
+            }
+            nodes.carry_out(step, &mut task.lease).await?;
+        }
+        if task.lease.membership() == Membership::Joining {
+            return Err(nodes.0.store.link.trouble(Trouble::Connection, "there is no connection"));
+        }
+        tokio::spawn(task.run(Arc::downgrade(&nodes.0)));
         Ok(nodes)
     }
 
@@ -134,20 +115,61 @@ impl Nodes {
         ["meta", "list", "seen", "dead", "graves", "diggers"].map(|what| self.0.store.keys.nodes(what))
     }
 
-    /// Says to the store who this is.
-    async fn attach(&self, who: As) -> Result<Said, BackendError> {
+    /// Carries out a step and reports its result to the lease.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it failed, which the lease knows too.
+    async fn carry_out(&self, step: LeaseStep, lease: &mut Lease) -> Result<(), BackendError> {
+        let sent_ms = self.0.store.standing.now_ms();
+        let result = match step {
+            LeaseStep::WaitUntil(_) => return Ok(()),
+            LeaseStep::Renew if self.have_masters_changed().await => {
+                lease.reattach();
+                return Ok(());
+            }
+            LeaseStep::Renew => self.renew(lease.incarnation()).await.map(|answer| lease.renewed(sent_ms, answer)),
+            LeaseStep::Attach(attach) => {
+                let answer = self.attach(attach).await;
+                answer.map(|(connection, answer)| lease.attached(sent_ms, connection, answer))
+            }
+            LeaseStep::Claim(dead) => self.claim(&dead).await.map(|is_claimed| {
+                if is_claimed {
+                    tracing::warn!(node = dead.name, slot = dead.slot, "node is dead; this node removes its members");
+                }
+                lease.claimed(&dead, is_claimed);
+            }),
+        };
+        if let Err(error) = &result {
+            tracing::debug!(%error, "lease not renewed");
+            lease.failed(sent_ms);
+        }
+        self.publish(lease);
+        result
+    }
+
+    /// Makes the state of the lease visible to all that depend on it.
+    fn publish(&self, lease: &Lease) {
+        let Inner { store, membership, .. } = &*self.0;
+        store.standing.hold_until(lease.valid_until_ms());
+        *lock(&self.0.others) = lease.peers().cloned().collect();
+        let now = lease.membership();
+        let has_changed = membership.send_if_modified(|before| std::mem::replace(before, now) != now);
+        if has_changed && matches!(now, Membership::Fenced { .. }) {
+            store.link.trouble(Trouble::Fenced, "other nodes took this node for dead");
+            tracing::error!("other nodes took this node for dead; closing all connections, then rejoining");
+        }
+    }
+
+    /// Enters this node into the list. Returns the number of the connection that was used, and the answer.
+    async fn attach(&self, attach: Attach) -> Result<(u64, Attached), BackendError> {
         let Inner { store, settings, .. } = &*self.0;
-        let standing = &store.standing;
-        let (slot, incarnation) =
-            if who == As::Before { (standing.slot(), standing.incarnation()) } else { (0, fastrand::u64(1..) >> 1) };
-        let spares_ms = if who == As::Anew { settings.lease.as_millis() } else { 0 };
+        let Attach { slot, incarnation, generation, spares_ms } = attach;
         let serial = store.link.serial().unwrap_or_default();
         let server = store.link.server().await?;
         let masters = server.runs.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let keys = self.keys();
         let keys = [0, 1, 2, 3, 4].map(|index| keys[index].as_str());
-        let sent_ms = standing.now_ms();
-        let generation = standing.generation();
         let entry = self.entry();
         let answer = store.link.run_over(Some(serial), &ATTACH, &keys, |command| {
             command.arg(masters).arg(&settings.cluster).arg(FORMAT).arg(slot).arg(generation);
@@ -159,12 +181,12 @@ impl Nodes {
         match (word(0), words.get(1).and_then(Answered::number), words.get(2).and_then(Answered::number)) {
             (Some("ok"), Some(generation), Some(slot)) => {
                 let slot = u16::try_from(slot).map_err(|_| store.odd("attach", &answer))?;
-                standing.set(serial, generation, slot, incarnation);
+                store.standing.set(serial, generation, slot, incarnation);
                 self.0.ids.set_node(slot);
-                standing.extend(sent_ms, settings.lease);
-                Ok(Said::Ok)
+                lock(&self.0.masters).clone_from(&server.runs);
+                Ok((serial, Attached::Ok { slot, generation }))
             }
-            (Some("fenced"), ..) => Ok(Said::Fenced),
+            (Some("fenced"), ..) => Ok((serial, Attached::Fenced)),
             (Some("format"), ..) => Err(BackendError(format!(
                 "what is kept in Redis under this prefix is of format {}, and this version keeps format {FORMAT}: use another \
                  backend.redis.prefix, or the version that fits",
@@ -201,58 +223,25 @@ impl Nodes {
         .to_string()
     }
 
-    /// Says that it lives, and looks around.
-    async fn beat(&self, keeper: &mut Keeper) -> Result<Said, BackendError> {
+    /// Renews the lease and reads the list of nodes.
+    async fn renew(&self, incarnation: u64) -> Result<Renewed, BackendError> {
         let Inner { store, settings, .. } = &*self.0;
-        let standing = &store.standing;
         let keys = self.keys();
-        let sent_ms = standing.now_ms();
-        let (slot, incarnation, entry) = (standing.slot(), standing.incarnation(), self.entry());
-        let answer = store.link.run(&BEAT, &keys.each_ref().map(String::as_str), |command| {
+        let (slot, entry) = (store.standing.slot(), self.entry());
+        let answer = store.link.run(&RENEW, &keys.each_ref().map(String::as_str), |command| {
             command.arg(slot).arg(incarnation).arg(&settings.name).arg(entry);
         });
         let answer = answer.await?;
         let words = answer.list().unwrap_or_default();
         match (words.first().and_then(Answered::text), words) {
-            (Some("ok"), [_, generation, nodes, graves]) => {
-                if generation.number() != Some(standing.generation()) {
-                    // Somebody else has found out that the store has lost something.
-                    return self.attach(As::Before).await;
-                }
-                standing.extend(sent_ms, settings.lease);
-                let changes = keeper.watch.look(sent_ms, incarnation, settings.lease, entries(nodes), entries(graves));
-                *lock(&self.0.others) = keeper.watch.known().cloned().collect();
-                keeper.untold.extend(changes.left.into_iter().map(ClusterEvent::Left));
-                keeper.untold.extend(changes.joined.into_iter().map(ClusterEvent::Joined));
-                let is_new = |node: &NodeEntry| keeper.to_claim.iter().all(|old| old.incarnation != node.incarnation);
-                let to_bury: Vec<_> = changes.to_bury.into_iter().filter(is_new).collect();
-                keeper.to_claim.extend(to_bury);
-                while let Some(node) = keeper.to_claim.pop() {
-                    let is_claimed = match self.claim(&node).await {
-                        Ok(is_claimed) => is_claimed,
-                        Err(error) => {
-                            // It may have been claimed, and then nobody else is offered it.
-                            keeper.to_claim.push(node);
-                            return Err(error);
-                        }
-                    };
-                    if is_claimed {
-                        tracing::warn!(
-                            node = node.name,
-                            slot = node.slot,
-                            "a node is gone: its affairs are put in order here"
-                        );
-                        if keeper.watch.forget(&node) {
-                            keeper.untold.push(ClusterEvent::Left(node.clone()));
-                        }
-                        keeper.untold.push(ClusterEvent::Bury(node));
-                    }
-                }
-                Ok(Said::Ok)
-            }
-            (Some("fenced"), _) => Ok(Said::Fenced),
-            (Some("unknown"), _) => self.attach(As::Before).await,
-            _ => Err(store.odd("beat", &answer)),
+            (Some("ok"), [_, generation, nodes, tombstones]) => Ok(Renewed::Ok {
+                generation: generation.number().unwrap_or_default(),
+                nodes: entries(nodes),
+                tombstones: entries(tombstones),
+            }),
+            (Some("fenced"), _) => Ok(Renewed::Fenced),
+            (Some("unknown"), _) => Ok(Renewed::Unknown),
+            _ => Err(store.odd("renew", &answer)),
         }
     }
 
@@ -262,7 +251,7 @@ impl Nodes {
         let keys = [1, 2, 3, 4, 5].map(|index| keys[index].as_str());
         let (slot, incarnation, own) = (node.slot, node.incarnation, store.standing.incarnation());
         let lease_ms = u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX);
-        let answer = store.change(&BURY, &keys, |command| {
+        let answer = store.change(&REAP, &keys, |command| {
             command.arg(slot).arg(incarnation).arg(own).arg(lease_ms);
         });
         Ok(answer.await?.number() == Some(1))
@@ -273,7 +262,7 @@ impl Nodes {
         let store = &self.0.store;
         let keys = self.keys();
         let own = store.standing.incarnation();
-        let answer = store.change(&BURIED, &[&keys[4], &keys[5]], |command| {
+        let answer = store.change(&REAPED, &[&keys[4], &keys[5]], |command| {
             command.arg(slot).arg(own);
         });
         answer.await.map(drop)
@@ -293,14 +282,14 @@ impl Nodes {
         answer.await.map(drop)
     }
 
-    /// Looks around at once, because another node has come.
+    /// Reads the list of nodes at once, because another node has joined.
     pub(super) fn look(&self) {
         self.0.look.notify_one();
     }
 
     /// See [`crate::backend::cluster::Cluster::rejoin`].
-    pub(super) fn rejoin(&self) {
-        self.0.rejoin.notify_one();
+    pub(super) fn rejoin(&self, incarnation: u64) {
+        self.0.released.send_replace(incarnation);
     }
 
     /// See [`crate::backend::cluster::Cluster::report`].
@@ -313,9 +302,9 @@ impl Nodes {
         self.0.settings.lease
     }
 
-    /// How this node stands, and whenever that changes.
-    pub(super) fn membership(&self) -> channel::Receiver<Membership> {
-        self.0.standing.subscribe()
+    /// The membership of this node.
+    pub(super) fn membership(&self) -> watch::Receiver<Membership> {
+        self.0.membership.subscribe()
     }
 
     /// The living nodes by their numbers, this one included while it is part of them.
@@ -342,128 +331,87 @@ impl Nodes {
     }
 }
 
-/// What the task that keeps a node in its cluster has.
-struct Keeper {
-    watch: Watch,
+/// Carries out what the lease says.
+struct LeaseTask {
+    lease: Lease,
+    link: watch::Receiver<LinkState>,
+    released: watch::Receiver<u64>,
+    look: Arc<Notify>,
     events: mpsc::Sender<ClusterEvent>,
-    /// What the node could not be told yet.
-    untold: Vec<ClusterEvent>,
-    /// Dead nodes of which nobody knows yet who buries them.
-    to_claim: Vec<NodeEntry>,
 }
 
-impl Keeper {
-    /// Tells what there is to tell, as far as there is space. Nobody waits here: the next sign of life must not be late.
-    fn tell(&mut self) {
-        let mut untold = std::mem::take(&mut self.untold).into_iter();
-        for event in untold.by_ref() {
-            if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-                self.untold.push(event);
-                break;
+impl LeaseTask {
+    async fn run(mut self, inner: Weak<Inner>) {
+        loop {
+            let Some(nodes) = inner.upgrade().map(Nodes) else { return };
+            let step = self.next(&nodes);
+            if nodes.0.is_leaving.load(Ordering::Acquire) {
+                // An answer to an earlier renewal may have extended the lease that was given up.
+                nodes.0.store.standing.end();
+                return;
             }
-        }
-        self.untold.extend(untold);
-    }
-}
-
-/// Says that the node lives, for as long as there is one.
-async fn keep(inner: std::sync::Weak<Inner>, mut link: channel::Receiver<LinkState>, mut keeper: Keeper) {
-    let Some((lease, look)) = inner.upgrade().map(|inner| (inner.settings.lease, Arc::clone(&inner.look))) else {
-        return;
-    };
-    let mut beats = tokio::time::interval(lease / 5);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut serial = 1;
-    loop {
-        tokio::select! {
-            _ = beats.tick() => {}
-            () = look.notified() => {}
-            changed = link.changed() => if changed.is_err() { return },
-        }
-        let Some(nodes) = inner.upgrade().map(Nodes) else { return };
-        if nodes.0.is_leaving.load(Ordering::Acquire) {
-            return;
-        }
-        let state = link.borrow_and_update().clone();
-        if *nodes.0.standing.borrow() == Membership::Fenced {
-            nodes.begin_anew(&mut keeper).await;
-            continue;
-        }
-        let said = match state {
-            LinkState::Down => Err(BackendError("there is no connection".to_owned())),
-            LinkState::Up { serial: new, .. } if new != serial => match nodes.attach(As::Before).await {
-                Ok(Said::Ok) => {
-                    serial = new;
-                    nodes.beat(&mut keeper).await
+            if let LeaseStep::WaitUntil(until_ms) = step {
+                let pause = Duration::from_millis(until_ms.saturating_sub(nodes.0.store.standing.now_ms()));
+                drop(nodes);
+                if !self.wait(pause).await {
+                    return;
                 }
-                other => other,
-            },
-            LinkState::Up { server, .. } => {
-                // Servers of a Redis Cluster change behind one connection.
-                let is_changed = server.is_cluster && nodes.are_masters_new().await;
-                if is_changed { nodes.attach(As::Before).await } else { nodes.beat(&mut keeper).await }
+            } else {
+                // The lease knows of a failure and tries again.
+                drop(nodes.carry_out(step, &mut self.lease).await);
             }
-        };
-        if nodes.0.is_leaving.load(Ordering::Acquire) {
-            // What was on its way may have extended what had ended.
-            nodes.0.store.standing.end();
-            return;
         }
-        nodes.note(said, &mut keeper);
-        keeper.tell();
+    }
+
+    fn next(&mut self, nodes: &Nodes) -> LeaseStep {
+        self.lease.connected(match *self.link.borrow_and_update() {
+            LinkState::Up { serial, .. } => Some(serial),
+            LinkState::Down => None,
+        });
+        self.lease.released(*self.released.borrow_and_update(), fresh_incarnation());
+        nodes.publish(&self.lease);
+        self.lease.next(nodes.0.store.standing.now_ms())
+    }
+
+    /// Waits until there is something to do. Events are delivered as the node takes them: a renewal is not late
+    /// because the node is. Returns `false` when there is no node any longer.
+    async fn wait(&mut self, pause: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.look.notified() => self.lease.hurry(),
+            changed = self.link.changed() => return changed.is_ok(),
+            changed = self.released.changed() => return changed.is_ok(),
+            permit = self.events.reserve(), if self.lease.has_event() && !self.events.is_closed() => {
+                if let (Ok(permit), Some(event)) = (permit, self.lease.next_event()) {
+                    permit.send(match event {
+                        PeerEvent::Left(node) => ClusterEvent::Left(node),
+                        PeerEvent::Reap { dead, reaper } => ClusterEvent::Reap { dead, reaper },
+                        PeerEvent::Joined(node) => ClusterEvent::Joined(node),
+                    });
+                }
+            }
+        }
+        true
     }
 }
 
 impl Nodes {
-    fn note(&self, said: Result<Said, BackendError>, keeper: &mut Keeper) {
-        let Inner { store, standing, .. } = &*self.0;
-        let membership = match said {
-            Ok(Said::Ok) => Membership::Member { generation: store.standing.generation() },
-            Ok(Said::Fenced) => {
-                store.standing.end();
-                store.link.trouble(Trouble::Fenced, "others have taken this node for dead");
-                tracing::error!(
-                    "this node was taken for dead by the others: it closes its connections and begins anew"
-                );
-                keeper.untold.push(ClusterEvent::Fenced);
-                Membership::Fenced
-            }
-            Err(error) => {
-                keeper.watch.interrupt();
-                tracing::debug!(%error, "the store was not told that this node lives");
-                Membership::Away
-            }
-        };
-        standing.send_if_modified(|before| std::mem::replace(before, membership) != membership);
-    }
-
-    /// Everything was closed, or is about to be: then it begins a new life.
-    async fn begin_anew(&self, keeper: &mut Keeper) {
-        keeper.tell();
-        self.0.rejoin.notified().await;
-        keeper.watch = Watch::default();
-        keeper.to_claim.clear();
-        let said = match self.attach(As::Anew).await {
-            Ok(_) => self.beat(keeper).await,
-            Err(error) => Err(error),
-        };
-        match said {
-            Ok(_) => self.note(said, keeper),
-            Err(error) => {
-                tracing::warn!(%error, "this node cannot begin anew yet");
-                self.0.rejoin.notify_one();
-            }
-        }
-    }
-
-    async fn are_masters_new(&self) -> bool {
+    /// Whether the servers of a Redis Cluster are others than at the latest attach. They change while the connection
+    /// stays.
+    async fn have_masters_changed(&self) -> bool {
         let Ok(server) = self.0.store.link.server().await else { return false };
-        let mut masters = lock(&self.0.masters);
-        std::mem::replace(&mut *masters, server.runs.clone()) != server.runs
+        server.is_cluster && *lock(&self.0.masters) != server.runs
     }
 }
 
-/// Rows of nodes: number, entry, and for those who live the time since they were heard of. What cannot be read is passed over.
+/// A name for a life of this node, which no other life has.
+fn fresh_incarnation() -> u64 {
+    // The store keeps signed numbers.
+    fastrand::u64(1..1 << 63)
+}
+
+/// Rows of nodes: slot, entry, and for members the time since their latest renewal. Rows that cannot be read are
+/// ignored.
 fn entries(rows: &Value) -> Vec<NodeEntry> {
     rows.list().unwrap_or_default().iter().filter_map(entry).collect()
 }
@@ -494,10 +442,77 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{TestStore, runtime, single};
     use super::*;
 
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A node that joins on a real Redis, with an event queue of this size.
+    fn join(
+        test: &TestStore,
+        lease: Duration,
+        queue: usize,
+    ) -> (Nodes, mpsc::Sender<ClusterEvent>, mpsc::Receiver<ClusterEvent>) {
+        let store = test.another_node().store.clone();
+        let settings = NodeSettings { name: "a".to_owned(), cluster: "test".to_owned(), lease, started_ms: 0 };
+        let (events, received) = mpsc::channel(queue);
+        let nodes = runtime().block_on(Nodes::join(store, settings, Ids::default(), events.clone())).unwrap();
+        (nodes, events, received)
+    }
+
+    fn wait_for(nodes: &Nodes, is_it: impl Fn(&Membership) -> bool) -> Membership {
+        let mut membership = nodes.membership();
+        runtime().block_on(async {
+            let found = tokio::time::timeout(DEADLINE, membership.wait_for(is_it)).await;
+            *found.expect("timed out waiting for the membership").unwrap()
+        })
+    }
+
     #[test]
-    fn fault_row_53_rows_that_nobody_wrote_are_passed_over() {
+    fn fault_row_34_a_fenced_node_rejoins_while_its_event_queue_is_full() {
+        let test = single();
+        let (nodes, events, mut received) = join(&test, Duration::from_secs(1), 1);
+        events.try_send(ClusterEvent::Message { from: 9, bytes: bytes::Bytes::new() }).unwrap();
+        let before = nodes.0.store.standing.incarnation();
+        test.ask(&["HSET", &nodes.keys()[3], &before.to_string(), "1"]);
+        assert_eq!(
+            wait_for(&nodes, |now| matches!(now, Membership::Fenced { .. })),
+            Membership::Fenced { incarnation: before }
+        );
+        assert!(!nodes.0.store.standing.is_valid());
+        nodes.rejoin(before);
+        wait_for(&nodes, |now| matches!(now, Membership::Member { .. }));
+        let incarnation = nodes.0.store.standing.incarnation();
+        assert_ne!(incarnation, before);
+        // Events that waited for space arrive: its earlier life is to be reaped, by this one.
+        let mut next = || {
+            let event = async { tokio::time::timeout(DEADLINE, received.recv()).await };
+            runtime().block_on(event).expect("timed out waiting for an event").unwrap()
+        };
+        let found = [next(), next()];
+        let [ClusterEvent::Message { .. }, ClusterEvent::Reap { dead, reaper }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((dead.incarnation, *reaper), (before, incarnation));
+    }
+
+    #[test]
+    fn fault_row_34_an_attach_that_is_repeated_keeps_its_slot() {
+        let test = single();
+        let (nodes, ..) = join(&test, Duration::from_secs(60), 1);
+        let standing = &nodes.0.store.standing;
+        let (slot, generation) = (standing.slot(), standing.generation());
+        for spares_ms in [0, 60_000] {
+            let attach = Attach { slot: 0, incarnation: standing.incarnation(), generation: 0, spares_ms };
+            let (_, answer) = runtime().block_on(nodes.attach(attach)).unwrap();
+            assert_eq!(answer, Attached::Ok { slot, generation });
+        }
+        let renewed = runtime().block_on(nodes.renew(standing.incarnation())).unwrap();
+        assert!(matches!(renewed, Renewed::Ok { ref tombstones, .. } if tombstones.is_empty()), "{renewed:?}");
+    }
+
+    #[test]
+    fn fault_row_53_rows_that_no_node_wrote_are_ignored() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let row = |slot: &str, entry: &str| Value::Array(vec![text(slot), text(entry), text("7")]);
         let rows = Value::Array(vec![

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::{Cmd, Value};
 
@@ -53,20 +53,19 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// The time, for [`Standing::extend`].
+    /// The time, for [`Standing::hold_until`].
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A sign of life that was sent at `sent_ms` has reached the store.
-    pub(super) fn extend(&self, sent_ms: u64, lease: Duration) {
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.valid_until_ms.store(sent_ms.saturating_add(lease_ms), Ordering::Release);
+    /// The node holds its lease until this time.
+    pub(super) fn hold_until(&self, until_ms: u64) {
+        self.valid_until_ms.store(until_ms, Ordering::Release);
     }
 
-    /// It is not part of the cluster any more, or nobody knows.
+    /// The node holds no lease any longer.
     pub(super) fn end(&self) {
-        self.valid_until_ms.store(0, Ordering::Release);
+        self.hold_until(0);
     }
 
     /// Until when the latest sign of life counts. A node that is valid at that time has reached the store again since.
@@ -201,9 +200,9 @@ mod tests {
     fn fault_row_34_whoever_was_stopped_for_longer_than_its_lease_may_not_write() {
         let standing = Standing::default();
         assert!(!standing.is_valid(), "before the first sign of life");
-        standing.extend(1_000, Duration::from_secs(5));
+        standing.hold_until(6_000);
         assert_eq!([1_000, 5_999, 6_000].map(|now_ms| standing.is_valid_at(now_ms)), [true, true, false]);
-        standing.extend(7_000, Duration::from_secs(5));
+        standing.hold_until(12_000);
         assert!(standing.is_valid_at(11_999));
         standing.end();
         assert!(!standing.is_valid_at(0));

@@ -176,7 +176,7 @@ impl TestStore {
         let link = runtime().block_on(Link::open(settings(port), None)).unwrap();
         let store = Store::new(link, Keys::new(&prefix));
         store.standing.set(store.link.serial().unwrap(), 1, slots.fetch_add(1, Ordering::Relaxed), fastrand::u64(..));
-        store.standing.extend(store.standing.now_ms(), Duration::from_secs(3600));
+        store.standing.hold_until(u64::MAX);
         Self { store, prefix, slots, port }
     }
 

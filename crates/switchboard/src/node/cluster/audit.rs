@@ -45,6 +45,10 @@ impl Node {
                 if node.cut_off().is_some() {
                     continue;
                 }
+                if node.peers().is_some_and(|peers| peers.life.is_to_restore.load(Ordering::Acquire)) {
+                    // The attempt at the change of state gave up while the node was cut off.
+                    node.mend_directory().await;
+                }
                 if rooms.is_empty() {
                     rooms = node.rooms_to_compare().await;
                     share = rooms.len().div_ceil(PARTS as usize).max(1);
@@ -83,7 +87,7 @@ impl Node {
                 peers.life.is_to_restore.store(true, Ordering::Release);
                 tokio::time::sleep(PAUSE).await;
                 if self.cut_off().is_some() {
-                    // Whoever is told that the cluster is there again goes on.
+                    // The audit tries again when the node is not cut off any longer.
                     return;
                 }
             }

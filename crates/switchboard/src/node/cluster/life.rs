@@ -1,5 +1,6 @@
-//! Nodes that come and go, and this one that was taken for dead.
+//! Nodes that join and leave, and what this node does when it loses its cluster.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,28 +8,33 @@ use std::time::Duration;
 use switchboard_proto::call::ConnectionType;
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::RoomName;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::backend::Pattern;
-use crate::backend::cluster::{ClusterEvent, ClusterFigures, Report};
+use crate::backend::cluster::{ClusterEvent, ClusterFigures, ClusterState, Report};
 use crate::backend::shared::{Departed, Mended};
 use crate::config::Config;
-use crate::hub::mail::Ask;
+use crate::hub::mail::{Ask, Mail};
+use crate::op::all;
 
 use super::super::connection::ConnectionHandle;
 use super::super::hooks::{Change, MembershipChange};
 use super::super::{Node, NotReady};
+use super::Peers;
 
 /// How often the others are shown what this node has.
 const REPORTS: Duration = Duration::from_secs(1);
 
-/// Time that the connections of a fenced node have to end. What ends later is turned away by whatever it does next.
-const EXPULSION: Duration = Duration::from_secs(10);
+/// Leases that a fenced node gives its connections to end, so that it rejoins within three.
+const RELEASE_LEASES: u32 = 2;
+
+/// Pause after which workers are asked again to close all connections: some may have been on their way in.
+const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How this node and its cluster get on.
 #[derive(Debug)]
 pub(super) struct Life {
-    is_fenced: AtomicBool,
     /// How often it was fenced: what was begun in an earlier life is not gone on with.
     fenced: AtomicU64,
     buried_nodes: AtomicU64,
@@ -39,12 +45,14 @@ pub(super) struct Life {
     pub(super) audit_interval: Duration,
     /// `backend.redis.figures_interval`.
     pub(super) figures_interval: Duration,
+    /// `backend.redis.lease`.
+    lease: Duration,
     /// The store has forgotten something, and not everything is noted again.
     pub(super) is_to_restore: AtomicBool,
     /// One at a time mends the directory.
     pub(super) mending: tokio::sync::Mutex<()>,
-    /// Who left while nobody knew whether the others had announced it already. Each was a member when the store was lost, and
-    /// nobody becomes one meanwhile: so their number is bounded by that.
+    /// Members that left while this node did not know whether the others had announced that. No member joins during
+    /// that time, so there are at most as many as there were members before.
     postponed: Mutex<Vec<(Departed, RoomName)>>,
     mended: Mutex<Corrections>,
 }
@@ -100,13 +108,13 @@ impl Life {
             Some((RoomName::parse(&room.name).ok()?, Pattern(pairs.collect())))
         });
         Self {
-            is_fenced: AtomicBool::new(false),
             fenced: AtomicU64::default(),
             buried_nodes: AtomicU64::default(),
             buried_members: AtomicU64::default(),
             starting: starting.collect(),
             audit_interval: config.backend.redis.audit_interval,
             figures_interval: config.backend.redis.figures_interval,
+            lease: config.backend.redis.lease,
             is_to_restore: AtomicBool::new(false),
             mending: tokio::sync::Mutex::default(),
             postponed: Mutex::default(),
@@ -117,10 +125,6 @@ impl Life {
     /// Which life of this node it is.
     pub(super) fn number(&self) -> u64 {
         self.fenced.load(Ordering::Acquire)
-    }
-
-    pub(super) fn is_fenced(&self) -> bool {
-        self.is_fenced.load(Ordering::Acquire)
     }
 
     pub(super) fn note_buried(&self, nodes: u64, members: u64) {
@@ -152,7 +156,7 @@ impl Node {
         let life = &peers.life;
         Some(LifeFigures {
             nodes: peers.nodes().len(),
-            is_up: peers.cluster().is_up() && !life.is_fenced(),
+            is_up: peers.cluster().is_up(),
             fenced: life.fenced.load(Ordering::Relaxed),
             buried_nodes: life.buried_nodes.load(Ordering::Relaxed),
             buried_members: life.buried_members.load(Ordering::Relaxed),
@@ -164,30 +168,49 @@ impl Node {
     /// Why this node is cut off from its cluster, if it is.
     pub(in crate::node) fn cut_off(&self) -> Option<NotReady> {
         let peers = self.peers()?;
-        if peers.life.is_fenced() {
+        if peers.is_fenced() {
             return Some(NotReady::Fenced);
         }
         (!peers.cluster().is_up()).then_some(NotReady::Store)
     }
 
-    /// Whether a connection may be one of this node: none may while the node is fenced, nor one that came in an earlier life of it.
+    /// Whether a connection may be one of this node: none may while the node is fenced, nor one that came in an
+    /// earlier life of it.
     pub(in crate::node) fn is_of_this_life(&self, facts: &ConnFacts) -> bool {
-        self.peers().is_none_or(|peers| !peers.life.is_fenced() && facts.id.node() == peers.slot())
+        self.peers().is_none_or(|peers| !peers.is_fenced() && facts.id.node() == peers.slot())
     }
 
-    /// Whether it is to be told now that somebody of this node leaves. While nobody knows whether the others have taken this node for
-    /// dead and told it themselves it is told later, or never.
+    /// Returns whether a leave of a connection of this node is to be announced now. While the other nodes may have
+    /// taken this one for dead, and announced it themselves, it is announced later, or never.
     pub(in crate::node) fn tells_leaves_now(&self, facts: &ConnFacts, room: &RoomName) -> bool {
         let Some(peers) = self.peers() else { return true };
-        if peers.life.is_fenced() {
-            return false;
+        // `None`: this node cannot know.
+        let decide = || if peers.is_fenced() { Some(false) } else { peers.cluster().is_up().then_some(true) };
+        if let Some(tells_now) = decide() {
+            return tells_now;
         }
-        let is_certain = peers.cluster().is_up();
-        if !is_certain {
-            let departed = Departed { facts: facts.clone(), user: self.user_of_member(facts.id) };
-            lock(&peers.life.postponed).push((departed, room.clone()));
+        let departed = Departed { facts: facts.clone(), user: self.user_of_member(facts.id) };
+        let mut postponed = lock(&peers.life.postponed);
+        // Decided again under the lock: the list is emptied after the state has changed.
+        let tells_now = decide();
+        if tells_now.is_none() {
+            postponed.push((departed, room.clone()));
         }
-        is_certain
+        tells_now.unwrap_or(false)
+    }
+
+    /// Announces the leaves that were postponed, if this node is certain now that no other node did.
+    fn tell_postponed(&self, peers: &Peers) {
+        let postponed = {
+            let mut postponed = lock(&peers.life.postponed);
+            if !peers.cluster().is_up() {
+                return;
+            }
+            std::mem::take(&mut *postponed)
+        };
+        for (departed, room) in postponed {
+            self.tell_departure(departed, &room);
+        }
     }
 
     /// Tells that somebody has left who is not connected here, or not any more.
@@ -211,6 +234,8 @@ impl Node {
                 reports.tick().await;
                 let Some(node) = inner.upgrade().map(Node) else { return };
                 let Some(peers) = node.peers() else { return };
+                // A lease that ended and was renewed in time is no change of state.
+                node.tell_postponed(peers);
                 peers.cluster().report(Report {
                     connections: node.0.counters.connections.load(Ordering::Relaxed) as u64,
                     members: node.0.directory.shared().map_or(0, |directory| directory.held()),
@@ -232,56 +257,87 @@ impl Node {
                 tracing::info!(node = other.name, slot = other.slot, "a node has gone");
                 self.commands_of_node_gone(&other);
             }
-            ClusterEvent::Bury(other) => {
-                self.commands_of_node_gone(&other);
-                self.spawn(Box::pin(async move { node.bury(other).await }));
-            }
-            ClusterEvent::Fenced => {
-                // Said before anything else is looked at.
-                peers.life.is_fenced.store(true, Ordering::Release);
-                peers.life.fenced.fetch_add(1, Ordering::AcqRel);
-                lock(&peers.life.postponed).clear();
-                self.spawn(Box::pin(async move { node.begin_new_life().await }));
-            }
-            ClusterEvent::Down => tracing::warn!("the cluster cannot be reached"),
-            ClusterEvent::Up { is_new } => {
-                tracing::info!(is_new, "the cluster can be reached");
-                peers.life.is_fenced.store(false, Ordering::Release);
-                if is_new {
-                    peers.life.is_to_restore.store(true, Ordering::Release);
-                    let ending = self.clone();
-                    self.spawn(Box::pin(async move { ending.end_gateway_sessions().await }));
+            ClusterEvent::Reap { dead, reaper } => {
+                self.commands_of_node_gone(&dead);
+                if reaper == peers.cluster().incarnation() {
+                    self.spawn(Box::pin(async move { node.bury(dead).await }));
                 }
-                self.follow_commands_of(&peers.others());
-                let postponed = std::mem::take(&mut *lock(&peers.life.postponed));
-                for (departed, room) in postponed {
-                    self.tell_departure(departed, &room);
-                }
-                self.spawn(Box::pin(async move { node.mend_directory().await }));
             }
             ClusterEvent::Message { .. } | ClusterEvent::Grown { .. } => {}
         }
     }
 
-    /// The others have taken this node for dead and given away what it had: it lets go of everything, and begins anew.
-    async fn begin_new_life(&self) {
+    /// Does what each state of this node in its cluster demands, until the node is dropped.
+    pub(super) fn follow_cluster_state(&self, mut states: watch::Receiver<ClusterState>) {
+        let inner = Arc::downgrade(&self.0);
+        self.spawn(Box::pin(async move {
+            let (mut generation, mut is_start) = (None, true);
+            loop {
+                let state = *states.borrow_and_update();
+                {
+                    let Some(node) = inner.upgrade().map(Node) else { return };
+                    match state {
+                        ClusterState::Up { generation: now, .. } => {
+                            let before = generation.replace(now);
+                            if !is_start {
+                                node.cluster_is_up(before.is_some_and(|before| before != now));
+                            }
+                        }
+                        ClusterState::Down => tracing::warn!("cluster unreachable"),
+                        ClusterState::Fenced { incarnation } => node.release_all(incarnation).await,
+                    }
+                }
+                is_start = false;
+                if states.changed().await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// The node is a member again. `is_new`: the store may have lost what it had confirmed.
+    fn cluster_is_up(&self, is_new: bool) {
         let Some(peers) = self.peers() else { return };
+        tracing::info!(is_new, "cluster reachable");
+        if is_new {
+            peers.life.is_to_restore.store(true, Ordering::Release);
+            let node = self.clone();
+            self.spawn(Box::pin(async move { node.end_gateway_sessions().await }));
+        }
+        self.follow_commands_of(&peers.others());
+        self.tell_postponed(peers);
+        let node = self.clone();
+        self.spawn(Box::pin(async move { node.mend_directory().await }));
+    }
+
+    /// Closes everything that this node holds, which the others gave away when they took it for dead, and lets it
+    /// rejoin.
+    async fn release_all(&self, incarnation: u64) {
+        let Some(peers) = self.peers() else { return };
+        peers.life.fenced.fetch_add(1, Ordering::AcqRel);
+        lock(&peers.life.postponed).clear();
         if let Some(directory) = self.0.directory.shared() {
             directory.let_go();
         }
-        self.let_go_of_sessions().await;
-        let deadline = tokio::time::Instant::now() + EXPULSION;
-        let mut looks = tokio::time::interval(Duration::from_millis(50));
-        // Again and again: some may have been on their way in.
-        while self.open_connections() > 0 && tokio::time::Instant::now() < deadline {
-            self.tell_all(|| Ask::Expel).await;
-            looks.tick().await;
+        // A worker with a full inbox does not delay the others.
+        let closing = all(self.0.workers.iter().map(|worker| async {
+            while self.open_connections() > 0 {
+                worker.push(Mail::Ask(Ask::Expel)).await;
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+        }));
+        let releasing = async { tokio::join!(self.let_go_of_sessions(), closing) };
+        if tokio::time::timeout(peers.life.lease * RELEASE_LEASES, releasing).await.is_err() {
+            tracing::error!(open = self.open_connections(), "connections not closed in time; rejoining without them");
+            for worker in &self.0.workers {
+                self.tell_soon(worker, Ask::Expel);
+            }
         }
         if let Some(directory) = self.0.directory.shared() {
             // Joins that were under way have failed.
             directory.let_go();
         }
-        peers.cluster().rejoin();
+        peers.cluster().rejoin(incarnation);
     }
 
     /// Connections that stay open: requests over HTTP end by themselves.

@@ -29,9 +29,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use switchboard_proto::call::CallError;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::backend::cluster::{Cluster, ClusterEvent, NodeEntry, To};
+use crate::backend::cluster::{Cluster, ClusterEvent, ClusterState, NodeEntry, To};
 use crate::config::Config;
 use crate::op::{Op, all};
 
@@ -79,6 +79,8 @@ impl From<commands::Note> for Note {
 #[derive(Debug)]
 pub(super) struct Peers {
     cluster: Arc<dyn Cluster>,
+    /// State of this node in it.
+    state: watch::Receiver<ClusterState>,
     /// Questions that wait for their answers.
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
@@ -108,6 +110,7 @@ impl Peers {
 
     pub(super) fn new(cluster: Arc<dyn Cluster>, config: &Config) -> Self {
         Self {
+            state: cluster.state(),
             cluster,
             waiting: Mutex::default(),
             // Answers to an earlier life of this node are not taken for ours.
@@ -137,6 +140,11 @@ impl Peers {
     /// The cluster itself.
     pub(super) fn cluster(&self) -> &Arc<dyn Cluster> {
         &self.cluster
+    }
+
+    /// Whether the other nodes took this one for dead, and it has not rejoined.
+    pub(super) fn is_fenced(&self) -> bool {
+        matches!(*self.state.borrow(), ClusterState::Fenced { .. })
     }
 
     /// The numbers of the other living nodes.
@@ -323,6 +331,9 @@ impl Node {
 
     /// Does what the cluster tells, for as long as there is a node.
     pub(super) fn follow_cluster(&self, mut events: mpsc::Receiver<ClusterEvent>) {
+        if let Some(peers) = self.peers() {
+            self.follow_cluster_state(peers.state.clone());
+        }
         let inner = Arc::downgrade(&self.0);
         self.spawn(Box::pin(async move {
             while let Some(event) = events.recv().await {

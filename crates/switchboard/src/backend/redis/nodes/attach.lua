@@ -1,6 +1,6 @@
--- A node takes its place, or says that it is there again. KEYS: meta, list, seen, dead, graves.
+-- A node enters the list of nodes, or proves to be in it. KEYS: meta, list, seen, dead, tombstones.
 -- ARGV: masters (names with commas), name of the cluster, format, slot or 0, generation it knows, incarnation, name, the rest of its entry,
--- and the lease if it begins anew, else 0.
+-- and the time for which a node of the same name is spared.
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local format = redis.call('HGET', KEYS[1], 'format')
@@ -32,8 +32,11 @@ else
   local entries = redis.call('HGETALL', KEYS[2])
   for i = 1, #entries, 2 do
     local other, its_name = string.match(entries[i + 1], '^(.-)\t(.-)\t')
-    -- A node of the same name is another life of this one. Whoever was thrown out by it does not throw it out in turn.
-    if its_name == name then
+    if other == incarnation then
+      -- The same attach again: its first answer was lost, or the client of a Redis Cluster sent it twice.
+      slot = tonumber(entries[i])
+    elseif its_name == name then
+      -- A node of the same name is an earlier life of this one. A fenced node does not replace the one that took its name.
       local seen = tonumber(redis.call('ZSCORE', KEYS[3], entries[i]) or '0')
       if now - seen < tonumber(ARGV[9]) then return {'name'} end
       redis.call('HSET', KEYS[4], other, now)
@@ -43,8 +46,10 @@ else
     end
     taken[tonumber(entries[i]) or 0] = true
   end
-  slot = 1
-  while taken[slot] do slot = slot + 1 end
+  if slot == 0 then
+    slot = 1
+    while taken[slot] do slot = slot + 1 end
+  end
   if slot > 65535 then return {'full'} end
   local dead = redis.call('HGETALL', KEYS[4])
   for i = 1, #dead, 2 do
