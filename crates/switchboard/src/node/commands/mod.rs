@@ -2,7 +2,7 @@
 //!
 //! What is pending and who may answer is decided by the [`Engine`], which knows neither clocks nor sockets. Around it:
 //! `courier` hands commands to connections, `clients` is what connections do, `heartbeats` asks whether they are there, `aim` finds out
-//! who is meant. In a cluster `elsewhere` knows of the clients of other nodes, `errands` goes between the nodes, and `replies` finds the
+//! who is meant. In a cluster `elsewhere` knows of the clients of other nodes, `inbound` goes between the nodes, and `replies` finds the
 //! one that waits.
 
 mod aim;
@@ -10,12 +10,12 @@ mod carried;
 mod clients;
 mod courier;
 mod elsewhere;
-mod errands;
 mod heartbeats;
+mod inbound;
+mod pauses;
 mod replies;
 mod responses;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -35,7 +35,6 @@ use crate::command::{
     Accepted, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
     PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
 };
-use crate::hub::mail::Address;
 use crate::random;
 
 use super::Node;
@@ -43,6 +42,7 @@ use super::send_rates::SendRates;
 
 pub use crate::command::ClientCommand;
 use elsewhere::Elsewhere;
+use pauses::UntoldPauses;
 use responses::Responses;
 
 /// What a node takes from the configuration for client commands.
@@ -116,10 +116,7 @@ struct Desk {
     engine: Engine<Waiter>,
     /// The courier waits for a clock, or for space with a worker; behind it everything lines up.
     courier_waits: bool,
-    /// Who is to be told that it is paused, or no more, each connection once; empty unless a worker has no space.
-    untold_pauses: VecDeque<(Address, bool)>,
-    /// A task waits for that space.
-    pauses_wait: bool,
+    untold_pauses: UntoldPauses,
     /// Without a cluster there is nothing elsewhere.
     elsewhere: Option<Box<Elsewhere>>,
 }
@@ -157,8 +154,7 @@ impl Commands {
             desk: Mutex::new(Desk {
                 engine: engine(settings.limits),
                 courier_waits: false,
-                untold_pauses: VecDeque::new(),
-                pauses_wait: false,
+                untold_pauses: UntoldPauses::default(),
                 elsewhere: is_in_cluster.then(|| Box::new(Elsewhere::new(settings.elsewhere))),
             }),
             responses: Responses::new(settings.listeners_max),
