@@ -24,8 +24,8 @@ use super::store::{Answered, Store};
 use super::trouble::Trouble;
 use watch::Watch;
 
-static ATTACH: Script = Script::new(include_str!("nodes/attach.lua"));
-static BEAT: Script = Script::new(include_str!("nodes/beat.lua"));
+static ATTACH: Script = Script::urgent(include_str!("nodes/attach.lua"));
+static BEAT: Script = Script::urgent(include_str!("nodes/beat.lua"));
 static BURY: Script = Script::new(include_str!("nodes/bury.lua"));
 static BURIED: Script = Script::new(include_str!("nodes/buried.lua"));
 static LEAVE: Script = Script::new(include_str!("nodes/leave.lua"));
