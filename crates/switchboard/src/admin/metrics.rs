@@ -215,6 +215,12 @@ fn cluster(page: &mut Page, figures: &LifeFigures) {
         "How often listening in Redis began anew, because something was not heard.",
         figures.store.relistens,
     );
+    page.single(
+        Counter,
+        "switchboard_redis_queued_total",
+        "Requests to Redis that waited because too many others were in flight.",
+        figures.store.queued,
+    );
 }
 
 /// Classes of status codes.

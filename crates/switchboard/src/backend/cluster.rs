@@ -119,13 +119,15 @@ pub struct ClusterFigures {
     pub reconnects: u64,
     /// How often it was not certain that what is published is heard, so that listening began anew.
     pub relistens: u64,
+    /// How many requests waited because `backend.redis.in_flight_max` others were in flight.
+    pub queued: u64,
 }
 
 /// Those of a node without a cluster.
 impl Default for ClusterFigures {
     fn default() -> Self {
         let errors = Trouble::ALL.iter().map(|trouble| (trouble.as_str(), 0)).collect();
-        Self { errors, reconnects: 0, relistens: 0 }
+        Self { errors, reconnects: 0, relistens: 0, queued: 0 }
     }
 }
 

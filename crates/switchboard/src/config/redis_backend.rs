@@ -33,8 +33,12 @@ settings! {
             /// Time that Redis may take to answer.
             timeout: Duration = Duration::from_secs(2), Span::range(SHORTEST, MINUTE),
                 reached "whoever asked is told that the server is unavailable";
-            /// Questions to Redis that may wait for their answers.
+            /// Requests to Redis that may wait for their answers. The heartbeat of the node does not count.
             in_flight_max: usize = 10_000, Whole::range(16, 1_000_000),
+                reached "the next one waits in a queue (`backend.redis.queue_max`)";
+            /// Requests to Redis that may wait until fewer than `backend.redis.in_flight_max` are in flight; 0: none. They
+            /// are sent in their order, and fail after `backend.redis.timeout` as the others do.
+            queue_max: usize = 10_000, Whole::range(0, 1_000_000),
                 reached "the next one fails at once, as with `backend.redis.timeout`";
             /// Time after which a node that has not been heard of is dead for the others: its members leave, its gateway sessions can be
             /// resumed elsewhere; and after which it takes itself for cut off. It says that it lives five times as often.
@@ -43,9 +47,11 @@ settings! {
             /// Time in which a message that a node publishes for itself each second must come back.
             beacon_timeout: Duration = Duration::from_secs(2), Span::range(SHORTEST, MINUTE),
                 reached "the connection to pub/sub is made anew, and what was missed is looked up";
-            /// Bytes of messages that have come from Redis and wait for the node.
+            /// Bytes of published messages that have arrived from Redis and wait. A quarter of it is for messages of other
+            /// nodes. Of the rest, half may wait for workers that are full, for each room at most a sixteenth of the whole.
             inbox_bytes: usize = 16 * MIB, Size::range(64 * KIB, 1024 * MIB),
-                reached "the connection to pub/sub is made anew, and what was missed is looked up";
+                reached "messages of that room are dropped, and read from its log when its workers have space; when messages of \
+                 nodes do not fit, the connection to pub/sub is replaced, and the nodes tell each other everything again";
             /// Time between two comparisons of what this node holds with what the store says.
             audit_interval: Duration = Duration::from_secs(10), Span::range(Duration::from_millis(500), Duration::from_secs(3600));
             /// Time between two reads of how many rooms and gateway sessions there are. `/metrics` and `/v1/node` show what

@@ -77,26 +77,30 @@ impl Mailbox {
     /// Queues `mail` as soon as there is space. A worker that has ended takes nothing: its mail is dropped, and with it
     /// the replies inside.
     pub async fn push(&self, mail: Mail) {
-        let bytes = mail.weight();
-        let mut mail = Some(mail);
+        self.reserve(mail.weight()).await.push(mail);
+    }
+
+    /// Waits until `bytes` would fit. Reserves nothing.
+    pub async fn wait_for_space(&self, bytes: usize) {
+        drop(self.reserve(bytes).await);
+    }
+
+    /// Returns whether tasks wait for space.
+    pub fn is_waited_for(&self) -> bool {
+        !self.lock().waiting.is_empty()
+    }
+
+    /// Reserves space as soon as there is any.
+    pub async fn reserve(&self, bytes: usize) -> Permit<'_> {
         poll_fn(|cx| {
-            let mut permit = self.try_reserve(bytes);
-            if permit.is_none() {
-                // Registered before the second look, or space given back in between would go unnoticed.
-                self.wake_on_space(cx.waker());
-                permit = self.try_reserve(bytes);
+            if let Some(permit) = self.try_reserve(bytes) {
+                return Poll::Ready(permit);
             }
-            match (permit, mail.take()) {
-                (Some(permit), Some(taken)) => permit.push(taken),
-                (None, waiting) => {
-                    mail = waiting;
-                    return Poll::Pending;
-                }
-                (Some(_), None) => {}
-            }
-            Poll::Ready(())
+            self.wake_on_space(cx.waker());
+            // Tried again after registering, or space given back in between would go unnoticed.
+            self.try_reserve(bytes).map_or(Poll::Pending, Poll::Ready)
         })
-        .await;
+        .await
     }
 
     /// Calls `waker` once space has been given back.

@@ -1,17 +1,22 @@
 //! Client commands in a cluster: whichever node a client is with, whichever node asks it, and what is lost with a node.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 use switchboard::command::{
     CommandOptions, CommandRefusal, HEARTBEAT, Mode, Outcome, PAUSE, RESUME, Report, Status, Target,
 };
+use switchboard::node::Speaker;
 use switchboard::proto::id::ConnId;
+use switchboard::server::ServerBuilder;
 use switchboard_testkit::cluster::RedisServer;
 use switchboard_testkit::gateway::GatewayClient;
 
 use crate::bots::{Bot, WIRES, Wire, fail_fast, to_user, within_ms};
 use crate::ddp_support::{COMMANDS, date};
 use crate::gateway_support::{APP, about_room, credentials, hash_of, stats};
-use crate::peer::eventually;
+use crate::peer::{Block, eventually};
 use crate::support::TestServer;
 
 /// A user whom every node knows: his role is a tag.
@@ -66,10 +71,19 @@ impl Nodes {
 }
 
 fn node(redis: &RedisServer, name: &str, settings: &[&str]) -> TestServer {
+    node_with(redis, name, settings, |builder| builder)
+}
+
+fn node_with(
+    redis: &RedisServer,
+    name: &str,
+    settings: &[&str],
+    build: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> TestServer {
     let url = format!("backend.redis.url={}", redis.url());
     let name = format!("node.name={name}");
     let own = [&*url, &*name, "backend.kind=redis", "backend.redis.lease=1s", USERS, APPLICATIONS];
-    TestServer::with(&[&own, settings].concat())
+    TestServer::build(&[&own, settings].concat(), build)
 }
 
 fn replied() -> Value {
@@ -453,4 +467,69 @@ fn a_command_to_a_guest_of_any_node_ends_when_his_connection_does() {
             assert_eq!(sent.report().outcome, Outcome::Disconnected, "{mode:?} {:?}", sent.report());
         }
     }
+}
+
+#[test]
+fn a_stuck_worker_delays_neither_other_rooms_nor_commands_for_other_connections() {
+    let rooms = r#"rooms.starting=[{ name = "stuck" }, { name = "free" }]"#;
+    // The lease and the beacon must not depend on how busy the machine is.
+    let patient = [
+        "backend.redis.lease=30s",
+        "backend.redis.timeout=10s",
+        "backend.redis.beacon_timeout=60s",
+        "backend.redis.inbox_bytes=64MiB",
+    ];
+    let common = [&[rooms][..], &patient].concat();
+    let redis = RedisServer::start();
+    let here = node(&redis, "n1", &common);
+    let (gate, is_blocked) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+    let held = gate.lock().unwrap();
+    let block = Block(Arc::clone(&gate), Arc::clone(&is_blocked));
+    let narrow = [&common[..], &["limits.inbox_bytes=1MiB", "limits.max_outbox_bytes=64MiB"]].concat();
+    let there = node_with(&redis, "n2", &narrow, |builder| builder.action(block));
+    let cluster = Nodes { redis, nodes: vec![here, there] };
+    eventually("the nodes know each other", || cluster.nodes.iter().all(|node| node.node().nodes().len() == 2));
+    let [here, there] = [&cluster.nodes[0], &cluster.nodes[1]];
+    // More than a worker keeps while the other one has none.
+    let mut others: Vec<Bot> = (0..12).map(|_| cluster.bot(1, Wire::Line, None)).collect();
+    let mut stuck = others.swap_remove(0);
+    stuck.join("stuck");
+    stuck.client.send("block");
+    eventually("the worker is stuck", || is_blocked.load(Ordering::Relaxed));
+    let mut asked = tokio::task::JoinSet::new();
+    let free = there.wait(async {
+        for (index, other) in others.iter().enumerate() {
+            let (node, id) = (there.node().clone(), other.id);
+            asked.spawn(async move { node.connection(id).await.map(|_| index) });
+        }
+        asked.join_next().await.unwrap().unwrap().unwrap()
+    });
+    drop(asked);
+    let mut free = others.swap_remove(free);
+    free.join("free");
+
+    let told = |number: u32| format!("{number} {}", "x".repeat(60_000));
+    for number in 0..40 {
+        here.wait(here.node().broadcast(Speaker::server(), "stuck", told(number).as_str())).unwrap();
+    }
+    let waiting = here.ask_for(Target::Connection(stuck.id), "waits", within_ms(120_000));
+    let pending = here.ask_for(Target::Connection(free.id), "passes", within_ms(120_000));
+    free.obey("passes", &replied());
+    here.outcome(pending, Outcome::Replied);
+    here.wait(here.node().broadcast(Speaker::server(), "free", "others go on")).unwrap();
+    assert_eq!(free.client.read_json()["message"], "others go on");
+
+    drop(held);
+    let (mut next, mut command) = (0, None);
+    while next < 40 || command.is_none() {
+        let read = stuck.client.read_json();
+        if read["context"] == "command" {
+            command = Some(read);
+        } else if read["context"] == "user" {
+            assert_eq!(read["message"], told(next).as_str(), "in order, none missing");
+            next += 1;
+        }
+    }
+    stuck.reply(&command.expect("it was read"), &replied());
+    here.outcome(waiting, Outcome::Replied);
 }

@@ -1,7 +1,7 @@
 //! The broker of several nodes.
 //!
 //! A publish is one step inside of Redis, in which the message gets its number, is kept in the room's log and goes to every node that
-//! listens. Nobody hears a room in any other way: the node of the speaker, too, hears it as the others do, through its ears. What
+//! listens. There is no other way to a member: the node of the speaker, too, gets the message from Redis. What
 //! each node knows of a room, and what follows from what comes, is in its [`Feed`]; here it meets Redis and the workers.
 
 mod audit;
@@ -30,12 +30,12 @@ use crate::hub::mailbox::Mailbox;
 use crate::op::{BoxFuture, Op};
 
 use super::cluster::{Redis, RoomListener};
-use super::ears::Ears;
 use super::envelope;
 use super::feed::{Mark, Place};
 use super::link::LinkState;
 use super::nodes::{Membership, Nodes};
 use super::store::Store;
+use super::subscriber::Subscriber;
 use super::trouble::Trouble;
 use room::{Room, Visit};
 use steps::Publication;
@@ -61,7 +61,7 @@ pub(crate) struct RedisBroker(Arc<Inner>);
 struct Inner {
     store: Store,
     nodes: Nodes,
-    ears: Ears,
+    subscriber: Subscriber,
     /// What is published is published by the store itself.
     publishes_in_store: bool,
     settings: BrokerSettings,
@@ -100,7 +100,7 @@ impl RedisBroker {
         let broker = Self(Arc::new(Inner {
             store: redis.store.clone(),
             nodes: redis.nodes.clone(),
-            ears: redis.ears.clone(),
+            subscriber: redis.subscriber.clone(),
             publishes_in_store: redis.publishes_in_store,
             settings,
             workers,
@@ -158,7 +158,7 @@ impl Inner {
                     let channel = self.store.keys.room_channel(draft.room.as_str());
                     let payload = envelope::write_head(place, &before, &envelope);
                     // It has its number and is in the log: whoever does not hear it finds it there.
-                    drop(self.ears.publish(&channel, &payload).await);
+                    drop(self.subscriber.publish(&channel, &payload).await);
                 }
                 place
             }
@@ -263,7 +263,7 @@ impl Inner {
 
     /// Begins to hear a room.
     async fn attend(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), Unattended> {
-        self.ears.listen(&self.store.keys.room_channel(room.name.as_str())).await?;
+        self.subscriber.listen(&self.store.keys.room_channel(room.name.as_str())).await?;
         let generation = self.store.standing.generation();
         let head = self.head(&room.name, 0, false).await?.ok_or(Unattended::NoRoom)?;
         room.hall().generation = generation;
@@ -280,7 +280,7 @@ impl Inner {
         let mut rooms = self.rooms();
         if let Some(room) = rooms.remove(&name) {
             room.hall().is_over = true;
-            self.ears.cease(&self.store.keys.room_channel(name.as_str()));
+            self.subscriber.unsubscribe(&self.store.keys.room_channel(name.as_str()));
         }
         Ok(())
     }
@@ -359,19 +359,44 @@ impl Broker for RedisBroker {
 }
 
 impl RoomListener for RedisBroker {
-    fn said(&self, room: &str, payload: Vec<u8>) -> BoxFuture<'_, ()> {
+    fn said(&self, room: &str, payload: Vec<u8>) -> BoxFuture<'static, ()> {
         let Some(room) = self.0.find(room) else { return Box::pin(std::future::ready(())) };
+        let inner = Arc::clone(&self.0);
         Box::pin(async move {
-            let incarnation = self.0.store.standing.incarnation();
+            let incarnation = inner.store.standing.incarnation();
             match envelope::read(&payload, &room.name, incarnation) {
-                Some(numbered) => self.0.take_said(&room, numbered, payload.len()).await,
-                None => self.0.note_malformed(&room.name),
+                Some(numbered) => inner.take_said(&room, numbered, payload.len()).await,
+                None => inner.note_malformed(&room.name),
             }
         })
     }
 
-    fn hears_again(&self) -> BoxFuture<'_, ()> {
+    fn must_wait(&self, room: &str) -> bool {
+        self.0.find(room).is_some_and(|room| self.0.must_wait(&room))
+    }
+
+    fn space(&self, room: &str) -> BoxFuture<'static, ()> {
+        let (inner, room) = (Arc::clone(&self.0), self.0.find(room));
+        Box::pin(async move {
+            if let Some(room) = room {
+                inner.space(&room).await;
+            }
+        })
+    }
+
+    fn compare(&self, room: &str) -> BoxFuture<'static, ()> {
+        let (inner, room) = (Arc::clone(&self.0), self.0.find(room));
+        Box::pin(async move {
+            if let Some(room) = room
+                && inner.compare(&room).await.is_err()
+            {
+                // Compared again with all others until the store answers.
+                inner.audit_due.notify_one();
+            }
+        })
+    }
+
+    fn on_resubscribed(&self) {
         self.0.audit_due.notify_one();
-        Box::pin(std::future::ready(()))
     }
 }

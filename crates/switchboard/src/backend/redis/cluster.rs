@@ -18,12 +18,12 @@ use crate::hub::ids::Ids;
 use crate::op::{BoxFuture, Op, all};
 
 use super::directory::RedisDirectory;
-use super::ears::{EarSettings, Ears, Listener};
 use super::keys::Keys;
 use super::link::{Link, LinkSettings};
 use super::nodes::{Membership, NodeSettings, Nodes};
 use super::sessions::{Clock, Notify, RedisSessions};
 use super::store::Store;
+use super::subscriber::{Listener, Subscriber, SubscriberSettings};
 use super::trouble::Trouble;
 
 /// Events that may wait for the node.
@@ -44,20 +44,29 @@ const GROWN: u8 = b'g';
 /// What a node says that has just come: whoever hears it looks around, and does not find out at its next sign of life only.
 const COME: u8 = b'c';
 
-/// Takes what rooms say.
+/// Takes messages of rooms.
 pub(crate) trait RoomListener: Send + Sync {
-    /// Something was published on the channel of a room. The next is handed on when this is ready.
-    fn said(&self, room: &str, payload: Vec<u8>) -> BoxFuture<'_, ()>;
+    /// Hands on a message that was published in a room. The next one of the room is handed on after the future is ready.
+    fn said(&self, room: &str, payload: Vec<u8>) -> BoxFuture<'static, ()>;
 
-    /// All rooms are heard again, after some time in which perhaps they were not.
-    fn hears_again(&self) -> BoxFuture<'_, ()>;
+    /// Returns whether a message of this room would have to wait for a worker.
+    fn must_wait(&self, room: &str) -> bool;
+
+    /// Waits until the workers of a room have space.
+    fn space(&self, room: &str) -> BoxFuture<'static, ()>;
+
+    /// Compares a room with its log: messages of it were dropped.
+    fn compare(&self, room: &str) -> BoxFuture<'static, ()>;
+
+    /// The channels of all rooms are confirmed again; messages that were published before may be lost.
+    fn on_resubscribed(&self);
 }
 
 /// The connection to Redis, before anything is built on it.
 #[derive(Debug)]
 pub(crate) struct Redis {
     pub(super) store: Store,
-    pub(super) ears: Ears,
+    pub(super) subscriber: Subscriber,
     pub(super) nodes: Nodes,
     max_message_bytes: usize,
     /// What is published is published by the store itself, in the step in which it is kept.
@@ -78,12 +87,13 @@ impl Redis {
             servers: servers.clone(),
             timeout: redis.timeout,
             in_flight_max: redis.in_flight_max,
+            queue_max: redis.queue_max,
         };
         let publishes_in_store = redis.pubsub_url.is_empty() || redis.pubsub_url == redis.url;
         let store = Store::new(Link::open(link(&redis.url), None).await?, Keys::new(&redis.prefix));
-        let ears = Ears::open(
+        let subscriber = Subscriber::open(
             link(if publishes_in_store { &redis.url } else { &redis.pubsub_url }),
-            EarSettings {
+            SubscriberSettings {
                 beacon_timeout: redis.beacon_timeout,
                 inbox_bytes: redis.inbox_bytes,
                 audit_interval: redis.audit_interval,
@@ -101,7 +111,7 @@ impl Redis {
         };
         let nodes = Nodes::join(store.clone(), settings, ids, events.clone()).await?;
         let max_message_bytes = redis.max_message_bytes;
-        Ok(Self { store, ears, nodes, max_message_bytes, publishes_in_store, events, received })
+        Ok(Self { store, subscriber, nodes, max_message_bytes, publishes_in_store, events, received })
     }
 
     /// The session store. Of one user, and of one session of a shard, at most `max_user_rooms` rooms are kept; sessions are those of these
@@ -131,18 +141,19 @@ impl Redis {
         self,
         rooms: Arc<dyn RoomListener>,
     ) -> Result<(Arc<dyn Cluster>, mpsc::Receiver<ClusterEvent>), BackendError> {
-        let Self { store, ears, nodes, max_message_bytes, events, received, .. } = self;
-        let speaker = Speaker { store: store.clone(), nodes: nodes.clone(), events: events.clone(), rooms };
-        ears.begin(Arc::new(speaker));
+        let Self { store, subscriber, nodes, max_message_bytes, events, received, .. } = self;
+        let speaker: Arc<dyn Listener> =
+            Arc::new(Speaker { store: store.clone(), nodes: nodes.clone(), events: events.clone(), rooms });
+        subscriber.begin(&speaker);
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
-        tokio::spawn(send_out(ears.clone(), to_send, max_message_bytes));
+        tokio::spawn(send_out(subscriber.clone(), to_send, max_message_bytes));
         let (slot, generation) = (store.standing.slot(), store.standing.generation());
         let service = Service::new(slot, generation);
         let state = watch::Sender::new(service.state());
-        let cluster = Arc::new(RedisCluster { store, outgoing, ears, nodes, max_message_bytes, state });
+        let cluster = Arc::new(RedisCluster { store, outgoing, subscriber, nodes, max_message_bytes, state });
         cluster.listen_as(slot).await?;
-        let mut hears = cluster.ears.is_up();
-        let heard = tokio::time::timeout(cluster.ears.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
+        let mut hears = cluster.subscriber.is_up();
+        let heard = tokio::time::timeout(cluster.subscriber.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
         heard
             .map_err(|_| {
                 BackendError(
@@ -159,7 +170,7 @@ impl Redis {
     }
 }
 
-/// Sorts what is heard.
+/// Hands published messages to the broker and to the node.
 struct Speaker {
     store: Store,
     nodes: Nodes,
@@ -167,15 +178,38 @@ struct Speaker {
     rooms: Arc<dyn RoomListener>,
 }
 
-impl Listener for Speaker {
-    fn heard(&self, channel: &str, payload: Vec<u8>) -> BoxFuture<'_, ()> {
-        if let Some(room) = self.store.keys.room_of_channel(channel) {
-            return self.rooms.said(&room, payload);
+impl Speaker {
+    /// The future that the room of this channel gives. Ready if it is the channel of no room.
+    fn of_room(&self, channel: &str, future: impl FnOnce(&str) -> BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        match self.store.keys.room_of_channel(channel) {
+            Some(room) => future(&room),
+            None => Box::pin(std::future::ready(())),
         }
+    }
+}
+
+impl Listener for Speaker {
+    fn room_message(&self, channel: &str, payload: Vec<u8>) -> BoxFuture<'static, ()> {
+        self.of_room(channel, |room| self.rooms.said(room, payload))
+    }
+
+    fn must_wait(&self, channel: &str) -> bool {
+        self.store.keys.room_of_channel(channel).is_some_and(|room| self.rooms.must_wait(&room))
+    }
+
+    fn space(&self, channel: &str) -> BoxFuture<'static, ()> {
+        self.of_room(channel, |room| self.rooms.space(room))
+    }
+
+    fn compare(&self, channel: &str) -> BoxFuture<'static, ()> {
+        self.of_room(channel, |room| self.rooms.compare(room))
+    }
+
+    fn node_message(&self, channel: &str, payload: Vec<u8>) -> BoxFuture<'_, ()> {
         let event = match payload.split_first() {
             Some((&MESSAGE, [high, low, ..])) => {
                 let from = u16::from_be_bytes([*high, *low]);
-                // What is for all others, its sender hears too.
+                // A message for all other nodes reaches its sender too.
                 if from == self.store.standing.slot() {
                     return Box::pin(std::future::ready(()));
                 }
@@ -189,17 +223,17 @@ impl Listener for Speaker {
             _ => None,
         };
         let Some(event) = event else {
-            self.store.link.trouble(Trouble::Reply, format_args!("{channel} says what nobody understands"));
+            self.store.link.trouble(Trouble::Reply, format_args!("malformed message on channel {channel}"));
             return Box::pin(std::future::ready(()));
         };
         Box::pin(async move {
-            // Without a node nobody is interested any more.
+            // Fails if the node has ended, and then no one needs the event.
             let _ = self.events.send(event).await;
         })
     }
 
-    fn hears_again(&self) -> BoxFuture<'_, ()> {
-        self.rooms.hears_again()
+    fn on_resubscribed(&self) {
+        self.rooms.on_resubscribed();
     }
 }
 
@@ -244,15 +278,15 @@ impl Outgoing {
 }
 
 /// Sends what is for other nodes in the order in which it was said. What waits goes out together.
-async fn send_out(ears: Ears, mut outgoing: mpsc::Receiver<Outgoing>, max_message_bytes: usize) {
+async fn send_out(subscriber: Subscriber, mut outgoing: mpsc::Receiver<Outgoing>, max_message_bytes: usize) {
     let mut batch = Vec::with_capacity(BATCH);
     while outgoing.recv_many(&mut batch, BATCH).await > 0 {
         let written = batch.drain(..).filter_map(|outgoing: Outgoing| outgoing.write(max_message_bytes));
         let sending = written.map(|(channel, payload, told)| {
-            let ears = &ears;
+            let subscriber = &subscriber;
             async move {
                 // Whoever said it may not wait for it.
-                drop(told.send(ears.publish(&channel, &payload).await));
+                drop(told.send(subscriber.publish(&channel, &payload).await));
             }
         });
         all(sending).await;
@@ -262,7 +296,7 @@ async fn send_out(ears: Ears, mut outgoing: mpsc::Receiver<Outgoing>, max_messag
 struct RedisCluster {
     store: Store,
     outgoing: mpsc::Sender<Outgoing>,
-    ears: Ears,
+    subscriber: Subscriber,
     nodes: Nodes,
     max_message_bytes: usize,
     state: watch::Sender<ClusterState>,
@@ -278,8 +312,8 @@ impl RedisCluster {
     /// Listens to what is said to the node of this number, and to all.
     async fn listen_as(&self, slot: u16) -> Result<(), BackendError> {
         let keys = &self.store.keys;
-        self.ears.listen(&keys.all_channel()).await?;
-        self.ears.listen(&keys.node_channel(slot)).await
+        self.subscriber.listen(&keys.all_channel()).await?;
+        self.subscriber.listen(&keys.node_channel(slot)).await
     }
 }
 
@@ -301,7 +335,7 @@ impl RedisCluster {
     }
 
     async fn say_that_it_has_come(&self) {
-        if let Err(error) = self.ears.publish(&self.store.keys.all_channel(), &[COME]).await {
+        if let Err(error) = self.subscriber.publish(&self.store.keys.all_channel(), &[COME]).await {
             tracing::debug!(%error, "the other nodes find out later that this one has come");
         }
     }
@@ -356,12 +390,14 @@ impl Cluster for RedisCluster {
     }
 
     fn figures(&self) -> ClusterFigures {
-        let (store, ears) = (&self.store.link, self.ears.link());
-        let counts = store.troubles().into_iter().zip(ears.troubles()).map(|(store, ears)| store + ears);
+        let (store, subscriber) = (&self.store.link, self.subscriber.link());
+        let counts =
+            store.troubles().into_iter().zip(subscriber.troubles()).map(|(store, subscriber)| store + subscriber);
         ClusterFigures {
             errors: Trouble::ALL.iter().map(|trouble| trouble.as_str()).zip(counts).collect(),
-            reconnects: store.remade() + ears.remade(),
-            relistens: self.ears.remade(),
+            reconnects: store.remade() + subscriber.remade(),
+            queued: store.queued() + subscriber.queued(),
+            relistens: self.subscriber.resubscribed(),
         }
     }
 
@@ -404,7 +440,7 @@ async fn watch_membership(
         if let ServiceStep::Listen(slot) = step
             && slot != service.slot()
         {
-            present.ears.cease(&present.store.keys.node_channel(service.slot()));
+            present.subscriber.unsubscribe(&present.store.keys.node_channel(service.slot()));
         }
         drop(present);
         let listened = async {

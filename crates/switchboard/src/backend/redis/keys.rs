@@ -53,6 +53,11 @@ impl Keys {
         untag(rest.strip_suffix("}:said")?)
     }
 
+    /// Whether this is the channel of a room.
+    pub(super) fn is_room_channel(&self, channel: &str) -> bool {
+        channel.strip_prefix(&*self.prefix).is_some_and(|rest| rest.starts_with(":{r:"))
+    }
+
     /// The channel of one node, by its number.
     pub(super) fn node_channel(&self, slot: u16) -> String {
         format!("{}{slot}", self.node_channel_prefix())
@@ -196,10 +201,14 @@ mod tests {
             let names = ["room", "log", "said"].map(|what| keys.room(room, what));
             assert!(names.iter().all(|name| tag(name) == tag(&names[0]) && !tag(name).is_empty()), "{names:?}");
             assert_eq!(keys.room_of_channel(&keys.room_channel(room)).as_deref(), Some(room));
+            assert!(keys.is_room_channel(&keys.room_channel(room)));
         }
         assert_ne!(keys.room("%7B", "log"), keys.room("{", "log"));
         for foreign in ["q:{r:lobby}:said", "p:{r:lobby}:log", "p:{r:%zz}:said", "p:{r:%}:said", "p:{u:lobby}:said"] {
             assert_eq!(keys.room_of_channel(foreign), None, "{foreign}");
+        }
+        for other in [keys.node_channel(1), keys.all_channel(), keys.beacon_channel(1)] {
+            assert!(!keys.is_room_channel(&other), "{other}");
         }
     }
 }

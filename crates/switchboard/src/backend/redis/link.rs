@@ -18,14 +18,14 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
     RedisResult, ServerErrorKind, Value,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::backend::BackendError;
 use crate::config::RedisServers;
 use crate::op::BoxFuture;
 
 use super::keys;
-use super::script::Script;
+use super::script::{Priority, Script};
 use super::store::Answered;
 use super::trouble::{Trouble, Troubles};
 
@@ -44,6 +44,8 @@ pub(crate) struct LinkSettings {
     pub(crate) timeout: Duration,
     /// `backend.redis.in_flight_max`.
     pub(crate) in_flight_max: usize,
+    /// `backend.redis.queue_max`.
+    pub(crate) queue_max: usize,
 }
 
 /// Takes what Redis sends by itself. It must not block.
@@ -61,6 +63,10 @@ struct Inner {
     /// The connection is to be made anew.
     broken: Arc<Notify>,
     in_flight: Semaphore,
+    /// Places for requests that wait until fewer are in flight.
+    queue: Semaphore,
+    /// How many requests have waited there.
+    queued: AtomicU64,
     troubles: Troubles,
     /// How often it was made.
     made: AtomicU64,
@@ -138,6 +144,8 @@ impl Link {
     pub(crate) async fn open(settings: LinkSettings, on_push: Option<OnPush>) -> Result<Self, BackendError> {
         let link = Self(Arc::new(Inner {
             in_flight: Semaphore::new(settings.in_flight_max),
+            queue: Semaphore::new(settings.queue_max),
+            queued: AtomicU64::default(),
             settings,
             on_push,
             present: RwLock::default(),
@@ -303,6 +311,11 @@ impl Link {
         self.0.made.load(Ordering::Relaxed).saturating_sub(1)
     }
 
+    /// How many requests have waited because `backend.redis.in_flight_max` others were in flight.
+    pub(crate) fn queued(&self) -> u64 {
+        self.0.queued.load(Ordering::Relaxed)
+    }
+
     /// Counts a trouble that was found elsewhere, and makes an error of it.
     pub(super) fn trouble(&self, trouble: Trouble, about: impl std::fmt::Display) -> BackendError {
         self.0.troubles.note(trouble, about)
@@ -351,7 +364,7 @@ impl Link {
     }
 
     async fn run_once(&self, serial: Option<u64>, script: &Script, by_hash: &Cmd) -> Result<Value, Failure> {
-        match self.ask(serial, by_hash).await {
+        match self.ask(serial, by_hash, script.priority()).await {
             Err(Failure::Redis(error)) if error.kind() == ServerErrorKind::NoScript.into() => {
                 // It has forgotten the script, or never had it. With its text it keeps it.
                 let mut by_text = redis::cmd("EVAL");
@@ -361,7 +374,7 @@ impl Link {
                         by_text.arg(bytes);
                     }
                 }
-                self.ask(serial, &by_text).await
+                self.ask(serial, &by_text, script.priority()).await
             }
             answer => answer,
         }
@@ -424,7 +437,7 @@ impl Link {
     ///
     /// As [`Link::run`].
     pub(crate) async fn query(&self, command: Cmd) -> Result<Value, BackendError> {
-        let failure = match self.ask(None, &command).await {
+        let failure = match self.ask(None, &command, Priority::Ordinary).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
@@ -433,26 +446,56 @@ impl Link {
         if !is_repaired {
             return Err(error);
         }
-        self.ask(None, &command).await.map_err(|failure| self.note(failure))
+        self.ask(None, &command, Priority::Ordinary).await.map_err(|failure| self.note(failure))
     }
 
-    async fn ask(&self, over: Option<u64>, command: &Cmd) -> Result<Value, Failure> {
-        let Ok(_place) = self.0.in_flight.try_acquire() else { return Err(Failure::Overload) };
+    /// Sends a request that must not wait for those of clients, such as the beacon once a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::run`].
+    pub(super) async fn query_urgent(&self, command: Cmd) -> Result<Value, BackendError> {
+        self.ask(None, &command, Priority::Urgent).await.map_err(|failure| self.note(failure))
+    }
+
+    async fn ask(&self, over: Option<u64>, command: &Cmd, priority: Priority) -> Result<Value, Failure> {
+        match tokio::time::timeout(self.0.settings.timeout, self.ask_in_turn(over, command, priority)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    async fn ask_in_turn(&self, over: Option<u64>, command: &Cmd, priority: Priority) -> Result<Value, Failure> {
+        let _place = match priority {
+            Priority::Urgent => None,
+            Priority::Ordinary => Some(self.place().await?),
+        };
         let Present { mut connection, serial, .. } = self.present().ok_or(Failure::Down)?;
         if over.is_some_and(|wanted| wanted != serial) {
             return Err(Failure::Down);
         }
-        match tokio::time::timeout(self.0.settings.timeout, connection.ask(command)).await {
-            Ok(answer) => answer.map_err(Failure::Redis),
-            Err(_) => Err(Failure::Timeout),
+        connection.ask(command).await.map_err(Failure::Redis)
+    }
+
+    /// Takes a place among the requests in flight, after those that wait for one already.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(place) = self.0.in_flight.try_acquire() {
+            return Ok(place);
         }
+        let Ok(_queued) = self.0.queue.try_acquire() else { return Err(Failure::Overload) };
+        self.0.queued.fetch_add(1, Ordering::Relaxed);
+        // Never closed.
+        self.0.in_flight.acquire().await.map_err(|_| Failure::Overload)
     }
 
     fn note(&self, failure: Failure) -> BackendError {
         let troubles = &self.0.troubles;
         match failure {
             Failure::Down => troubles.note(Trouble::Connection, "there is no connection"),
-            Failure::Overload => troubles.note(Trouble::Overload, "too many questions wait for their answers"),
+            Failure::Overload => troubles.note(
+                Trouble::Overload,
+                "backend.redis.in_flight_max requests are in flight, and backend.redis.queue_max wait",
+            ),
             Failure::Timeout => troubles.note(Trouble::Timeout, "no answer in time"),
             Failure::Redis(error) => {
                 let trouble = Trouble::of(&error);
@@ -569,7 +612,58 @@ async fn cluster_facts(connection: &mut ClusterConnection) -> RedisResult<Server
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{Server, runtime};
     use super::*;
+    use crate::op::all;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    /// A link to a server that does not answer, over which one request may be in flight and two may wait.
+    fn stopped(timeout: Duration) -> (Server, Link) {
+        let server = Server::start(&[]);
+        let servers = RedisServers::parse(&server.url()).unwrap();
+        let settings = LinkSettings { servers, timeout, in_flight_max: 1, queue_max: 2 };
+        let link = runtime().block_on(Link::open(settings, None)).unwrap();
+        server.signal("STOP");
+        (server, link)
+    }
+
+    fn requests(link: &Link) -> Vec<BoxFuture<'_, Result<Value, BackendError>>> {
+        (0..4).map(|_| Box::pin(link.query(redis::cmd("PING"))) as BoxFuture<'_, _>).collect()
+    }
+
+    #[test]
+    fn a_burst_of_requests_waits_and_a_heartbeat_does_not_wait_with_it() {
+        let (server, link) = stopped(Duration::from_secs(60));
+        let mut answers = runtime().block_on(async {
+            let mut requests = requests(&link);
+            let refused = requests.split_off(3);
+            let resumed: BoxFuture<'_, _> = Box::pin(async {
+                // The others wait by now, and the server takes nothing until this is seen.
+                let refused = all(refused).await.remove(0);
+                let mut urgent = Box::pin(link.query_urgent(redis::cmd("PING")));
+                let is_sent = poll_fn(|cx| Poll::Ready(urgent.as_mut().poll(cx).is_pending())).await;
+                assert!(is_sent && refused.unwrap_err().0.contains("overload"));
+                server.signal("CONT");
+                urgent.await
+            });
+            requests.push(resumed);
+            all(requests).await
+        });
+        assert!(answers.pop().unwrap().is_ok(), "the heartbeat");
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!((answers.len(), link.queued()), (3, 2));
+    }
+
+    #[test]
+    fn a_request_that_waits_fails_after_the_ordinary_time() {
+        let (server, link) = stopped(Duration::from_millis(200));
+        let answers = runtime().block_on(all(requests(&link)));
+        server.signal("CONT");
+        let problem = |answer: &Result<Value, BackendError>| answer.as_ref().unwrap_err().0.clone();
+        assert!(answers[..3].iter().all(|answer| problem(answer).contains("timeout")), "{answers:?}");
+        assert!(problem(&answers[3]).contains("overload"), "{answers:?}");
+    }
 
     #[test]
     fn a_server_is_known_by_what_it_says() {

@@ -3,14 +3,13 @@
 //! - `link`: the connection; `trouble`: what can be wrong with it; `script`: steps that run inside of Redis; `keys`: names there.
 //! - `store`: all that together, and whether this node may write.
 //! - `directory`: rooms and members.
-//! - `nodes`: who lives; `ears`: what is published.
+//! - `nodes`: who lives; `subscriber`: published messages.
 //! - `broker`: rooms; `envelope`: a message on its way; `feed`: what a node knows of a room.
 //! - `sessions`: what outlives connections.
 
 pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod directory;
-mod ears;
 mod envelope;
 mod feed;
 pub(crate) mod keys;
@@ -21,6 +20,7 @@ pub(crate) mod sessions;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod store;
+mod subscriber;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trouble;

@@ -25,8 +25,8 @@ use super::script::Script;
 use super::store::{Answered, Store};
 use super::trouble::Trouble;
 
-static ATTACH: Script = Script::new(include_str!("nodes/attach.lua"));
-static RENEW: Script = Script::new(include_str!("nodes/beat.lua"));
+static ATTACH: Script = Script::urgent(include_str!("nodes/attach.lua"));
+static RENEW: Script = Script::urgent(include_str!("nodes/beat.lua"));
 static REAP: Script = Script::new(include_str!("nodes/bury.lua"));
 static REAPED: Script = Script::new(include_str!("nodes/buried.lua"));
 static LEAVE: Script = Script::new(include_str!("nodes/leave.lua"));

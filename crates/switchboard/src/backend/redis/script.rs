@@ -2,17 +2,36 @@
 
 use std::sync::OnceLock;
 
+/// Whether a request waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// It waits while `backend.redis.in_flight_max` requests are in flight.
+    Ordinary,
+    /// It does not: a node whose heartbeat waits for requests of clients is taken for dead.
+    Urgent,
+}
+
 /// A script, which Redis knows by the SHA-1 of its text once it has run there.
 #[derive(Debug)]
 pub(crate) struct Script {
     text: &'static str,
+    priority: Priority,
     hash: OnceLock<String>,
 }
 
 impl Script {
     /// A script with this text.
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self { text, hash: OnceLock::new() }
+        Self { text, priority: Priority::Ordinary, hash: OnceLock::new() }
+    }
+
+    /// A script that must not wait for requests of clients.
+    pub(crate) const fn urgent(text: &'static str) -> Self {
+        Self { text, priority: Priority::Urgent, hash: OnceLock::new() }
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        self.priority
     }
 
     pub(super) fn text(&self) -> &'static str {

@@ -112,7 +112,7 @@ fn free_port() -> u16 {
 
 fn settings(port: u16) -> LinkSettings {
     let servers = RedisServers::parse(&format!("redis://127.0.0.1:{port}/0")).unwrap();
-    LinkSettings { servers, timeout: PATIENCE, in_flight_max: 10_000 }
+    LinkSettings { servers, timeout: PATIENCE, in_flight_max: 10_000, queue_max: 10_000 }
 }
 
 /// The runtime of all connections: stores outlive what made them.

@@ -23,7 +23,7 @@ pub enum Trouble {
     Loading,
     /// It has no memory left (`OOM`).
     Memory,
-    /// Too many questions wait for their answers already (`backend.redis.in_flight_max`).
+    /// Too many requests wait (`backend.redis.queue_max`), or messages of rooms were dropped (`backend.redis.inbox_bytes`).
     Overload,
     /// It is a replica, or has lost those it needs (`READONLY`, `MASTERDOWN`, `NOREPLICAS`).
     ReadOnly,

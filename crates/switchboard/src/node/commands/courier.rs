@@ -1,8 +1,6 @@
 //! Handing commands to connections: in the order of acceptance, each at a time later than all before to the same user.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -153,57 +151,26 @@ impl Node {
     }
 
     pub(super) async fn wait_for_space(&self, worker: usize) {
-        let mailbox = &self.0.workers[worker];
-        poll_fn(|cx| {
-            if mailbox.try_reserve(Mail::ASK_BYTES).is_some() {
-                return Poll::Ready(());
-            }
-            mailbox.wake_on_space(cx.waker());
-            // It may have had space again before it was asked to wake.
-            if mailbox.try_reserve(Mail::ASK_BYTES).is_some() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        // It is asked for again by the commands that need it.
+        drop(self.0.workers[worker].reserve(Mail::ASK_BYTES).await);
     }
 
-    /// Withholds room messages from connections, or no more. What a connection is to be told last is told last, also when its
-    /// worker has no space.
+    /// Withholds room messages from connections, or no longer.
     pub(super) fn mute(&self, desk: &mut Desk, paused: Vec<(Address, bool)>) {
-        for (address, muted) in paused {
-            match desk.untold_pauses.iter_mut().find(|(other, _)| *other == address) {
-                Some((_, waiting)) => *waiting = muted,
-                None => desk.untold_pauses.push_back((address, muted)),
+        for (Address { worker, key }, is_muted) in paused {
+            if desk.untold_pauses.tell(&self.0.workers[usize::from(worker)], worker, key, is_muted) {
+                let node = self.clone();
+                self.spawn(Box::pin(async move { node.tell_pauses_later(worker).await }));
             }
         }
-        if !desk.pauses_wait
-            && let Some(worker) = self.tell_pauses(desk)
-        {
-            desk.pauses_wait = true;
-            let node = self.clone();
-            self.spawn(Box::pin(async move { node.tell_pauses_later(worker).await }));
-        }
     }
 
-    /// Tells pauses until a worker has no space, and which one that is.
-    fn tell_pauses(&self, desk: &mut Desk) -> Option<usize> {
-        while let Some(&(Address { worker, key }, muted)) = desk.untold_pauses.front() {
-            let worker = usize::from(worker);
-            let Some(permit) = self.0.workers[worker].try_reserve(Mail::ASK_BYTES) else { return Some(worker) };
-            permit.push(Mail::Ask(Ask::Mute(key, muted)));
-            desk.untold_pauses.pop_front();
-        }
-        None
-    }
-
-    async fn tell_pauses_later(&self, mut full: usize) {
+    async fn tell_pauses_later(&self, worker: u16) {
+        let mailbox = &self.0.workers[usize::from(worker)];
         loop {
-            self.wait_for_space(full).await;
-            let mut desk = self.0.commands.desk();
-            match self.tell_pauses(&mut desk) {
-                Some(worker) => full = worker,
-                None => {
-                    desk.pauses_wait = false;
-                    return;
-                }
+            self.wait_for_space(usize::from(worker)).await;
+            if self.0.commands.desk().untold_pauses.tell_waiting(mailbox, worker) {
+                return;
             }
         }
     }

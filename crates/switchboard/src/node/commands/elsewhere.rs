@@ -1,7 +1,7 @@
 //! Clients of other nodes: what those say about them, and what this node says about its own.
 //!
 //! Every node knows who takes commands on any of them, and decides by itself, with its own engine, about the commands that it accepts. So
-//! each tells the others what its own connections do ([`Follower`] says how nothing gets lost). `errands` is what it does for others,
+//! each tells the others what its own connections do ([`Follower`] says how nothing gets lost). `inbound` is what it does for others,
 //! `replies` how an answer finds the node that waits for it.
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use super::super::cluster::Peers;
 use super::super::cluster::commands::{Besides, Change, Connection, Note, Told};
 use super::super::tags::TagIndex;
 use super::carried::Carried;
-use super::errands::Errands;
+use super::inbound::InboundQueue;
 use super::{Desk, ElsewhereSettings, Waiter};
 
 /// What the desk has to do with other nodes.
@@ -43,7 +43,7 @@ pub(super) struct Elsewhere {
     /// There were too many of them, and that was logged.
     is_full: bool,
     pub(super) carried: Carried,
-    pub(super) errands: Errands,
+    pub(super) inbound: InboundQueue,
     /// Commands that are being sent to other nodes.
     pub(super) sending: Arc<Semaphore>,
 }
@@ -79,7 +79,7 @@ impl Elsewhere {
             known: 0,
             is_full: false,
             carried: Carried::new(settings.carried_max),
-            errands: Errands::new(settings.errand_bytes),
+            inbound: InboundQueue::new(settings.errand_bytes),
             sending: Arc::new(Semaphore::new(Self::SENDING)),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What is pending and who may answer is decided by the [`Engine`], which knows neither clocks nor sockets. Around it:
 //! `courier` hands commands to connections, `clients` is what connections do, `heartbeats` asks whether they are there, `aim` finds out
-//! who is meant. In a cluster `elsewhere` knows of the clients of other nodes, `errands` goes between the nodes, and `replies` finds the
+//! who is meant. In a cluster `elsewhere` knows of the clients of other nodes, `inbound` goes between the nodes, and `replies` finds the
 //! one that waits.
 
 mod aim;
@@ -10,13 +10,13 @@ mod carried;
 mod clients;
 mod courier;
 mod elsewhere;
-mod errands;
 mod heartbeats;
+mod inbound;
+mod pauses;
 mod replies;
 mod responses;
 mod settling;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -36,7 +36,6 @@ use crate::command::{
     Accepted, Aim, CommandLimits, CommandOptions, CommandRefusal, Engine, Figures, Idempotency, Mode, Order, Out,
     PendingCommand, Refusal, Report, SentCommand, SettledCommand, Target, TargetKind, TargetName,
 };
-use crate::hub::mail::Address;
 use crate::random;
 
 use super::Node;
@@ -44,6 +43,7 @@ use super::send_rates::SendRates;
 
 pub use crate::command::ClientCommand;
 use elsewhere::Elsewhere;
+use pauses::UntoldPauses;
 use responses::Responses;
 use settling::SettlingTimes;
 
@@ -126,10 +126,7 @@ struct Desk {
     settling: SettlingTimes,
     /// The courier waits for a clock, or for space with a worker; behind it everything lines up.
     courier_waits: bool,
-    /// Who is to be told that it is paused, or no more, each connection once; empty unless a worker has no space.
-    untold_pauses: VecDeque<(Address, bool)>,
-    /// A task waits for that space.
-    pauses_wait: bool,
+    untold_pauses: UntoldPauses,
     /// Without a cluster there is nothing elsewhere.
     elsewhere: Option<Box<Elsewhere>>,
 }
@@ -176,8 +173,7 @@ impl Commands {
                 engine: engine(settings.limits),
                 settling: SettlingTimes::default(),
                 courier_waits: false,
-                untold_pauses: VecDeque::new(),
-                pauses_wait: false,
+                untold_pauses: UntoldPauses::default(),
                 elsewhere: is_in_cluster.then(|| Box::new(Elsewhere::new(settings.elsewhere))),
             }),
             responses: Responses::new(settings.listeners_max),

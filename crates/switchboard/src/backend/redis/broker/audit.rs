@@ -50,7 +50,7 @@ impl Inner {
         let rooms: Vec<Arc<Room>> = self.rooms().values().cloned().collect();
         let mut is_whole = true;
         for batch in rooms.chunks(BATCH) {
-            let compared = all(batch.iter().map(|room| self.compare(room))).await;
+            let compared = all(batch.iter().map(|room| self.compare_with_others(room))).await;
             for result in compared {
                 if let Err(error) = result {
                     tracing::debug!(%error, "a room could not be compared with the store");
@@ -69,7 +69,20 @@ impl Inner {
         until_ms <= standing.now_ms()
     }
 
-    async fn compare(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), BackendError> {
+    /// Compares a room; a room whose worker is full is compared later, so that the other rooms do not wait for it.
+    async fn compare_with_others(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), BackendError> {
+        if !self.must_wait(room) {
+            let within = self.store.link.timeout() * 2;
+            if let Ok(compared) = tokio::time::timeout(within, self.compare(room)).await {
+                return compared;
+            }
+        }
+        self.subscriber.compare_later(&self.store.keys.room_channel(room.name.as_str()));
+        Ok(())
+    }
+
+    /// Compares a room with the store. Waits while a message of the room waits for a worker.
+    pub(super) async fn compare(self: &Arc<Self>, room: &Arc<Room>) -> Result<(), BackendError> {
         // Nothing is known of a room that somebody is about to hear for the first time.
         let Some(asked) = room.known() else { return Ok(()) };
         let generation = self.store.standing.generation();
@@ -122,6 +135,8 @@ impl Inner {
                     }
                 }
             };
+            // Messages that no worker can take must not wait in memory, nor hold one of the places.
+            self.space(&room).await;
             let read = {
                 // Never closed.
                 let Ok(_place) = self.fills.acquire().await else { return };

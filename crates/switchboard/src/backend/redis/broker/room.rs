@@ -9,6 +9,7 @@ use switchboard_proto::wire::Encoded;
 use tokio::sync::OnceCell;
 
 use crate::hub::mail::{Address, Ask, Delivery, Mail};
+use crate::hub::mailbox::Mailbox;
 
 use super::super::envelope::Numbered;
 use super::super::feed::{Arrival, Feed, Point, Step};
@@ -150,7 +151,7 @@ impl Inner {
         };
         if is_empty {
             rooms.remove(&room.name);
-            self.ears.cease(&self.store.keys.room_channel(room.name.as_str()));
+            self.subscriber.unsubscribe(&self.store.keys.room_channel(room.name.as_str()));
         }
     }
 
@@ -200,6 +201,20 @@ impl Inner {
         hall.known = feed.heard();
         if is_wanted && !hall.is_over && !std::mem::replace(&mut hall.is_filling, true) {
             tokio::spawn(Arc::clone(self).fill(Arc::clone(room)));
+        }
+    }
+
+    /// Returns whether mail waits for space with a worker that has members.
+    pub(super) fn must_wait(&self, room: &Room) -> bool {
+        room.workers().into_iter().filter_map(|worker| self.workers.get(worker)).any(Mailbox::is_waited_for)
+    }
+
+    /// Waits until the workers that have members have space.
+    pub(super) async fn space(&self, room: &Room) {
+        for worker in room.workers() {
+            if let Some(mailbox) = self.workers.get(worker) {
+                mailbox.wait_for_space(Mail::ASK_BYTES).await;
+            }
         }
     }
 

@@ -16,8 +16,8 @@ use super::{BrokerSettings, RedisBroker};
 /// A node that takes part in a cluster, as far as rooms are concerned.
 pub(crate) struct RoomNode {
     pub(crate) broker: RedisBroker,
-    _cluster: Arc<dyn Cluster>,
-    _events: mpsc::Receiver<ClusterEvent>,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) events: mpsc::Receiver<ClusterEvent>,
 }
 
 impl RoomNode {
@@ -27,7 +27,7 @@ impl RoomNode {
             let redis = Redis::open(config, Ids::default(), 1).await.unwrap();
             let broker = RedisBroker::new(&redis, workers, settings);
             let (cluster, events) = redis.begin(Arc::new(broker.clone())).await.unwrap();
-            Self { broker, _cluster: cluster, _events: events }
+            Self { broker, cluster, events }
         })
     }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::testing::{RoomNode, config};
 use super::*;
+use crate::backend::cluster::{ClusterEvent, To};
 use crate::backend::contract::room;
 use crate::backend::contract::rooms::{Heard, Hearing, PATIENCE, draft, say, try_wait, wait};
-use crate::backend::redis::testing::Server;
+use crate::backend::redis::testing::{Server, runtime};
 use crate::hub::mail::Missed;
 
 /// A server of the test's own, and nodes with one worker each.
@@ -121,12 +122,141 @@ fn fault_row_50_what_nobody_can_look_up_any_more_is_told() {
     assert_eq!([4, 5, 6].map(|_| stage.workers[0].number()), [4, 5, 6]);
 }
 
+/// Two nodes with two workers each, in whose rooms "stuck" and "lobby" the first one has its workers 0 and 1.
+struct TwoRooms {
+    server: Server,
+    speaker: RoomNode,
+    node: RoomNode,
+    stuck: Hearing,
+    free: Hearing,
+}
+
+impl TwoRooms {
+    fn new(limits: LogLimits, inbox_bytes: usize) -> Self {
+        let server = Server::start(&[]);
+        let join = |name, workers| {
+            let mut config = config(&server.url(), "test", name);
+            // Nothing here may depend on how busy the machine is.
+            config.backend.redis.timeout = PATIENCE;
+            config.backend.redis.lease = PATIENCE;
+            config.backend.redis.beacon_timeout = PATIENCE * 2;
+            config.backend.redis.inbox_bytes = inbox_bytes;
+            let settings =
+                BrokerSettings { limits, degraded: Degraded::Refuse, audit_interval: Duration::from_millis(500) };
+            RoomNode::join(&config, settings, workers)
+        };
+        let (narrow, stuck) = Hearing::new(2 << 10);
+        let (wide, free) = Hearing::new(1 << 20);
+        let (speaker, node) = (join(0, Vec::new()), join(1, vec![narrow, wide]));
+        for (name, worker) in [("stuck", 0), ("lobby", 1)] {
+            wait(speaker.broker.open(&room(name)));
+            assert_eq!(wait(node.broker.subscribe(&room(name), worker)), Some(0));
+        }
+        Self { server, speaker, node, stuck, free }
+    }
+
+    fn say(&self, name: &str, text: &str) -> u64 {
+        say(&self.speaker.broker, Draft { room: room(name), ..draft(text) })
+    }
+
+    /// Says more than the stuck worker takes.
+    fn fill_stuck(&self, count: u64) {
+        (1..=count).for_each(|number| assert_eq!(self.say("stuck", "x"), number));
+    }
+
+    /// Waits until the node has its beacon back that was sent after this was called.
+    fn await_beacon(&self) {
+        let beacon_ms = || self.node.broker.0.subscriber.beacon_ms();
+        for _ in 0..2 {
+            let (before, deadline) = (beacon_ms(), Instant::now() + PATIENCE);
+            while beacon_ms() == before {
+                assert!(Instant::now() < deadline, "the beacon does not come back");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Checks that another room, a message of a node and the beacon get through.
+    fn check_others(&mut self) {
+        let number = self.say("lobby", "others go on");
+        assert_eq!(self.free.next(), Heard::Said(number, "others go on".to_owned()));
+        let slot = self.node.cluster.slot();
+        wait(self.speaker.cluster.send(To::Node(slot), "a command".into()));
+        let event = async {
+            loop {
+                match self.node.events.recv().await {
+                    Some(ClusterEvent::Message { bytes, .. }) => break bytes,
+                    Some(_) => {}
+                    None => panic!("the node has ended"),
+                }
+            }
+        };
+        let message = runtime().block_on(async { tokio::time::timeout(PATIENCE, event).await.unwrap() });
+        assert_eq!(message, "a command");
+        self.await_beacon();
+        assert_eq!(self.node.cluster.figures().relistens, 0);
+    }
+}
+
+#[test]
+fn a_stuck_worker_delays_only_its_own_room() {
+    let mut rooms = TwoRooms::new(LONG, 16 << 20);
+    rooms.fill_stuck(100);
+    rooms.check_others();
+    for number in 1..=100 {
+        assert_eq!(rooms.stuck.number(), number, "in order");
+    }
+}
+
+#[test]
+fn messages_beyond_the_lane_of_a_stuck_worker_are_read_from_the_log() {
+    let mut rooms = TwoRooms::new(LONG, 64 << 10);
+    rooms.fill_stuck(1000);
+    rooms.check_others();
+    for number in 1..=1000 {
+        assert_eq!(rooms.stuck.number(), number, "in order");
+    }
+    assert!(rooms.node.broker.0.figures.filled.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn messages_beyond_the_lane_of_a_stuck_worker_that_the_log_has_lost_are_told() {
+    let mut rooms = TwoRooms::new(LogLimits { messages: 3, ..LONG }, 64 << 10);
+    rooms.fill_stuck(1000);
+    rooms.check_others();
+    let (mut next, mut gaps) = (1, 0);
+    while next <= 1000 {
+        next = match rooms.stuck.next() {
+            Heard::Said(number, _) if number == next => number + 1,
+            Heard::Gap(Missed { first, last: Some(last), restarts: false }) if first == next => {
+                gaps += 1;
+                last + 1
+            }
+            other => panic!("{other:?} where {next} is expected"),
+        };
+    }
+    assert!(gaps > 0);
+}
+
+#[test]
+fn a_store_that_has_forgotten_everything_is_noticed_beside_a_stuck_worker() {
+    let mut rooms = TwoRooms::new(LONG, 16 << 20);
+    rooms.fill_stuck(100);
+    rooms.check_others();
+    assert!(rooms.server.ask("FLUSHALL").unwrap().starts_with("+OK"));
+    assert!(matches!(rooms.free.next(), Heard::Gap(Missed { first: 2, last: None, restarts: true })));
+    for number in 1..=100 {
+        assert_eq!(rooms.stuck.number(), number, "in order");
+    }
+    assert!(matches!(rooms.stuck.next(), Heard::Gap(Missed { first: 101, last: None, restarts: true })));
+}
+
 /// The same broker without anybody who hears it.
 fn quiet(inner: &Inner) -> Inner {
     Inner {
         store: inner.store.clone(),
         nodes: inner.nodes.clone(),
-        ears: inner.ears.clone(),
+        subscriber: inner.subscriber.clone(),
         publishes_in_store: inner.publishes_in_store,
         settings: inner.settings,
         workers: Vec::new(),

@@ -1,6 +1,6 @@
 //! Commands of other nodes for connections of this one, and those of this one for connections of others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use switchboard_proto::command::{CommandDelivery, CommandDocument, CommandId, Recipient};
@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backend::cluster::To;
 use crate::command::{ClientCommand, Dispatch};
-use crate::hub::mail::{Ask, CommandFate, Mail};
+use crate::hub::mail::{Address, Ask, CommandFate, Mail};
 use crate::op::Op;
 
 use super::super::Node;
@@ -21,16 +21,15 @@ use super::courier::Wakes;
 use super::elsewhere::Elsewhere;
 
 /// Commands that wait for space with a worker, in the order in which they came. Bounded: `commands.errand_bytes`.
-pub(super) struct Errands {
-    waiting: VecDeque<Errand>,
+pub(super) struct InboundQueue {
+    /// By worker. A task waits for the space of each worker that has an entry.
+    waiting: HashMap<u16, VecDeque<InboundCommand>>,
     bytes: usize,
     most_bytes: usize,
-    /// A task waits for that space.
-    pub(super) is_waited_for: bool,
 }
 
 /// A command of another node for a connection of this one.
-struct Errand {
+struct InboundCommand {
     from: u16,
     document: Arc<CommandDocument>,
     connection: ConnId,
@@ -40,33 +39,40 @@ struct Errand {
     deadline_ms: u64,
 }
 
-impl Errand {
+impl InboundCommand {
     fn bytes(&self) -> usize {
         // Its member `data` is in it twice.
         256 + 2 * self.document.command.as_str().len()
     }
 }
 
-impl Errands {
+impl InboundQueue {
     pub(super) fn new(most_bytes: usize) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, most_bytes, is_waited_for: false }
+        Self { waiting: HashMap::new(), bytes: 0, most_bytes }
     }
 
-    /// Adds one. `false`: there is no space.
-    fn push(&mut self, errand: Errand) -> bool {
-        let bytes = errand.bytes();
-        if !self.waiting.is_empty() && self.bytes + bytes > self.most_bytes {
-            return false;
+    /// Adds one that waits for this worker. Returns it if there is no space.
+    fn push(&mut self, worker: u16, inbound: InboundCommand) -> Result<(), InboundCommand> {
+        let bytes = inbound.bytes();
+        if self.bytes > 0 && self.bytes + bytes > self.most_bytes {
+            return Err(inbound);
         }
         self.bytes += bytes;
-        self.waiting.push_back(errand);
-        true
+        self.waiting.entry(worker).or_default().push_back(inbound);
+        Ok(())
     }
 
-    fn pop(&mut self) -> Option<Errand> {
-        let errand = self.waiting.pop_front()?;
-        self.bytes -= errand.bytes();
-        Some(errand)
+    /// Takes the first one that waits for this worker.
+    fn pop(&mut self, worker: u16) -> Option<InboundCommand> {
+        let inbound = self.waiting.get_mut(&worker)?.pop_front()?;
+        self.bytes -= inbound.bytes();
+        Some(inbound)
+    }
+
+    /// Puts back the one that was taken last.
+    fn put_back(&mut self, worker: u16, inbound: InboundCommand) {
+        self.bytes += inbound.bytes();
+        self.waiting.entry(worker).or_default().push_front(inbound);
     }
 }
 
@@ -76,12 +82,12 @@ impl Node {
         let Delivery { id: Id(id), command, connection, user, ts, ttl_ms } = delivery;
         let Some(peers) = self.peers() else { return };
         let Ok(command) = ClientCommand::from_json(command) else {
-            tracing::warn!(node = from, "another node sends a command that is none");
+            tracing::warn!(node = from, "dropped malformed command from node");
             return tell_fate(peers, from, id, connection, CommandFate::Gone);
         };
         let (key, command, data) = command.into_parts();
         let now = self.command_now();
-        let errand = Errand {
+        let inbound = InboundCommand {
             from,
             document: Arc::new(CommandDocument { id, key, command, data }),
             connection,
@@ -90,74 +96,57 @@ impl Node {
             deadline_ms: now.monotonic_ms.saturating_add(ttl_ms),
         };
         let wakes = self.with_desk(|desk, _| {
-            let Desk { elsewhere: Some(elsewhere), .. } = desk else { return Wakes::new() };
-            elsewhere.carried.insert(id, from, errand.deadline_ms, now.monotonic_ms);
-            if !elsewhere.errands.push(errand) {
+            let Desk { engine, elsewhere: Some(elsewhere), .. } = desk else { return Wakes::new() };
+            elsewhere.carried.insert(id, from, inbound.deadline_ms, now.monotonic_ms);
+            let Some(Address { worker, .. }) = engine.address_of(connection, inbound.user.as_ref()) else {
+                tell_fate(peers, from, id, connection, CommandFate::Gone);
+                return Wakes::new();
+            };
+            let has_line = elsewhere.inbound.waiting.contains_key(&worker);
+            if elsewhere.inbound.push(worker, inbound).is_err() {
                 tell_fate(peers, from, id, connection, CommandFate::Overflow);
             }
-            self.begin_errands(desk, peers)
+            let mut wakes = Wakes::new();
+            if !has_line && !self.run_inbound(desk, peers, worker, &mut wakes) {
+                let node = self.clone();
+                self.spawn(Box::pin(async move { node.run_inbound_later(worker).await }));
+            }
+            wakes
         });
         drop(wakes);
     }
 
-    /// Hands over what waits; what has to go on waiting does so in a task of its own.
-    fn begin_errands(&self, desk: &mut Desk, peers: &Peers) -> Wakes {
-        let mut wakes = Wakes::new();
-        if desk.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.errands.is_waited_for) {
-            return wakes;
-        }
-        if let Some(worker) = self.run_errands(desk, peers, &mut wakes) {
-            if let Some(elsewhere) = &mut desk.elsewhere {
-                elsewhere.errands.is_waited_for = true;
-            }
-            let node = self.clone();
-            self.spawn(Box::pin(async move { node.run_errands_later(worker).await }));
-        }
-        wakes
-    }
-
-    /// Hands over until a worker has no space, and says which one that is.
-    fn run_errands(&self, desk: &mut Desk, peers: &Peers, wakes: &mut Wakes) -> Option<usize> {
-        let Desk { engine, elsewhere: Some(elsewhere), .. } = desk else { return None };
-        loop {
-            let next = elsewhere.errands.waiting.front()?;
-            let now = self.command_now();
-            let ttl_ms = next.deadline_ms.saturating_sub(now.monotonic_ms);
-            // Whose it is now is known here alone, and whether it listens.
-            let address = engine.address_of(next.connection, next.user.as_ref()).filter(|_| ttl_ms > 0);
-            let permit = match address {
-                None => None,
-                Some(address) => {
-                    let worker = usize::from(address.worker);
-                    let Some(permit) = self.0.workers[worker].try_reserve(Mail::ASK_BYTES) else { return Some(worker) };
-                    Some((permit, address.key))
-                }
-            };
-            let Errand { from, document, connection, user, ts, .. } = elsewhere.errands.pop()?;
-            let Some((permit, key)) = permit else {
-                tell_fate(peers, from, document.id, connection, CommandFate::Gone);
+    /// Hands over what waits for a worker. Returns `false` if the worker has no space.
+    fn run_inbound(&self, desk: &mut Desk, peers: &Peers, worker: u16, wakes: &mut Wakes) -> bool {
+        let Desk { engine, elsewhere: Some(elsewhere), .. } = desk else { return true };
+        while let Some(inbound) = elsewhere.inbound.pop(worker) {
+            let ttl_ms = inbound.deadline_ms.saturating_sub(self.command_now().monotonic_ms);
+            // The connection may have ended, or have another user, since the command came.
+            let address = engine.address_of(inbound.connection, inbound.user.as_ref()).filter(|_| ttl_ms > 0);
+            let Some(Address { key, .. }) = address else {
+                tell_fate(peers, inbound.from, inbound.document.id, inbound.connection, CommandFate::Gone);
                 continue;
             };
+            let Some(permit) = self.0.workers[usize::from(worker)].try_reserve(Mail::ASK_BYTES) else {
+                elsewhere.inbound.put_back(worker, inbound);
+                return false;
+            };
+            let InboundCommand { document, connection, user, ts, .. } = inbound;
             let to = user.map_or(Recipient::Guest(connection), Recipient::User);
             let delivery = CommandDelivery { document, to, ts: engine.later(connection, ts), ttl_ms };
             wakes.extend(permit.push_and_wake_later(Mail::Ask(Ask::Command(key, delivery))));
         }
+        elsewhere.inbound.waiting.remove(&worker);
+        true
     }
 
-    async fn run_errands_later(&self, mut full: usize) {
+    async fn run_inbound_later(&self, worker: u16) {
         loop {
-            self.wait_for_space(full).await;
+            self.wait_for_space(usize::from(worker)).await;
             let Some(peers) = self.peers() else { return };
             let mut wakes = Wakes::new();
-            let mut desk = self.0.commands.desk();
-            match self.run_errands(&mut desk, peers, &mut wakes) {
-                Some(worker) => full = worker,
-                None => {
-                    if let Some(elsewhere) = &mut desk.elsewhere {
-                        elsewhere.errands.is_waited_for = false;
-                    }
-                    return;
-                }
+            if self.run_inbound(&mut self.0.commands.desk(), peers, worker, &mut wakes) {
+                return;
             }
         }
     }
