@@ -250,8 +250,11 @@ struct Outgoing {
     channel: String,
     from: u16,
     message: Message,
-    told: oneshot::Sender<Result<(), BackendError>>,
+    told: Told,
 }
+
+/// Where the result of sending is reported.
+type Told = oneshot::Sender<Result<(), BackendError>>;
 
 enum Message {
     Written(Bytes),
@@ -260,7 +263,7 @@ enum Message {
 
 impl Outgoing {
     /// The channel and the bytes to publish, and where to report the result; `None` if there is nothing to send.
-    fn write(self, max_message_bytes: usize) -> Option<(String, Vec<u8>, oneshot::Sender<Result<(), BackendError>>)> {
+    fn write(self, max_message_bytes: usize) -> Option<(String, Vec<u8>, Told)> {
         let bytes = match self.message {
             Message::Written(bytes) => bytes,
             Message::ToWrite(write) => write()?,
