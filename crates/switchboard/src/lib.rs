@@ -1,8 +1,8 @@
 //! Switchboard: a realtime connection server.
 //!
-//! It holds persistent connections: ActionHero's line protocol over TCP, TLS and Unix sockets, its browser protocol, DDP and
-//! the gateway of bots over WebSockets, and actions over HTTP. It puts connections into chat rooms, lets an application answer
-//! their actions, and asks clients to do something and collects their replies.
+//! It holds persistent connections: ActionHero's line protocol over TCP, TLS and Unix sockets, its browser protocol,
+//! DDP and the gateway of bots over WebSockets, and actions over HTTP. It puts connections into chat rooms, lets an
+//! application answer their actions, and asks clients to do something and collects their replies.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -16,10 +16,10 @@
 //! # }
 //! ```
 //!
-//! Read in this order: [`server`] starts and stops the server; [`node`] has every operation that an application may call;
-//! [`admin`] offers them over HTTP; [`action`] has the requests that the application answers; [`hub`] delivers messages to
-//! connections; `worker` is the event loop around it; [`backend`] keeps the state that outlives a connection or is shared by
-//! nodes. The wire protocols are in the crate `switchboard-proto`.
+//! Read in this order: [`server`] starts and stops the server; [`node`] has every operation that an application may
+//! call; [`admin`] offers them over HTTP; [`action`] has the requests that the application answers; [`hub`] delivers
+//! messages to connections; `worker` is the event loop around it; [`backend`] keeps the state that outlives a
+//! connection or is shared by nodes. The wire protocols are in the crate `switchboard-proto`.
 
 #![forbid(unsafe_code)]
 

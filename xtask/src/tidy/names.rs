@@ -57,7 +57,7 @@ fn is_missing_file(tree: &Tree, word: &str) -> bool {
     let is_path = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte))
         && word.contains('/')
         && word.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension));
-    // A path of a URL or of somebody's machine, or what a build makes.
+    // A path of a URL, of a user's machine, or of build output.
     let is_elsewhere = word.starts_with(['/', '.']) || word.starts_with("target/");
     let is_there = || {
         let end = format!("/{word}");

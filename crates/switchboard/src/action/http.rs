@@ -64,8 +64,8 @@ impl fmt::Debug for HttpRequest {
     }
 }
 
-/// Reads a header that an action or a backend sets. `None` when it is not well-formed, or frames the message or steers the
-/// connection, which is the server's affair alone.
+/// Reads a header that an action or a backend sets. Returns `None` when it is not well-formed, or when it frames the
+/// message or controls the connection, which only the server may do.
 pub(crate) fn response_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     const OF_THE_SERVER: [&str; 8] = [
         "connection",

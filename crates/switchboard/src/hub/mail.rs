@@ -243,7 +243,7 @@ pub enum Ask {
     /// Who is in these rooms, or is about to be, with this worker.
     Occupants(Arc<[RoomName]>, Reply<Vec<(RoomName, ConnId)>>),
     /// Any connection may enter a room from now on: those that want to listen to it do. `true`: the room is new, and they
-    /// receive what was said since it was made.
+    /// receive the messages since its creation.
     Offer(RoomName, bool, Reply<()>),
     /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
     Recheck(RoomName, RoomKind, MemberCheck, Reply<usize>),

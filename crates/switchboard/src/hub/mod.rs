@@ -278,8 +278,8 @@ impl<L> Hub<L> {
         }
     }
 
-    /// Hands a connection that has just begun to listen what was said in the room before, up to the number `after`.
-    /// It is told of the earliest messages if they are missing.
+    /// Hands a connection that has just begun to listen the earlier messages of the room, up to the number `after`.
+    /// It gets a gap for the earliest ones if they are missing.
     pub fn catch_up(&mut self, key: ConnKey, room: &RoomName, after: u64, said: Vec<Arc<Encoded>>) {
         let Some(&room_key) = self.room_keys.get(room) else { return };
         let Some(membership) = self.membership(key, room_key) else { return };

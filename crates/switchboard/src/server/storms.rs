@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::worker::Loads;
 
-/// Time between two looks at how many connections there are: so often at most is memory given back.
+/// Time between two checks of the number of connections, and so the shortest time between two trims.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The most connections since memory was given back last.
@@ -16,7 +16,8 @@ impl Peak {
     /// Fewer connections than these are not worth the work: they take about 7 MiB together.
     const FEWEST: usize = 256;
 
-    /// Returns whether at least half of the connections of the peak have ended, and more than a few. A new peak begins then.
+    /// Returns whether at least half of the connections of the peak have ended, and at least [`Peak::FEWEST`]. Then a new
+    /// peak begins.
     fn is_over(&mut self, connections: usize) -> bool {
         self.0 = self.0.max(connections);
         let is_over = self.0 - connections >= Self::FEWEST && connections <= self.0 / 2;

@@ -188,7 +188,7 @@ impl Worker {
     }
 
     /// A room became public: the connections that want to hear it begin to listen, to a new room from its first message.
-    /// The reply follows when all of them hear what is said next.
+    /// The reply follows when all of them receive the next message.
     pub(super) fn offer(&mut self, room: &RoomName, is_new: bool, reply: Reply<()>) {
         let offered = Arc::new(Offered(Mutex::new(Some(reply))));
         self.hub.set_kind(room, Default::default());

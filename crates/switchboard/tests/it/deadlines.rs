@@ -1,7 +1,7 @@
-//! Deadlines of every path of the web listener, each proven on a socket: the client sends a part, and reads how it is cut.
+//! Deadlines of every path of the web listener, each proven on a socket: the client sends a part and waits for the cut.
 //!
-//! Deadlines that need certificates or the admin API are tested in `tls`, `https` and `admin_faults`. The line protocol has no
-//! deadline for a line: an idle telnet session is a session.
+//! Deadlines that need certificates or the admin API are tested in `tls`, `https` and `admin_faults`. The line protocol
+//! has no deadline for a line: an idle telnet session is a session.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

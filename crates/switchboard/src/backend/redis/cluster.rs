@@ -157,8 +157,8 @@ impl Redis {
         heard
             .map_err(|_| {
                 BackendError(
-                "what is published in Redis does not come back: may this user publish and subscribe (channels with \
-                 backend.redis.prefix), and is backend.redis.pubsub_url the server that is meant?"
+                "a message that this node published to itself did not arrive: check that its Redis user may publish and \
+                 subscribe to channels that begin with backend.redis.prefix, and that backend.redis.pubsub_url is right"
                     .to_owned(),
             )
             })

@@ -1,4 +1,4 @@
-//! What is written is what was queued, or a notice says what is missing.
+//! An outbox writes every piece that was queued, or a notice of those that are missing.
 
 use super::*;
 use crate::hub::mail::Delivery;
@@ -152,7 +152,7 @@ fn what_never_came_is_told_once_and_within_the_limit() {
 
 #[test]
 fn an_abandoned_content_ends_with_the_piece_that_has_begun() {
-    // So much of the first piece was written.
+    // `count` bytes of the first piece were written.
     for (count, expected) in [(0, "the end"), (1, "ABCthe end"), (3, "ABCthe end")] {
         let mut outbox = Outbox::default();
         outbox.push_content(Arc::new(Letters(5)));

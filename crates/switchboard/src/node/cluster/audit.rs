@@ -128,7 +128,7 @@ impl Node {
         for rooms in rooms.chunks(TOGETHER) {
             self.end_orphans(peers, directory, rooms).await?;
             let comparisons = all(rooms.iter().map(|room| directory.compare(room).into_future())).await;
-            // What was found in one room is told by nobody else, whatever another one met.
+            // Only this node announces the members that it removed from one room, even after an error in another.
             let mut result = Ok(());
             for (room, comparison) in rooms.iter().zip(comparisons) {
                 let settled = match comparison {

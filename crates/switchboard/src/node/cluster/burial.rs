@@ -48,7 +48,8 @@ impl Node {
 
     async fn try_bury(&self, dead: &NodeEntry, progress: &mut Progress) -> Result<(), CallError> {
         let (Some(peers), Some(directory)) = (self.peers(), self.0.directory.shared()) else { return Ok(()) };
-        // Adopted sessions go on here: they do not leave, even if they have not returned to all their rooms yet. Each is named once.
+        // Adopted sessions go on here: they do not leave, even if they have not returned to all their rooms yet. A retry
+        // does not adopt them again, so they are kept.
         progress.adopted.extend(self.adopt_gateway_sessions(dead).await?);
         for rooms in directory.all_rooms().await.map_err(unavailable)?.chunks(TOGETHER) {
             let (adopted, announced) = (&progress.adopted, &progress.announced);

@@ -397,7 +397,7 @@ impl Node {
         }));
     }
 
-    /// It is on its way when this returns: whoever hears the other nodes does not wait for Redis.
+    /// Queues a refusal. The task that reads messages of other nodes must not wait for Redis.
     fn refuse_node(&self, from: u16, number: u64) {
         if let Some(peers) = self.peers() {
             drop(peers.send(To::Node(from), &Message::Answer(number, Err(CallError::Unavailable.into()))));
@@ -423,7 +423,7 @@ impl Node {
         };
         let answer = Message::Answer(number, answer.map_err(Refusal::from));
         if peers.send(To::Node(from), &answer).await.is_err() {
-            // It may be too long. If that is not heard either, whoever asked learns it from its own deadline.
+            // The answer may be too long. If the refusal is lost too, the deadline of the asking node applies.
             self.refuse_node(from, number);
         }
     }

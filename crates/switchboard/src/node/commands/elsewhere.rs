@@ -1,8 +1,8 @@
 //! Clients of other nodes: what those say about them, and what this node says about its own.
 //!
-//! Every node knows who takes commands on any of them, and decides by itself, with its own engine, about the commands that it accepts. So
-//! each tells the others what its own connections do ([`Follower`] says how nothing gets lost). `inbound` is what it does for others,
-//! `replies` how an answer finds the node that waits for it.
+//! Every node knows the clients of all nodes that take commands, and its own engine decides about the commands that it
+//! accepts. So each node reports its own connections to the others ([`Follower`] repairs lost reports). `inbound` carries
+//! out commands of other nodes, `replies` routes a reply to the node that waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl Elsewhere {
         if is_new && self.known >= self.settings.sessions_max {
             if !std::mem::replace(&mut self.is_full, true) {
                 tracing::warn!(
-                    "clients of other nodes are passed over, commands of this node do not reach them: raise \
+                    "ignored clients of other nodes; commands of this node do not reach them: raise \
                      commands.sessions_elsewhere_max"
                 );
             }

@@ -274,7 +274,7 @@ impl Inner {
         for batch in nobodys.chunks(BATCH) {
             let struck = match self.strike_rows(room, batch).await {
                 Ok(struck) => struck,
-                // Who is out already is told by nobody else; the rest is found the next time.
+                // Only this node announces the members that are removed already. The next audit finds the others.
                 Err(_) if !comparison.departed.is_empty() => return Ok(()),
                 Err(error) => return Err(error),
             };

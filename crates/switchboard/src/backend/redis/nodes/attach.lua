@@ -1,6 +1,6 @@
 -- A node enters the list of nodes, or proves to be in it. KEYS: meta, list, seen, dead, tombstones.
--- ARGV: masters (names with commas), name of the cluster, format, slot or 0, generation it knows, incarnation, name, the rest of its entry,
--- and the time for which a node of the same name is spared.
+-- ARGV: masters (names with commas), name of the cluster, format, slot or 0, generation it knows, incarnation, name,
+-- the rest of its entry, and the time for which a node of the same name is spared.
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local format = redis.call('HGET', KEYS[1], 'format')

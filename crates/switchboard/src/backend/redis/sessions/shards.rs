@@ -62,7 +62,7 @@ impl RedisSessions {
         KEYS.map(|what| store.keys.application(application, &format!("{generation}:{what}")))
     }
 
-    /// What the first arguments of each script are.
+    /// The first arguments of each script.
     fn first(&self, now_ms: u64) -> [String; 8] {
         let (limits, notify) = (&self.0.limits, &self.0.notify);
         [
