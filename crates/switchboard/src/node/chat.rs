@@ -476,6 +476,9 @@ impl Node {
         joined_at: u64,
         room: &RoomName,
     ) -> Result<Entrance, CallError> {
+        if !facts.id.is_session() && !self.is_of_this_life(facts) {
+            return Err(CallError::Unavailable);
+        }
         let mut matched = self.check_pattern(facts, room).await?;
         if self.has_join_hook() {
             self.may_join(facts, room).await?;

@@ -432,6 +432,8 @@ async fn watch_membership(
 ) {
     let began = Instant::now();
     let mut announced = service.slot();
+    // The slot whose channel is requested: an attempt may be dropped before it is confirmed.
+    let mut wanted = service.slot();
     if !*hears.borrow_and_update() {
         service.note_hearing(false);
     }
@@ -441,9 +443,10 @@ async fn watch_membership(
         present.set_state(service.state());
         let step = service.next(elapsed_ms(began));
         if let ServiceStep::Listen(slot) = step
-            && slot != service.slot()
+            && slot != wanted
         {
-            present.subscriber.unsubscribe(&present.store.keys.node_channel(service.slot()));
+            present.subscriber.unsubscribe(&present.store.keys.node_channel(wanted));
+            wanted = slot;
         }
         drop(present);
         let listened = async {

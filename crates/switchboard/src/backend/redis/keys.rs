@@ -102,7 +102,7 @@ pub(super) fn type_of(key: &str) -> Option<KeyType> {
         },
         ("nodes", "dead" | "diggers" | "graves" | "list" | "meta") => "hash",
         ("nodes", "closing" | "rooms") => "set",
-        ("nodes", "seen") => "zset",
+        ("nodes", "rooms-sorted" | "seen") => "zset",
         ("r", "facts" | "ids" | "members" | "sequence") => "hash",
         ("r", "log") => "stream",
         ("r", "order") => "list",
@@ -186,7 +186,19 @@ mod tests {
             assert_eq!(name(&keys.room_channel(tag)), None);
         }
         assert_eq!(name(&keys.single("tokens", "expiry")), Some(("zset", false)));
-        assert_eq!(name(&keys.nodes("meta")), Some(("hash", false)));
+        for (what, kind) in [
+            ("closing", "set"),
+            ("dead", "hash"),
+            ("diggers", "hash"),
+            ("graves", "hash"),
+            ("list", "hash"),
+            ("meta", "hash"),
+            ("rooms", "set"),
+            ("rooms-sorted", "zset"),
+            ("seen", "zset"),
+        ] {
+            assert_eq!(name(&keys.nodes(what)), Some((kind, false)), "{what}");
+        }
         assert_eq!(name(&set_aside(&keys.user("a", "tokens"))), None);
         assert_eq!(tag(&set_aside(&Keys::new("p").single("t", "a"))), "t:a");
         for foreign in ["", ":{", "p:{r:a}", "p:{g:a}:session", "p:{u:a}", "other"] {

@@ -27,9 +27,10 @@ use super::trouble::Trouble;
 
 static ATTACH: Script = Script::urgent(include_str!("nodes/attach.lua"));
 static RENEW: Script = Script::urgent(include_str!("nodes/beat.lua"));
-static REAP: Script = Script::new(include_str!("nodes/bury.lua"));
+// A dead node's clients come back at once: the claim must not wait behind their requests.
+static REAP: Script = Script::urgent(include_str!("nodes/bury.lua"));
 static REAPED: Script = Script::new(include_str!("nodes/buried.lua"));
-static LEAVE: Script = Script::new(include_str!("nodes/leave.lua"));
+static LEAVE: Script = Script::urgent(include_str!("nodes/leave.lua"));
 
 /// How everything is kept in Redis. A node refuses to take part where it is kept otherwise.
 const FORMAT: &str = "1";
@@ -154,6 +155,10 @@ impl Nodes {
         store.standing.hold_until(lease.valid_until_ms());
         *lock(&self.0.others) = lease.peers().cloned().collect();
         let now = lease.membership();
+        if self.0.is_leaving.load(Ordering::Acquire) && matches!(now, Membership::Fenced { .. }) {
+            // A renewal that was sent after the node left: the node stops as planned.
+            return;
+        }
         let has_changed = membership.send_if_modified(|before| std::mem::replace(before, now) != now);
         if has_changed && matches!(now, Membership::Fenced { .. }) {
             store.link.trouble(Trouble::Fenced, "other nodes took this node for dead");

@@ -82,7 +82,7 @@ impl Node {
     pub(super) async fn mend_directory(&self) {
         let Some(peers) = self.peers() else { return };
         while peers.life.is_to_restore.swap(false, Ordering::AcqRel) {
-            if let Err(error) = self.restore_rooms(peers).await {
+            if let Err(error) = self.restore(peers).await {
                 tracing::warn!(%error, "rooms and revocations of this node not all stored again; retrying");
                 peers.life.is_to_restore.store(true, Ordering::Release);
                 tokio::time::sleep(PAUSE).await;
@@ -98,11 +98,16 @@ impl Node {
         }
     }
 
-    /// Revokes tokens again, and makes all rooms again that this node has members in, and those of the configuration.
+    /// Stores again what the store may have lost: revocations, and the rooms of this node.
+    async fn restore(&self, peers: &Peers) -> Result<(), CallError> {
+        // Members must not wait for thousands of revocations, nor a revocation for the rooms.
+        let (revoked, restored) = tokio::join!(self.0.sessions.revoke_again(), self.restore_rooms(peers));
+        revoked.map_err(unavailable).and(restored)
+    }
+
+    /// Makes all rooms again that this node has members in, and those of the configuration.
     async fn restore_rooms(&self, peers: &Peers) -> Result<(), CallError> {
         let Some(directory) = self.0.directory.shared() else { return Ok(()) };
-        // First, because until then a token that was revoked may be valid at nodes that do not know of it.
-        self.0.sessions.revoke_again().await.map_err(unavailable)?;
         let _mending = peers.life.mending.lock().await;
         self.end_gateway_sessions().await;
         let held = directory.held_rooms().into_iter().map(|room| (room, None));

@@ -184,6 +184,10 @@ impl Node {
     /// taken this one for dead, and announced it themselves, it is announced later, or never.
     pub(in crate::node) fn tells_leaves_now(&self, facts: &ConnFacts, room: &RoomName) -> bool {
         let Some(peers) = self.peers() else { return true };
+        if !facts.id.is_session() && facts.id.node() != peers.slot() {
+            // Of an earlier life of this node: the node that reaped it announced this leave.
+            return false;
+        }
         // `None`: this node cannot know.
         let decide = || if peers.is_fenced() { Some(false) } else { peers.cluster().is_up().then_some(true) };
         if let Some(tells_now) = decide() {

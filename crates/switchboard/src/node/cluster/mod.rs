@@ -356,6 +356,9 @@ impl Node {
         let Some(peers) = self.peers() else { return };
         let odd = |error| tracing::warn!(node = from, %error, "another node says what nobody understands");
         match serde_json::from_slice::<Message<&RawValue, &RawValue>>(bytes) {
+            // Until it is closed and rejoined, a fenced node hears the channel of a slot that may be another node's: an
+            // answer from here would be taken for that node's answer. A revocation holds for every node.
+            Ok(Message::Answer(..) | Message::Wait(_) | Message::Ask(..)) if peers.is_fenced() => {}
             Ok(Message::Answer(number, answer)) => {
                 if let Some(waiting) = peers.waiting().remove(&number) {
                     // Whoever asked may have stopped waiting.
@@ -368,9 +371,10 @@ impl Node {
                 }
             }
             Ok(Message::Note(note)) => match serde_json::from_str(note.get()) {
+                Ok(Note::Users(note)) => self.note_about_users(&note),
+                Ok(_) if peers.is_fenced() => {}
                 Ok(Note::Commands(note)) => self.heed_commands(from, note),
                 Ok(Note::Gateway(note)) => self.heed_gateway(from, note),
-                Ok(Note::Users(note)) => self.note_about_users(&note),
                 Ok(Note::Rooms(note)) => self.note_rooms(&note),
                 Err(error) => odd(error),
             },

@@ -5,9 +5,24 @@ use std::collections::{HashMap, VecDeque};
 use crate::hub::mail::{Ask, ConnKey, Mail};
 use crate::hub::mailbox::Mailbox;
 
-/// Pauses that wait for space with a worker, each connection once. A task waits for each worker that has an entry.
+/// Pauses that wait for space with a worker. A task waits for each worker that has an entry.
 #[derive(Default)]
-pub(super) struct UntoldPauses(HashMap<u16, VecDeque<(ConnKey, bool)>>);
+pub(super) struct UntoldPauses(HashMap<u16, Untold>);
+
+/// Pauses that wait for one worker: each connection once, with its latest state, in the order of their first change.
+#[derive(Default)]
+struct Untold {
+    order: VecDeque<ConnKey>,
+    is_muted: HashMap<ConnKey, bool>,
+}
+
+impl Untold {
+    fn set(&mut self, key: ConnKey, is_muted: bool) {
+        if self.is_muted.insert(key, is_muted).is_none() {
+            self.order.push_back(key);
+        }
+    }
+}
 
 impl UntoldPauses {
     /// Tells a worker whether a connection is muted: at once, or after everything that waits for this worker.
@@ -16,27 +31,25 @@ impl UntoldPauses {
     #[must_use]
     pub(super) fn tell(&mut self, mailbox: &Mailbox, worker: u16, key: ConnKey, is_muted: bool) -> bool {
         if let Some(waiting) = self.0.get_mut(&worker) {
-            match waiting.iter_mut().find(|(other, _)| *other == key) {
-                Some((_, waiting)) => *waiting = is_muted,
-                None => waiting.push_back((key, is_muted)),
-            }
+            waiting.set(key, is_muted);
             return false;
         }
         if push(mailbox, key, is_muted) {
             return false;
         }
-        self.0.insert(worker, VecDeque::from([(key, is_muted)]));
+        self.0.entry(worker).or_default().set(key, is_muted);
         true
     }
 
     /// Tells a worker what waits. Returns `false` if the worker is full again.
     pub(super) fn tell_waiting(&mut self, mailbox: &Mailbox, worker: u16) -> bool {
         if let Some(waiting) = self.0.get_mut(&worker) {
-            while let Some(&(key, is_muted)) = waiting.front() {
-                if !push(mailbox, key, is_muted) {
+            while let Some(&key) = waiting.order.front() {
+                if !push(mailbox, key, waiting.is_muted.get(&key).copied().unwrap_or_default()) {
                     return false;
                 }
-                waiting.pop_front();
+                waiting.order.pop_front();
+                waiting.is_muted.remove(&key);
             }
         }
         self.0.remove(&worker);
