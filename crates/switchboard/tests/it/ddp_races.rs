@@ -1,7 +1,7 @@
 //! What a session or its user does while something else of his is still under way.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,12 +18,14 @@ struct SlowJoins {
     server: TestServer,
     _backend: Backend,
     held: SyncSender<String>,
+    asked: Receiver<()>,
     permits: SyncSender<()>,
 }
 
 impl SlowJoins {
     fn start() -> Self {
         let (held, holding) = sync_channel::<String>(1);
+        let (asking, asked) = sync_channel::<()>(1);
         let (permits, permitted) = sync_channel::<()>(1);
         let state = Mutex::new((holding, permitted, None::<String>));
         let backend = Backend::start(move |asked: &Asked| {
@@ -33,6 +35,7 @@ impl SlowJoins {
             }
             if state.2.as_deref() == asked.json["connection"]["id"].as_str() {
                 state.2 = None;
+                asking.send(()).expect("the test runs");
                 state.1.recv_timeout(PATIENCE).expect("the test permits it");
             }
             yes()
@@ -42,7 +45,13 @@ impl SlowJoins {
         let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let users = USERS.replacen(" = ", "=", 1);
         settings.push(&users);
-        Self { server: TestServer::with(&settings), _backend: backend, held, permits }
+        Self { server: TestServer::with(&settings), _backend: backend, held, asked, permits }
+    }
+
+    /// Waits until the backend is asked about the join that is held.
+    #[track_caller]
+    fn until_asked(&self) {
+        self.asked.recv_timeout(PATIENCE).expect("the backend is asked about the join");
     }
 }
 
@@ -53,7 +62,8 @@ fn a_session_that_became_somebody_elses_is_not_put_into_a_room_of_the_user_befor
     let (mut first, mut second) = (server.ddp_as("bot"), server.ddp_as("bot"));
     slow.held.send(server.id_of_ddp(&mut second).to_string()).expect("it is taken");
     let joining = first.begin("joinRoom", json!(["defaultRoom"]));
-    eventually("the first is in", || server.member_count("defaultRoom") == 1);
+    slow.until_asked();
+    assert_eq!(server.member_count("defaultRoom"), 1, "the first is in");
     second.log_in("ann", PASSWORD);
     slow.permits.send(()).expect("it is taken");
     assert_eq!(first.finish(&joining), Ok(json!(true)));
@@ -71,7 +81,8 @@ fn a_user_who_leaves_a_room_while_a_session_of_his_is_put_into_it_has_left_it_wi
     let (mut first, mut second) = (server.ddp_as("bot"), server.ddp_as("bot"));
     slow.held.send(server.id_of_ddp(&mut second).to_string()).expect("it is taken");
     let joining = first.begin("joinRoom", json!(["defaultRoom"]));
-    eventually("the first is in", || server.member_count("defaultRoom") == 1);
+    slow.until_asked();
+    assert_eq!(server.member_count("defaultRoom"), 1, "the first is in");
     assert_eq!(second.call("leaveRoom", json!(["defaultRoom"])), Ok(Value::Null));
     slow.permits.send(()).expect("it is taken");
     assert_eq!(first.finish(&joining), Ok(json!(true)));
@@ -86,9 +97,7 @@ fn a_user_who_leaves_a_room_while_another_session_logs_in_has_left_it_with_that_
     let mut second = server.ddp();
     slow.held.send(server.id_of_ddp(&mut second).to_string()).expect("it is taken");
     let logging_in = second.begin("login", json!([{"user": {"username": "bot"}, "password": PASSWORD}]));
-    let is_his = |id| server.wait(server.node().connection(id)).is_ok_and(|info| info.handle.user().is_some());
-    let id = server.id_of_ddp(&mut second);
-    eventually("it is his", || is_his(id));
+    slow.until_asked();
     assert_eq!(first.call("leaveRoom", json!(["defaultRoom"])), Ok(Value::Null));
     slow.permits.send(()).expect("it is taken");
     second.finish(&logging_in).expect("the password is right");

@@ -37,8 +37,8 @@ fn fault_row_17_a_session_that_is_not_there_for_whoever_asks_is_refused_in_the_s
     let server = serving(&["servers.gateway.replay_max_events=10"]);
     let (mut owner, session) = server.registered();
     server.publish(1..=3);
-    owner.ping(Some(2));
     expect_events(&mut owner, 1, 1..=3);
+    owner.ping(Some(2));
     let shard_1 = register(&mut server.shard(), &credentials().of_shard(1));
     let development = Credentials { flags: 1, ..credentials() };
     let mut ended = server.shard();

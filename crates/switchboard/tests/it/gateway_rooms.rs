@@ -218,6 +218,7 @@ fn a_pattern_looks_at_the_session_whether_it_is_there_or_not() {
     other.join("defaultRoom");
     let (staff_hash, other_id) = (staff.hash.clone(), other.id());
     staff.client.hang_up();
+    server.until_detached();
     server.wait(node.set_pattern("defaultRoom", Pattern::new().with("staff", true))).unwrap();
     assert_eq!(members(&server, "defaultRoom"), from_ref(&staff_hash));
     assert!(matches!(server.wait(node.add_member(other_id, "defaultRoom")), Err(CallError::NotAuthorized)));

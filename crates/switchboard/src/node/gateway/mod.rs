@@ -5,8 +5,8 @@
 //! - [`events`]: what is published to them, and what is told about them.
 //! - [`figures`]: what is counted; [`sessions`]: what operators see.
 //! - `interactions`: what is asked of them over HTTP, and their answers; `signature`: who has asked.
-//! - `rooms`: sessions as members of rooms; `seats`: which is where; `scribe`: writes what rooms say into logs; `facts`: who a
-//!   session is.
+//! - `rooms`: sessions as members of rooms; `seats`: which is where; `scribe`: writes what rooms say into logs;
+//!   `missed`: finds the messages that a log lacks; `facts`: who a session is.
 //! - `upkeep`: what is done every few seconds.
 //!
 //! The store owns the truth about sessions; what is here can be lost. An event is in the log of its session before anybody is
@@ -19,6 +19,7 @@ mod facts;
 pub mod figures;
 mod interactions;
 mod live;
+mod missed;
 mod rooms;
 mod scribe;
 mod seats;

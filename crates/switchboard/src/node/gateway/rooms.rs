@@ -6,8 +6,8 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use switchboard_proto::call::{Answer, CallError, HistoryRange, Outcome};
-use switchboard_proto::event::{MessageExtra, RoomMessage, Sender};
+use switchboard_proto::call::{Answer, CallError, Outcome};
+use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::gateway::items;
 use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
@@ -27,6 +27,7 @@ use super::super::hooks::{Change, MembershipChange, Saying};
 use super::super::{Inner, Node, reply};
 use super::applications::Application;
 use super::figures::Source;
+use super::missed::{self, Missed};
 use super::scribe::{Logs, Scribe, ScribeInbox, SharedSeats};
 use super::seats::{Gap, Seats, Settled};
 
@@ -379,32 +380,19 @@ impl Node {
         }
     }
 
-    /// Appends what was said behind `heard`, up to a number, and says what the room's log does not have any more.
+    /// Appends the messages of a room after number `heard`, up to number `up_to`, to the log of a session. The gap of
+    /// those that the room no longer has precedes them. Returns the gap that is still to be appended if the store fails.
     async fn append_missed(&self, session: ConnId, room: &RoomName, heard: u64, up_to: u64) -> Option<Gap> {
-        if up_to < heard {
-            // It is another room of that name.
-            return Some(Gap { first: heard + 1, last: None });
-        }
-        let all = Gap { first: heard + 1, last: Some(up_to) };
-        let limit = usize::try_from(up_to - heard).unwrap_or(usize::MAX);
-        let range = HistoryRange { room: room.clone(), before_ms: None, limit, unread_since_ms: None };
-        let Ok(Some(found)) = self.0.broker.history(range).await.map_err(unavailable) else { return Some(all) };
-        let wanted = |message: &&RoomMessage| message.number > heard && message.number <= up_to;
-        let mut missed: Vec<&RoomMessage> = found.messages.iter().filter(wanted).collect();
-        missed.sort_unstable_by_key(|message| message.number);
-        let first = missed.first().map_or(up_to + 1, |message| message.number);
-        for message in missed {
-            if message.sender == Sender::Connection(session) {
-                continue;
-            }
-            let append = Append {
-                id: session,
-                item: items::room_message(message),
-                room: Some((room.clone(), message.number)),
-                is_gap: false,
-                now_ms: self.0.gateway.clock.now_ms(),
-            };
-            let bytes = append.item.as_str().len();
+        let all = Gap { first: heard + 1, last: (up_to > heard).then_some(up_to) };
+        let read = missed::read(&*self.0.broker, room, heard, up_to).await;
+        let Ok(Missed { gap, messages }) = read.map_err(unavailable) else { return Some(all) };
+        let gap = gap.map(|gap| (items::room_gap(room, gap.first, gap.last), gap.last.unwrap_or(heard), true));
+        let others = messages.iter().filter(|message| message.sender != Sender::Connection(session));
+        let others = others.map(|message| (items::room_message(message), message.number, false));
+        for (item, number, is_gap) in gap.into_iter().chain(others) {
+            let bytes = item.as_str().len();
+            let room = Some((room.clone(), number));
+            let append = Append { id: session, item, room, is_gap, now_ms: self.0.gateway.clock.now_ms() };
             match self.0.sessions.append(append).await {
                 Ok(Some(seq)) => {
                     self.0.gateway.counters.count_appended(Source::Room, 1);
@@ -418,7 +406,7 @@ impl Node {
                 }
             }
         }
-        (first > heard + 1).then_some(Gap { first: heard + 1, last: Some(first - 1) })
+        None
     }
 
     /// One session less hears a room here.
