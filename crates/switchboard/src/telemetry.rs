@@ -4,15 +4,40 @@
 //! full disk or a pipe that nobody reads, lines are lost and counted, and the count is logged once it takes lines again.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat};
+
+/// Spaces warnings that clients can cause as often as they like.
+#[derive(Debug, Default)]
+pub(crate) struct Interval {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Interval {
+    pub(crate) const fn new() -> Self {
+        Self { last: Mutex::new(None) }
+    }
+
+    /// Long enough for a log that is read by people, short enough to see that it goes on.
+    const LENGTH: Duration = Duration::from_secs(10);
+
+    /// Returns `true` at most once in each interval.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= Self::LENGTH);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
 
 /// Begins to write logs as configured. To be called once, by a program; a library leaves this to whoever embeds it.
 ///
@@ -142,6 +167,13 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_warning_is_due_at_most_once_in_each_interval() {
+        let (interval, begun) = (Interval::default(), Instant::now());
+        let due = |secs| interval.is_due(begun + Duration::from_secs(secs));
+        assert_eq!([0, 0, 9, 10, 11, 19, 20].map(due), [true, false, false, true, false, false, true]);
     }
 
     #[test]

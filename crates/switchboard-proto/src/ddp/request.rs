@@ -115,17 +115,19 @@ impl Request {
     }
 }
 
-/// The call or subscription in a frame whose JSON is refused, if it has an id.
+/// The request in a frame whose JSON is refused, if it has an id. An `unsub` and a `ping` need nothing but their id.
 fn refused(text: &str, refusal: JsonRefusal, settings: &DdpSettings) -> Option<Request> {
     let [msg, id] = json::members(text, ["msg", "id"])?;
     let text_of = |member: Option<&str>| serde_json::from_str::<String>(member?).ok();
-    let is_method = match text_of(msg)?.as_str() {
-        "method" => true,
-        "sub" => false,
-        _ => return None,
-    };
+    let msg = text_of(msg)?;
     let id = text_of(id).filter(|id| id.len() <= settings.max_id_bytes)?;
-    Some(Request::Refused { id, is_method, refusal })
+    match msg.as_str() {
+        "method" => Some(Request::Refused { id, is_method: true, refusal }),
+        "sub" => Some(Request::Refused { id, is_method: false, refusal }),
+        "unsub" => Some(Request::Unsub { id }),
+        "ping" => Some(Request::Ping { id: Some(Value::from(id).to_string()) }),
+        _ => None,
+    }
 }
 
 fn versions(members: &Map<String, Value>) -> Option<Versions> {

@@ -103,6 +103,8 @@ pub(crate) struct Lease {
     due_ms: u64,
     /// The node may change the store before this time; 0: it may not.
     valid_until_ms: u64,
+    /// When the list of nodes was read.
+    read_ms: u64,
     peers: Peers,
     /// Dead nodes that no living node is known to reap.
     to_claim: Vec<NodeEntry>,
@@ -121,6 +123,7 @@ impl Lease {
             must_attach: true,
             due_ms: 0,
             valid_until_ms: 0,
+            read_ms: 0,
             peers: Peers::default(),
             to_claim: Vec::new(),
         }
@@ -198,6 +201,7 @@ impl Lease {
                 self.valid_until_ms = sent_ms.saturating_add(self.length_ms);
                 self.due_ms = sent_ms.saturating_add(self.renewal_ms());
                 self.membership = Membership::Member { slot: self.slot, generation };
+                self.read_ms = sent_ms;
                 let dead = self.peers.read(sent_ms, self.incarnation, self.length_ms, nodes);
                 for node in dead.into_iter().chain(tombstones) {
                     if self.to_claim.iter().all(|other| other.incarnation != node.incarnation) {
@@ -267,6 +271,11 @@ impl Lease {
     /// The other nodes.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &NodeEntry> {
         self.peers.known()
+    }
+
+    /// When the other nodes were read: how long each was silent is counted to this moment.
+    pub(crate) fn read_ms(&self) -> u64 {
+        self.read_ms
     }
 
     /// Whether [`Lease::next_event`] has one.

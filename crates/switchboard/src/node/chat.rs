@@ -19,6 +19,7 @@ use crate::backend::{AddRoomError, BackendError, NewMember, Pattern};
 use crate::hub::Entrance;
 use crate::hub::mail::{Address, Ask, MemberCheck};
 use crate::op::Panic;
+use crate::telemetry::Interval;
 use crate::worker::calls::Caller;
 
 use super::Node;
@@ -564,7 +565,13 @@ pub(super) fn existing_name(room: &str) -> Result<RoomName, CallError> {
 /// Two texts: the operator reads the cause, the client that it is unavailable.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn unavailable(error: BackendError) -> CallError {
-    tracing::error!(%error, "the backend failed");
+    static ERRORS: Interval = Interval::new();
+    // While the store is away every request fails: one line in each interval says so.
+    if ERRORS.is_due(Instant::now()) {
+        tracing::error!(%error, "store failed; requests are answered unavailable, further errors are logged as debug");
+    } else {
+        tracing::debug!(%error, "store failed");
+    }
     CallError::Unavailable
 }
 

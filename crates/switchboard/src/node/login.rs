@@ -26,9 +26,12 @@ impl Node {
             }
             Credentials::Resume { token: text } => {
                 let token = self.kept_token(&text).await?;
-                let account =
-                    self.0.users.by_id(&token.user).filter(|account| account.has_bound(&text, &token.binding));
-                let account = account.cloned().ok_or(LoginRefusal::UnknownToken)?;
+                let account = self.0.users.by_id(&token.user).cloned().ok_or(LoginRefusal::UnknownToken)?;
+                if !account.has_bound(&text, &token.binding) {
+                    // Else it would be valid again when the old password comes back.
+                    self.0.sessions.remove_token(&token.hash).await.map_err(unavailable)?;
+                    return Err(LoginRefusal::UnknownToken.into());
+                }
                 if !account.is_active() {
                     return Err(LoginRefusal::Inactive.into());
                 }

@@ -18,8 +18,10 @@ impl Peak {
 
     /// Returns whether at least half of the connections of the peak have ended, and at least [`Peak::FEWEST`]. Then a new
     /// peak begins.
-    fn is_over(&mut self, connections: usize) -> bool {
-        self.0 = self.0.max(connections);
+    ///
+    /// `highest` is the most that there were since the last call: a storm may begin and end between two calls.
+    fn is_over(&mut self, highest: usize, connections: usize) -> bool {
+        self.0 = self.0.max(highest).max(connections);
         let is_over = self.0 - connections >= Self::FEWEST && connections <= self.0 / 2;
         if is_over {
             self.0 = connections;
@@ -35,8 +37,10 @@ pub(super) fn watch(loads: &Arc<Loads>, free: fn(), runtime: &tokio::runtime::Ha
     drop(runtime.spawn(async move {
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(connections) = Weak::upgrade(&loads).map(|loads| loads.total()) else { return };
-            if peak.is_over(connections) && tokio::task::spawn_blocking(free).await.is_err() {
+            let Some(loads) = Weak::upgrade(&loads) else { return };
+            let is_over = peak.is_over(loads.take_peak(), loads.total());
+            drop(loads);
+            if is_over && tokio::task::spawn_blocking(free).await.is_err() {
                 tracing::error!("freeing memory after many connections have ended panicked");
             }
         }
@@ -49,13 +53,22 @@ mod tests {
 
     fn answers(counts: &[usize]) -> Vec<bool> {
         let mut peak = Peak::default();
-        counts.iter().map(|&count| peak.is_over(count)).collect()
+        counts.iter().map(|&count| peak.is_over(count, count)).collect()
     }
 
     #[test]
     fn a_peak_is_over_when_half_of_its_connections_have_ended() {
         assert_eq!(answers(&[10, 500, 300, 251, 250, 0]), [false, false, false, false, false, true]);
         assert_eq!(answers(&[0, 1000, 501, 500, 400, 250, 244]), [false, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn a_peak_between_two_calls_is_over_at_the_second() {
+        let mut peak = Peak::default();
+        assert_eq!(
+            [(10, 10), (500, 10), (10, 10)].map(|(highest, now)| peak.is_over(highest, now)),
+            [false, true, false]
+        );
     }
 
     #[test]

@@ -12,12 +12,19 @@ pub(crate) struct Loads {
     ids: Ids,
     workers: Box<[AtomicUsize]>,
     http: AtomicUsize,
+    /// The highest total since [`Loads::take_peak`].
+    peak: AtomicUsize,
 }
 
 impl Loads {
     /// Nobody is there yet.
     pub(crate) fn new(workers: usize, ids: Ids) -> Self {
-        Self { ids, workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(), http: AtomicUsize::new(0) }
+        Self {
+            ids,
+            workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            http: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        }
     }
 
     /// The id of a connection that nobody knew of before.
@@ -35,9 +42,19 @@ impl Loads {
         &self.http
     }
 
-    /// All of them (`limits.max_connections`).
+    /// All of them (`limits.max_connections`). Asked before each connection is accepted, which makes the peak exact but for
+    /// that connection.
     pub(crate) fn total(&self) -> usize {
-        self.workers.iter().chain([&self.http]).map(|load| load.load(Ordering::Relaxed)).sum()
+        let total = self.workers.iter().chain([&self.http]).map(|load| load.load(Ordering::Relaxed)).sum();
+        if total > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(total, Ordering::Relaxed);
+        }
+        total
+    }
+
+    /// Returns the highest total since the last call, however short it lasted.
+    pub(crate) fn take_peak(&self) -> usize {
+        self.peak.swap(0, Ordering::Relaxed)
     }
 
     /// The worker that has the fewest, and how many that is.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::call::{Answer, Call, CallError, Outcome, Reply};
+use crate::call::{ActionError, Answer, Call, CallError, Outcome, Reply};
 use crate::close::CloseReason;
 use crate::event::Event;
 use crate::face::{Cx, Face};
@@ -145,6 +145,12 @@ impl SocketFace {
         match Request::parse(line, cx.settings.socket.json) {
             Request::Verb(verb, args) => self.on_verb(verb, args, cx),
             Request::File(name) => self.on_file(name, cx),
+            // Broken JSON names no action, and may hold a password: it must not stick.
+            Request::Word(word) if word.starts_with(['{', '[', '"']) => {
+                self.ledger.total_actions = self.ledger.total_actions.saturating_add(1);
+                let request = self.request(cx);
+                answers(cx).refuse(Kind::Action, &request, &CallError::Action(ActionError::Unknown));
+            }
             Request::Word(word) => {
                 let message_id = self.message_id(cx);
                 let set = match self.sticky("action") {

@@ -530,6 +530,21 @@ fn a_secret_goes_with_one_action_and_is_never_shown() {
 }
 
 #[test]
+fn broken_json_does_not_become_the_sticky_action() {
+    check(
+        &mut auto(),
+        r#"
+        > {"action":"login","params":{"password":"sesame",}}
+        < {"error":"Error: unknown action or invalid apiVersion","context":"response","messageCount":1}
+        > {"action":"login"} {"password":"sesame"}
+        < {"error":"Error: unknown action or invalid apiVersion","context":"response","messageCount":2}
+        > paramsView
+        < {"status":"OK","context":"response","data":{},"messageCount":3}
+        "#,
+    );
+}
+
+#[test]
 fn details_show_that_a_secret_was_given_and_not_which() {
     let mut talk = talk_with(|settings| settings.secret_params = SecretParams::new(["password"]));
     talk.send(b"paramAdd password=sesame\r\ndetailsView\r\n");

@@ -96,6 +96,10 @@ fn fault_row_6_json_beyond_a_limit_is_refused_under_its_id() {
             > {{"msg":"method","method":"a","id":"{long_id}","x":{deep}}}
             < {{"msg":"error","reason":"JSON is nested deeper than 64 levels"}}
             > {{"msg":"unsub","id":"2","x":1e999}}
+            < {{"msg":"nosub","id":"2"}}
+            > {{"msg":"ping","id":"3","x":{deep}}}
+            < {{"msg":"pong","id":"3"}}
+            > {{"msg":"pong","x":1e999}}
             < {{"msg":"error","reason":"a number in JSON is out of range"}}
             "#
         ),

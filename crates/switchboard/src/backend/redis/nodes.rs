@@ -57,7 +57,8 @@ struct Inner {
     store: Store,
     settings: NodeSettings,
     ids: Ids,
-    others: Mutex<Vec<NodeEntry>>,
+    /// The other nodes, and when they were read.
+    others: Mutex<(u64, Vec<NodeEntry>)>,
     /// Facts about this node that the others are shown.
     report: Mutex<Report>,
     /// The masters of the store at the latest attach.
@@ -153,7 +154,7 @@ impl Nodes {
     fn publish(&self, lease: &Lease) {
         let Inner { store, membership, .. } = &*self.0;
         store.standing.hold_until(lease.valid_until_ms());
-        *lock(&self.0.others) = lease.peers().cloned().collect();
+        *lock(&self.0.others) = (lease.read_ms(), lease.peers().cloned().collect());
         let now = lease.membership();
         if self.0.is_leaving.load(Ordering::Acquire) && matches!(now, Membership::Fenced { .. }) {
             // A renewal that was sent after the node left: the node stops as planned.
@@ -314,8 +315,11 @@ impl Nodes {
 
     /// The living nodes by their numbers, this one included while it is part of them.
     pub(super) fn all(&self) -> Vec<NodeEntry> {
-        let mut all = lock(&self.0.others).clone();
         let standing = &self.0.store.standing;
+        let (read_ms, mut all) = lock(&self.0.others).clone();
+        // While the store is away the list is old.
+        let age_ms = standing.now_ms().saturating_sub(read_ms);
+        all.iter_mut().for_each(|node| node.silent_ms = node.silent_ms.saturating_add(age_ms));
         if standing.is_valid() {
             let Report { connections, members, is_draining } = *lock(&self.0.report);
             let settings = &self.0.settings;

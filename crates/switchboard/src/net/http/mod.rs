@@ -21,7 +21,7 @@ mod visit;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -34,6 +34,7 @@ use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
 
 use crate::node::Node;
+use crate::telemetry::Interval;
 
 use super::accept::{Seat, Stopping, linger, within};
 use super::hand_over::{HandOver, Stream};
@@ -91,27 +92,6 @@ pub(crate) struct WebSocketDoor {
     pub(crate) enabled: bool,
     /// Whether compression is offered.
     pub(crate) compression: bool,
-}
-
-/// Spaces warnings that clients can cause as often as they like.
-#[derive(Debug, Default)]
-struct Interval {
-    last: Mutex<Option<Instant>>,
-}
-
-impl Interval {
-    /// Long enough for a log that is read by people, short enough to see that it goes on.
-    const LENGTH: Duration = Duration::from_secs(10);
-
-    /// Returns `true` at most once in each interval.
-    fn is_due(&self, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= Self::LENGTH);
-        if is_due {
-            *last = Some(now);
-        }
-        is_due
-    }
 }
 
 /// The part of HTTP that all connections share.
@@ -270,17 +250,5 @@ impl Front {
             _ if ended.as_ref().is_err_and(is_late) => {}
             _ => drop(tokio::time::timeout(Self::LINGER, linger(&mut stream)).await),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_is_due_at_most_once_in_each_interval() {
-        let (interval, begun) = (Interval::default(), Instant::now());
-        let due = |secs| interval.is_due(begun + Duration::from_secs(secs));
-        assert_eq!([0, 0, 9, 10, 11, 19, 20].map(due), [true, false, false, true, false, false, true]);
     }
 }

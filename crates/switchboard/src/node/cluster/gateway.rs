@@ -189,11 +189,11 @@ impl Node {
         Ok(adopted.into_iter().map(|record| record.id).collect())
     }
 
-    /// This node was taken for dead: others have its sessions.
+    /// Forgets the gateway sessions of this node, which other nodes adopted when they took it for dead. Their connections are
+    /// closed as all others are, with 1012: a bot that read that another connection took its shard would not come back.
     pub(in crate::node) async fn let_go_of_sessions(&self) {
         for live in self.0.gateway.lives.all() {
             self.0.gateway.lives.remove(&live);
-            self.tell_shard(&live, ShardEvent::Replaced(live.session));
         }
         self.let_go_of_all_rooms().await;
     }
