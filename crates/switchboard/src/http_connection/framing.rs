@@ -6,7 +6,7 @@
 
 /// Follows one connection's requests, however their bytes are cut.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     state: State,
     /// The beginning of a line that is not at its end yet.
     line: Line,
@@ -45,7 +45,7 @@ struct Head {
 
 /// How far a connection is, for its deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Between requests.
     Idle,
     /// In the head of a request.
@@ -68,7 +68,7 @@ struct Line {
 
 /// The byte in front of which the connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsound(pub(super) usize);
+pub(crate) struct Unsound(pub(crate) usize);
 
 impl Default for Framing {
     fn default() -> Self {
@@ -82,7 +82,7 @@ impl Framing {
     /// # Errors
     ///
     /// Which byte is the first that must not be passed on. To be asked no more then.
-    pub(super) fn check(&mut self, input: &[u8]) -> Result<(), Unsound> {
+    pub(crate) fn check(&mut self, input: &[u8]) -> Result<(), Unsound> {
         let mut at = 0;
         while at < input.len() {
             at += self.step(&input[at..]).map_err(|Unsound(inside)| Unsound(at + inside))?;
@@ -91,12 +91,12 @@ impl Framing {
     }
 
     /// Whether what came is one whole request for another protocol, and perhaps what follows it.
-    pub(super) fn is_upgrade(&self) -> bool {
+    pub(crate) fn is_upgrade(&self) -> bool {
         self.state == State::Other
     }
 
     /// How far the connection is.
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.state {
             State::Start { .. } => Phase::Idle,
             State::RequestLine | State::Headers => Phase::Head,
@@ -106,7 +106,7 @@ impl Framing {
     }
 
     /// How many times a phase has ended.
-    pub(super) fn progress(&self) -> u64 {
+    pub(crate) fn progress(&self) -> u64 {
         self.messages
     }
 

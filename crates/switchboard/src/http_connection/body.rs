@@ -1,15 +1,17 @@
 //! Bodies of requests.
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use hyper::body::{Body, Incoming};
+use bytes::Bytes;
+use hyper::body::Body;
 
-use super::guard::is_late;
+use super::is_late;
 
 /// Why there is no body. What is left of it may never come, so the connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     /// It is longer than it may be.
     TooLarge,
     /// It did not come in time.
@@ -19,7 +21,10 @@ pub(super) enum BodyError {
 }
 
 /// Reads a body of at most `most_bytes`.
-pub(super) async fn read(mut body: Incoming, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+pub(crate) async fn read<B>(mut body: B, most_bytes: usize) -> Result<Vec<u8>, BodyError>
+where
+    B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
+{
     // Refused before the client is told to go on with it.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > most_bytes {
