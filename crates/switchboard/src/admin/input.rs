@@ -69,7 +69,7 @@ async fn read(body: Body, shared: &Shared) -> Result<String, ApiError> {
             Code::TooLarge.with(format!("the body is larger than admin.max_body_bytes, {limit} bytes"))
         }
         BodyError::TooSlow => Code::TimedOut.with("the body did not arrive within admin.body_timeout"),
-        BodyError::Unsound => Code::InvalidRequest.with("the body is incomplete or wrongly framed"),
+        BodyError::Malformed => Code::InvalidRequest.with("the body is incomplete or wrongly framed"),
     })?;
     String::from_utf8(bytes).map_err(|_| Code::InvalidRequest.with("the body is not UTF-8"))
 }

@@ -107,8 +107,8 @@ pub(crate) fn start(listener: std::net::TcpListener, config: &Config, node: Node
         listener: TcpListener::from_std(listener)?,
         places: Arc::new(Semaphore::new(admin.max_connections)),
         http,
-        // Heads are under hyper's deadline. Here hyper reads while a request runs, to notice that its client hangs up, and only
-        // hyper knows that this is not a wait for the next head.
+        // Heads are under hyper's deadline. Here hyper reads while a request runs, to notice that its client hangs up,
+        // and only hyper knows that this is not a wait for the next head.
         deadlines: Deadlines {
             head: Duration::ZERO,
             body: admin.body_timeout,

@@ -17,7 +17,7 @@ pub(crate) enum BodyError {
     /// It did not come in time.
     TooSlow,
     /// It cannot be read to its end.
-    Unsound,
+    Malformed,
 }
 
 /// Reads a body of at most `most_bytes`.
@@ -33,7 +33,7 @@ where
     // Memory is taken for what has arrived, not for what is announced: the rest may come slowly, or never.
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| if is_late(&error) { BodyError::TooSlow } else { BodyError::Unsound })?;
+        let frame = frame.map_err(|error| if is_late(&error) { BodyError::TooSlow } else { BodyError::Malformed })?;
         let Ok(frame) = frame.into_data() else { continue };
         if frame.len() > most_bytes - bytes.len() {
             return Err(BodyError::TooLarge);

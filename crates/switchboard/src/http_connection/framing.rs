@@ -68,7 +68,7 @@ struct Line {
 
 /// The byte in front of which the connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unsound(pub(crate) usize);
+pub(crate) struct RejectedAt(pub(crate) usize);
 
 impl Default for Framing {
     fn default() -> Self {
@@ -82,10 +82,10 @@ impl Framing {
     /// # Errors
     ///
     /// Which byte is the first that must not be passed on. To be asked no more then.
-    pub(crate) fn check(&mut self, input: &[u8]) -> Result<(), Unsound> {
+    pub(crate) fn check(&mut self, input: &[u8]) -> Result<(), RejectedAt> {
         let mut at = 0;
         while at < input.len() {
-            at += self.step(&input[at..]).map_err(|Unsound(inside)| Unsound(at + inside))?;
+            at += self.step(&input[at..]).map_err(|RejectedAt(inside)| RejectedAt(at + inside))?;
         }
         Ok(())
     }
@@ -111,10 +111,10 @@ impl Framing {
     }
 
     /// Takes some bytes from the front of `input`, which is not empty, and returns how many.
-    fn step(&mut self, input: &[u8]) -> Result<usize, Unsound> {
+    fn step(&mut self, input: &[u8]) -> Result<usize, RejectedAt> {
         match self.state {
             State::Other => Ok(input.len()),
-            State::Over => Err(Unsound(0)),
+            State::Over => Err(RejectedAt(0)),
             State::Body(left) => Ok(self.take(input, left, State::Body)),
             State::Chunk(left) => Ok(self.take(input, left, State::Chunk)),
             State::Start { .. }
@@ -128,7 +128,7 @@ impl Framing {
                 }
                 let (taken, whole) = self.line.take(input)?;
                 if whole {
-                    self.on_line().map_err(|()| Unsound(taken - 1))?;
+                    self.on_line().map_err(|()| RejectedAt(taken - 1))?;
                     self.line = Line::new();
                 }
                 Ok(taken)
@@ -230,14 +230,14 @@ impl Line {
     }
 
     /// Takes bytes up to the end of the line, and says whether that was there.
-    fn take(&mut self, input: &[u8]) -> Result<(usize, bool), Unsound> {
+    fn take(&mut self, input: &[u8]) -> Result<(usize, bool), RejectedAt> {
         let mut at = 0;
         if self.cr {
-            return if input[0] == b'\n' { Ok((1, true)) } else { Err(Unsound(0)) };
+            return if input[0] == b'\n' { Ok((1, true)) } else { Err(RejectedAt(0)) };
         }
         match memchr::memchr2(b'\r', b'\n', input) {
             None => at = input.len(),
-            Some(end) if input[end] == b'\n' => return Err(Unsound(end)),
+            Some(end) if input[end] == b'\n' => return Err(RejectedAt(end)),
             Some(end) => at += end,
         }
         let text = &input[..at];
@@ -251,7 +251,7 @@ impl Line {
                 self.cr = true;
                 Ok((at + 1, false))
             }
-            Some([b'\r', ..]) => Err(Unsound(at + 1)),
+            Some([b'\r', ..]) => Err(RejectedAt(at + 1)),
             _ => Ok((at, false)),
         }
     }
@@ -294,7 +294,7 @@ mod tests {
     #[track_caller]
     fn sound(input: &[u8]) -> (usize, Phase) {
         let mut whole = Framing::default();
-        let bytes = whole.check(input).err().map_or(input.len(), |Unsound(at)| at);
+        let bytes = whole.check(input).err().map_or(input.len(), |RejectedAt(at)| at);
         let mut cut = Framing::default();
         let found = input.iter().position(|byte| cut.check(&[*byte]).is_err()).unwrap_or(input.len());
         assert_eq!(bytes, found, "{}", input.escape_ascii());

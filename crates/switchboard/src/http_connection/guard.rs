@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::framing::{Framing, Phase, Unsound};
+use super::framing::{Framing, Phase, RejectedAt};
 
 /// Longest waits for a client; zero: no limit.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         } else if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
             return this.wait(cx);
         }
-        if let Err(Unsound(sound)) = this.framing.check(&buf.filled()[before..]) {
+        if let Err(RejectedAt(sound)) = this.framing.check(&buf.filled()[before..]) {
             buf.set_filled(before + sound);
             let remains = match this.framing.phase() {
                 Phase::Idle | Phase::Head => Remains::Head(REFUSED),

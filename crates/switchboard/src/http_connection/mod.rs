@@ -1,7 +1,7 @@
 //! Connections that speak HTTP/1: shared by the web listener and the admin listener.
 //!
-//! [`framing`] passes only requests that two readers cannot read differently, [`guard`] puts every wait for a client under a
-//! deadline, and [`body`] reads a body up to its limit. hyper does the rest.
+//! [`framing`] passes only requests that two readers cannot read differently, [`guard`] puts every wait for a client
+//! under a deadline, and [`body`] reads a body up to its limit. hyper does the rest.
 
 pub(crate) mod body;
 pub(crate) mod framing;
@@ -54,23 +54,23 @@ where
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         _ = stop => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     (ended, connection.into_parts())
 }
 
-/// Closes a connection on which [`serve`] has ended. A client that missed a deadline is cut; any other has time to read the
-/// last answer.
+/// Closes a connection on which [`serve`] has ended. A client that missed a deadline is cut; any other has time to read
+/// the last answer.
 pub(crate) async fn close(stream: impl AsyncRead + AsyncWrite + Unpin, ended: &hyper::Result<()>) {
     if !ended.as_ref().is_err_and(|error| is_late(error)) {
         linger(stream).await;
     }
 }
 
-/// Closes the server's side, then reads until the client closes its own side, for a limited time. The kernel drops answers that
-/// the client has not read when a socket is closed with unread bytes.
+/// Closes the server's side, then reads until the client closes its own side, for a limited time. The kernel drops
+/// answers that the client has not read when a socket is closed with unread bytes.
 pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     /// Enough for a client that stops when it sees the end.
     const LONGEST: Duration = Duration::from_secs(1);
@@ -90,8 +90,8 @@ pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = tokio::time::timeout(LONGEST, closing).await;
 }
 
-/// Returns `true` if bytes after this request need not be HTTP, and are not checked by [`framing`]: its answer must be the
-/// [`last`] one.
+/// Returns `true` if bytes after this request need not be HTTP, and are not checked by [`framing`]: its answer must be
+/// the [`last`] one.
 pub(crate) fn is_last<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT
 }

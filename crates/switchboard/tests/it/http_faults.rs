@@ -171,7 +171,7 @@ fn fault_row_10_requests_that_two_readers_read_differently_are_refused() {
                 let _ = client.half_close();
                 assert_eq!(statuses(&mut client), [400], "{listener}: {case:?} in pieces of {pieces}");
             }
-            // Behind a good one the good one is answered.
+            // After a good request the good request is answered.
             let mut client = RawHttp::connect(address).unwrap();
             client.send(put(&format!("{get}\r\n{case}GET /api/randomNumber HTTP/1.1\r\nHost: a\r\n\r\n")));
             let _ = client.half_close();

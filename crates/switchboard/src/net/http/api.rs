@@ -214,7 +214,7 @@ impl From<BodyError> for Refused {
         match error {
             BodyError::TooLarge => Self::Told(WebRefusal::TooLarge),
             BodyError::TooSlow => Self::Told(WebRefusal::TooSlow),
-            BodyError::Unsound => Self::Unsound,
+            BodyError::Malformed => Self::Unsound,
         }
     }
 }

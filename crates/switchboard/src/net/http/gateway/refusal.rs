@@ -87,7 +87,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::TooSlow => Self::TooSlow,
-            BodyError::Unsound => Self::Invalid("the body broke off, or is not framed as HTTP wants it".into()),
+            BodyError::Malformed => Self::Invalid("the body broke off, or is not framed as HTTP wants it".into()),
         }
     }
 }
