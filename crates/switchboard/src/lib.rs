@@ -35,6 +35,7 @@ pub(crate) mod clock;
 pub mod command;
 pub(crate) mod failures;
 pub(crate) mod hex;
+pub(crate) mod http_connection;
 pub mod hub;
 pub mod op;
 pub(crate) mod password;

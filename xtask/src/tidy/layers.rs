@@ -107,6 +107,25 @@ const WALLS: &[Wall] = &[
         advice: "a worker treats all faces alike: what differs belongs behind `Peer`",
     },
     Wall {
+        inside: &["crates/switchboard/src/http_connection/"],
+        forbidden: &[
+            "crate::action",
+            "crate::admin",
+            "crate::backend",
+            "crate::cli",
+            "crate::command",
+            "crate::config",
+            "crate::hub",
+            "crate::net",
+            "crate::node",
+            "crate::server",
+            "crate::users",
+            "crate::webhook",
+            "crate::worker",
+        ],
+        advice: "connections that speak HTTP serve the web listener and the admin API alike: take limits as arguments",
+    },
+    Wall {
         inside: &[WEBHOOK],
         forbidden: &[
             "crate::action",

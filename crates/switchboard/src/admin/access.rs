@@ -17,6 +17,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::Secret;
+use crate::http_connection::last;
 use crate::proto::origin;
 
 use super::answer::{ApiError, Code};
@@ -80,7 +81,7 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = match admit(&shared, &mut request, remote) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => last(error.into_response()),
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

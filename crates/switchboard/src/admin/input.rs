@@ -7,12 +7,12 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use utoipa::IntoParams;
 
+use crate::http_connection::body::{self, BodyError};
 use crate::proto::id::ConnId;
 use crate::proto::json;
 
@@ -63,17 +63,15 @@ async fn read_object(request: Request, shared: &Shared) -> Result<(String, Value
 }
 
 async fn read(body: Body, shared: &Shared) -> Result<String, ApiError> {
-    let reading = Limited::new(body, shared.max_body_bytes).collect();
-    let bytes = match tokio::time::timeout(shared.body_timeout, reading).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    let bytes = body::read(body, shared.max_body_bytes).await.map_err(|error| match error {
+        BodyError::TooLarge => {
             let limit = shared.max_body_bytes;
-            return Err(Code::TooLarge.with(format!("the body is larger than admin.max_body_bytes, {limit} bytes")));
+            Code::TooLarge.with(format!("the body is larger than admin.max_body_bytes, {limit} bytes"))
         }
-        Ok(Err(_)) => return Err(Code::InvalidRequest.with("the body broke off")),
-        Err(_) => return Err(Code::TimedOut.with("the body did not come within admin.body_timeout")),
-    };
-    String::from_utf8(bytes.into()).map_err(|_| Code::InvalidRequest.with("the body is not UTF-8"))
+        BodyError::TooSlow => Code::TimedOut.with("the body did not arrive within admin.body_timeout"),
+        BodyError::Malformed => Code::InvalidRequest.with("the body is incomplete or wrongly framed"),
+    })?;
+    String::from_utf8(bytes).map_err(|_| Code::InvalidRequest.with("the body is not UTF-8"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -29,7 +29,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -37,6 +37,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
 use crate::failures::Failures;
+use crate::http_connection::guard::{Deadlines, Guarded};
+use crate::http_connection::{self, is_last, last};
 use crate::node::Node;
 use crate::proto::json::JsonLimits;
 
@@ -59,7 +61,6 @@ struct Shared {
     failures: Failures,
     json: JsonLimits,
     max_body_bytes: usize,
-    body_timeout: Duration,
     started: Instant,
     counters: Counters,
 }
@@ -96,19 +97,24 @@ pub(crate) fn start(listener: std::net::TcpListener, config: &Config, node: Node
         failures: Failures::new(admin.failures_per_address, Duration::from_secs(1)),
         json: JsonLimits { depth: config.limits.max_json_depth, keys: off_is_max(config.limits.max_json_keys) },
         max_body_bytes: off_is_max(admin.max_body_bytes),
-        body_timeout: off_is_longest(admin.body_timeout),
         started: Instant::now(),
         counters: Counters::default(),
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(off_is_longest(admin.header_timeout))
-        .max_headers(admin.max_headers)
-        .max_buf_size(admin.max_header_bytes);
+    let mut http = http_connection::builder(admin.max_headers, admin.max_header_bytes);
+    let header_timeout = admin.header_timeout;
+    http.timer(TokioTimer::new()).header_read_timeout((!header_timeout.is_zero()).then_some(header_timeout));
     let accept = Accept {
         listener: TcpListener::from_std(listener)?,
         places: Arc::new(Semaphore::new(admin.max_connections)),
         http,
+        // Heads are under hyper's deadline. Here hyper reads while a request runs, to notice that its client hangs up,
+        // and only hyper knows that this is not a wait for the next head.
+        deadlines: Deadlines {
+            head: Duration::ZERO,
+            body: admin.body_timeout,
+            idle: Duration::ZERO,
+            write: admin.write_timeout,
+        },
         router: api::router(shared),
     };
     let (stop, stopped) = watch::channel(false);
@@ -136,6 +142,7 @@ struct Accept {
     listener: TcpListener,
     places: Arc<Semaphore>,
     http: http1::Builder,
+    deadlines: Deadlines,
     router: Router,
 }
 
@@ -185,21 +192,23 @@ impl Accept {
         let routes = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Remote(remote));
+            let is_last = is_last(&request);
             let answering = routes.call(request);
-            async move { Ok::<_, Infallible>(answering.await.unwrap_or_else(|never| match never {})) }
+            Box::pin(async move {
+                let response = answering.await.unwrap_or_else(|never| match never {});
+                Ok::<_, Infallible>(if is_last { last(response) } else { response })
+            })
         });
-        let connection = self.http.serve_connection(TokioIo::new(socket), service);
+        let http = self.http.clone();
+        let stream = Guarded::new(socket, Vec::new(), Duration::ZERO, self.deadlines);
         async move {
-            let mut connection = std::pin::pin!(connection);
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                _ = stopped.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = served {
+            let (ended, parts) = http_connection::serve(&http, stream, service, stopped.changed()).await;
+            if let Err(error) = &ended {
                 tracing::debug!(%remote, %error, "a connection of the admin API failed");
+            }
+            // A stop does not wait for clients that keep connections open between requests.
+            if !*stopped.borrow() {
+                http_connection::close(parts.io.into_inner().into_inner(), &ended).await;
             }
         }
     }
@@ -213,10 +222,4 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 
 fn off_is_max(limit: usize) -> usize {
     if limit == 0 { usize::MAX } else { limit }
-}
-
-/// In settings 0 turns a limit off; a clock can still add this.
-fn off_is_longest(limit: Duration) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
-    if limit.is_zero() { LONGEST } else { limit }
 }

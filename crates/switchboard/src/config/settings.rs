@@ -307,6 +307,8 @@ settings! {
             /// Time that a client has for the body of a request.
             body_timeout: Duration = Duration::from_secs(10), Span::any(),
                 reached "the request is answered with 408, `timed_out`, and the connection is closed";
+            /// Time in which a client must have taken something of an answer that is being sent.
+            write_timeout: Duration = Duration::from_secs(30), Span::any(), reached "the connection is closed";
             /// Requests with a wrong token, or none, from one address in a second.
             failures_per_address: u32 = 50, Whole::any(),
                 reached "further ones from that address in that second, probes excepted, are answered with 429, `rate_limited`; the right token is not";

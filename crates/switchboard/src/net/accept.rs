@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use switchboard_proto::face::Remote;
 use switchboard_proto::peer::PeerKind;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::http_connection::linger;
 use crate::hub::mail::Adopted;
 use crate::worker::{AcceptRate, Loads};
 
@@ -68,27 +69,12 @@ impl Entrance {
     async fn refuse(&self, mut stream: impl Stream, why: &[u8]) {
         let Ok(_permit) = self.refusals.try_acquire() else { return };
         let told = async {
-            stream.write_all(why).await?;
-            Box::pin(linger(&mut stream)).await
+            if stream.write_all(why).await.is_ok() {
+                Box::pin(linger(stream)).await;
+            }
         };
         // Whoever floods us is not waited for.
         let _ = tokio::time::timeout(Self::REFUSAL_TIME, told).await;
-    }
-}
-
-/// Closes our side and reads what the client still sends until it closes its own: closed with bytes unread, a socket takes back
-/// what was written to it.
-pub(super) async fn linger(stream: &mut impl Stream) -> io::Result<()> {
-    /// More than this is not a client that will stop soon.
-    const MOST_BYTES: usize = 256 * 1024;
-    stream.shutdown().await?;
-    let mut unread = [0; 4096];
-    let mut left = MOST_BYTES;
-    loop {
-        match stream.read(&mut unread).await? {
-            0 => return Ok(()),
-            count => left = left.checked_sub(count).ok_or(ErrorKind::InvalidData)?,
-        }
     }
 }
 

@@ -1,7 +1,6 @@
-//! Deadlines of every path of the web listener, each proven on a socket: the client sends a part and waits for the cut.
+//! Deadlines of every listener and path, each proven on a socket: the client sends a part and waits for the cut.
 //!
-//! Deadlines that need certificates or the admin API are tested in `tls`, `https` and `admin_faults`. The line protocol
-//! has no deadline for a line: an idle telnet session is a session.
+//! The line protocol has no deadline for a line: an idle telnet session is a session.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +11,8 @@ use switchboard::proto::close::CloseReason;
 use switchboard_testkit::raw_http::RawHttp;
 
 use super::http::{JSON, connect};
-use super::peer::{Running, config, eventually};
+use super::https::Setting;
+use super::peer::{Running, config, config_with_admin, eventually, narrow_socket};
 
 const SHORT: Duration = Duration::from_millis(300);
 const PATHS: [&str; 3] = ["/primus", "/websocket", "/gateway"];
@@ -148,4 +148,106 @@ fn fault_row_12_parts_of_a_request_are_cut_on_every_path() {
     client.send(format!("POST /api/status HTTP/1.1\r\nHost: a\r\n{identified}\r\n\r\n{{"));
     assert_eq!(client.answer().status, 408);
     client.end();
+}
+
+#[test]
+fn fault_row_12_a_tls_handshake_without_an_end_is_cut_on_every_listener() {
+    let mut setting = Setting::new();
+    setting.config.limits.tls_handshake_timeout = SHORT;
+    let running = setting.start();
+    for address in [running.address(), running.web()] {
+        for part in [&[][..], &[22, 3, 1, 2, 0, 1]] {
+            let mut client = RawHttp::connect(address).unwrap();
+            client.send(part);
+            // A handshake that has begun may be ended by an alert.
+            let received = client.rest().unwrap();
+            assert!(received.is_empty() || received[0] == 21, "{address}: {}", received.escape_ascii());
+        }
+    }
+    assert_eq!(setting.connect(&running).get("/api/status").status, 200);
+}
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// The admin API has one place, and only the named deadline is short.
+fn one_admin_place(shorten: impl FnOnce(&mut Config)) -> Running {
+    let mut config = config_with_admin(TOKEN);
+    config.admin.max_connections = 1;
+    config.admin.header_timeout = Duration::ZERO;
+    config.admin.body_timeout = Duration::ZERO;
+    config.admin.write_timeout = Duration::ZERO;
+    shorten(&mut config);
+    Running::start(config)
+}
+
+fn admin(running: &Running) -> RawHttp {
+    RawHttp::connect(running.admin()).unwrap()
+}
+
+/// The place is free again.
+#[track_caller]
+fn assert_admin_answers(running: &Running) {
+    assert_eq!(admin(running).get("/livez").status, 200);
+}
+
+#[test]
+fn fault_row_12_a_head_without_an_end_is_cut_on_the_admin_listener() {
+    let running = one_admin_place(|config| config.admin.header_timeout = SHORT);
+    for part in ["", "GET /li", "GET /livez HTTP/1.1\r\nHost: a\r\nX: "] {
+        let mut client = admin(&running);
+        client.send(part);
+        client.end();
+    }
+    let mut client = admin(&running);
+    assert_eq!(client.get("/livez").status, 200);
+    client.end();
+    assert_admin_answers(&running);
+}
+
+#[test]
+fn fault_row_12_a_body_without_an_end_is_cut_on_the_admin_listener() {
+    let running = one_admin_place(|config| config.admin.body_timeout = SHORT);
+    let identified = format!("Host: a\r\nAuthorization: Bearer {TOKEN}\r\n{JSON}\r\n");
+    for (framing, part) in [("Content-Length: 9", "{"), ("Transfer-Encoding: chunked", "1\r\n{\r\n")] {
+        let mut client = admin(&running);
+        client.send(format!("POST /v1/rooms HTTP/1.1\r\n{identified}{framing}\r\n\r\n{part}"));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (408, Some("timed_out")), "{framing}");
+        client.end();
+    }
+    assert_admin_answers(&running);
+}
+
+#[test]
+fn fault_row_12_a_client_that_reads_no_answer_is_cut_on_the_admin_listener() {
+    const ANSWERS: usize = 500;
+    let running = one_admin_place(|config| config.admin.write_timeout = SHORT);
+    let request = format!("GET /v1/openapi.json HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let mut client = admin(&running);
+    client.send(&request);
+    let answer_bytes = client.answer().body.len();
+    drop(client);
+    let mut stuck = RawHttp::over(narrow_socket(running.admin()), "a");
+    stuck.send(request.repeat(ANSWERS));
+    // It waits for the only place.
+    assert_admin_answers(&running);
+    let mut received = 0;
+    let mut piece = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = stuck.stream().read(&mut piece) {
+        received += count;
+    }
+    assert!(received < ANSWERS * answer_bytes, "{received} bytes of answers of {answer_bytes} bytes");
+}
+
+#[test]
+fn a_request_that_waits_for_its_outcome_is_not_cut_by_the_deadlines_of_the_admin_listener() {
+    let running = one_admin_place(|config| {
+        config.admin.header_timeout = SHORT;
+        config.admin.body_timeout = SHORT;
+        config.admin.write_timeout = SHORT;
+    });
+    let mut client = admin(&running);
+    let authorization = format!("Authorization: Bearer {TOKEN}");
+    let answer = client.request("GET", "/v1/commands?state=settled&wait_ms=700", &[&authorization], b"");
+    assert_eq!(answer.status, 200, "{answer:?}");
 }

@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use socket2::{Domain, Type};
 use switchboard_testkit::raw_http::RawHttp;
 
 use super::http::{JSON, Socket, connect, masked};
-use super::peer::{DEADLINE, Folder, Running, config, eventually, resident_bytes};
+use super::peer::{DEADLINE, Folder, Running, config, config_with_admin, eventually, narrow_socket, resident_bytes};
 use super::program::Program;
 
 /// The statuses of all answers up to the server's end.
@@ -27,11 +26,26 @@ fn statuses(client: &mut RawHttp) -> Vec<u16> {
     }
 }
 
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// A listener that speaks HTTP, and how a request for the web listener is put to it.
+type Listener = (&'static str, SocketAddr, fn(&str) -> String);
+
+fn listeners(running: &Running) -> [Listener; 2] {
+    [("web", running.web(), str::to_owned), ("admin", running.admin(), to_admin)]
+}
+
+/// The same request for the admin API: another path, and the token beside each host.
+fn to_admin(request: &str) -> String {
+    let host = format!("Host: a\r\nAuthorization: Bearer {TOKEN}\r\n");
+    request.replace("/api/status", "/v1/rooms").replace("Host: a\r\n", &host)
+}
+
 /// Each of these ends with its connection. What stands behind it would be a request of its own for somebody who reads it
 /// otherwise, and is never answered.
 #[test]
 fn fault_row_10_requests_that_two_readers_read_differently_are_refused() {
-    let running = Running::start(config());
+    let running = Running::start(config_with_admin(TOKEN));
     let get = "GET /api/status HTTP/1.1\r\nHost: a\r\n";
     let post = "POST /api/status HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let chunked = format!("{post}Transfer-Encoding: chunked\r\n\r\n");
@@ -143,24 +157,26 @@ fn fault_row_10_requests_that_two_readers_read_differently_are_refused() {
     ]
     .into();
     assert!(cases.len() >= 60, "only {} cases", cases.len());
-    for case in &cases {
-        for pieces in [usize::MAX, 1, 7] {
-            let mut client = connect(&running);
-            let request = format!("{case}GET /api/randomNumber HTTP/1.1\r\nHost: a\r\n\r\n");
-            for piece in request.as_bytes().chunks(pieces.min(request.len())) {
-                // It may have seen enough already.
-                if client.try_send(piece).is_err() {
-                    break;
+    for (listener, address, put) in listeners(&running) {
+        for case in &cases {
+            for pieces in [usize::MAX, 1, 7] {
+                let mut client = RawHttp::connect(address).unwrap();
+                let request = put(&format!("{case}GET /api/randomNumber HTTP/1.1\r\nHost: a\r\n\r\n"));
+                for piece in request.as_bytes().chunks(pieces.min(request.len())) {
+                    // It may have seen enough already.
+                    if client.try_send(piece).is_err() {
+                        break;
+                    }
                 }
+                let _ = client.half_close();
+                assert_eq!(statuses(&mut client), [400], "{listener}: {case:?} in pieces of {pieces}");
             }
+            // After a good request the good request is answered.
+            let mut client = RawHttp::connect(address).unwrap();
+            client.send(put(&format!("{get}\r\n{case}GET /api/randomNumber HTTP/1.1\r\nHost: a\r\n\r\n")));
             let _ = client.half_close();
-            assert_eq!(statuses(&mut client), [400], "{case:?} in pieces of {pieces}");
+            assert_eq!(statuses(&mut client), [200, 400], "{listener}, behind another: {case:?}");
         }
-        // Behind a good one the good one is answered.
-        let mut client = connect(&running);
-        client.send(format!("{get}\r\n{case}GET /api/randomNumber HTTP/1.1\r\nHost: a\r\n\r\n"));
-        let _ = client.half_close();
-        assert_eq!(statuses(&mut client), [200, 400], "behind another: {case:?}");
     }
     eventually("nothing is left", || running.connections() == 0);
 }
@@ -202,14 +218,37 @@ fn fault_row_10_what_stands_behind_an_upgrade_is_never_a_request() {
 }
 
 #[test]
+fn fault_row_10_after_a_request_for_another_protocol_the_admin_listener_reads_no_request() {
+    let running = Running::start(config_with_admin(TOKEN));
+    let upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
+    let send = |request: &str| {
+        let mut client = RawHttp::connect(running.admin()).unwrap();
+        client.send(format!("{request}GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"));
+        statuses(&mut client)
+    };
+    for (request, expected) in [
+        (format!("GET /livez HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n"), 200),
+        (format!("GET /nowhere HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n{upgrade}\r\n"), 404),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".to_owned(), 401),
+    ] {
+        assert_eq!(send(&request), [expected], "{request:?}");
+    }
+    // Bytes after a body may end the connection before its answer is written.
+    let answered = send(&format!("GET /livez HTTP/1.1\r\nHost: a\r\n{upgrade}Content-Length: 2\r\n\r\nab"));
+    assert!(answered.is_empty() || answered == [200], "{answered:?}");
+}
+
+#[test]
 fn fault_row_10_an_end_inside_a_body_is_no_end_of_a_request() {
-    let running = Running::start(config());
+    let running = Running::start(config_with_admin(TOKEN));
     let post = format!("POST /api/status HTTP/1.1\r\nHost: a\r\n{JSON}\r\n");
-    for body in ["Content-Length: 5\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"] {
-        let mut client = connect(&running);
-        client.send(format!("{post}{body}"));
-        client.half_close().unwrap();
-        assert_eq!(statuses(&mut client), [400], "{body}");
+    for (listener, address, put) in listeners(&running) {
+        for body in ["Content-Length: 5\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"] {
+            let mut client = RawHttp::connect(address).unwrap();
+            client.send(put(&format!("{post}{body}")));
+            client.half_close().unwrap();
+            assert_eq!(statuses(&mut client), [400], "{listener}: {body}");
+        }
     }
 }
 
@@ -302,10 +341,7 @@ fn fault_row_12_who_does_not_read_his_answer_is_cut() {
     config.servers.web.write_timeout = Duration::from_millis(300);
     config.limits.max_connections = 2;
     let running = Running::start(config);
-    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&running.web().into()).unwrap();
-    let mut stuck = RawHttp::over(TcpStream::from(socket), "a");
+    let mut stuck = RawHttp::over(narrow_socket(running.web()), "a");
     stuck.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
     // While it is there one more may come, and afterwards two.
     let mut one = connect(&running);
@@ -469,15 +505,17 @@ fn fastrand_like(mut state: u64) -> impl FnMut() -> u64 {
 /// Kept here because the kernel resets what is closed with unread bytes.
 #[test]
 fn an_answer_to_a_client_that_still_sends_is_not_lost() {
-    let running = Running::start(config());
-    for _ in 0..20 {
-        let mut client = connect(&running);
-        client.send(format!("POST /api/status HTTP/1.1\r\nHost: a\r\n{JSON}\r\nContent-Length: 9999999\r\n\r\n"));
-        let _ = client.try_send(vec![b' '; 100_000]);
-        match client.try_answer("POST") {
-            Ok(Some(answer)) => assert_eq!(answer.status, 413),
-            other => panic!("{other:?}"),
+    let running = Running::start(config_with_admin(TOKEN));
+    let head = format!("POST /api/status HTTP/1.1\r\nHost: a\r\n{JSON}\r\nContent-Length: 9999999\r\n\r\n");
+    for (listener, address, put) in listeners(&running) {
+        for _ in 0..20 {
+            let mut client = RawHttp::connect(address).unwrap();
+            client.send(put(&head));
+            let _ = client.try_send(vec![b' '; 100_000]);
+            match client.try_answer("POST") {
+                Ok(Some(answer)) => assert_eq!(answer.status, 413, "{listener}"),
+                other => panic!("{listener}: {other:?}"),
+            }
         }
-        drop(client);
     }
 }

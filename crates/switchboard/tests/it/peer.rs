@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use switchboard::action::{Action, ActionResult, ActionSpec, Reply, Request};
-use switchboard::config::Config;
+use switchboard::config::{Config, Secret};
 use switchboard::net::listen::ListenAddress;
 use switchboard::proto::close::CloseReason;
 use switchboard::proto::id::ConnId;
@@ -45,6 +45,14 @@ pub(crate) fn within(time: Duration, mut condition: impl FnMut() -> bool) -> boo
     }
 }
 
+/// A socket whose kernel takes very little that the client has not read.
+pub(crate) fn narrow_socket(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    TcpStream::from(socket)
+}
+
 /// A configuration for tests: free ports of the loopback, two workers.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
@@ -54,6 +62,16 @@ pub(crate) fn config() -> Config {
     config.servers.web.port = 0;
     config.admin.enabled = false;
     config.node.workers = 2;
+    config
+}
+
+/// The same with the admin API, which takes this token.
+pub(crate) fn config_with_admin(token: &str) -> Config {
+    let mut config = config();
+    config.admin.enabled = true;
+    config.admin.bind = "127.0.0.1".to_owned();
+    config.admin.port = 0;
+    config.admin.token = Secret::new(token);
     config
 }
 
@@ -92,6 +110,11 @@ impl Running {
         self.server.as_ref().unwrap().web_addr().unwrap()
     }
 
+    /// Where the admin API listens.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().addresses().admin.unwrap()
+    }
+
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -114,10 +137,7 @@ impl Running {
 
     /// A client whose kernel takes very little that it has not read.
     pub(crate) fn connect_narrow(&self) -> Peer<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        socket.connect(&self.address().into()).unwrap();
-        let mut peer = Peer::over(TcpStream::from(socket));
+        let mut peer = Peer::over(narrow_socket(self.address()));
         peer.welcome();
         peer
     }

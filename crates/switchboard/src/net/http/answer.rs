@@ -74,12 +74,6 @@ pub(super) fn empty(status: StatusCode) -> Response<Answer> {
     response
 }
 
-/// The connection ends behind this response.
-pub(super) fn last(mut response: Response<Answer>) -> Response<Answer> {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 /// Adds a header whose value is made of what we wrote ourselves; anything else is left out.
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {

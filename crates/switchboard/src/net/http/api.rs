@@ -20,9 +20,10 @@ use switchboard_proto::params::Params;
 use crate::action::HttpRequest;
 use crate::action::http::response_header;
 use crate::clock;
+use crate::http_connection::body::{self, BodyError};
+use crate::http_connection::last;
 
-use super::answer::{Answer, JSON, POWERED_BY, last, respond, text};
-use super::body::{self, BodyError};
+use super::answer::{Answer, JSON, POWERED_BY, respond, text};
 use super::params::{add_pairs, decode};
 use super::session::Session;
 use super::visit::{Page, Visit};
@@ -213,7 +214,7 @@ impl From<BodyError> for Refused {
         match error {
             BodyError::TooLarge => Self::Told(WebRefusal::TooLarge),
             BodyError::TooSlow => Self::Told(WebRefusal::TooSlow),
-            BodyError::Unsound => Self::Unsound,
+            BodyError::Malformed => Self::Unsound,
         }
     }
 }

@@ -16,10 +16,10 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::io::{AsyncWriteExt, ReadBuf};
 
+use crate::http_connection::framing::Framing;
 use crate::net::hand_over::Stream;
 
 use super::answer::Answer;
-use super::framing::Framing;
 
 /// Most bytes of a request that are looked at here.
 const MOST_BYTES: usize = 4096;

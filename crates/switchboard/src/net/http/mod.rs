@@ -1,46 +1,40 @@
 //! HTTP on one port: actions below `/api`, WebSockets below their paths, and the public folder for everything else.
 //!
-//! hyper speaks HTTP/1; [`framing`] lets only requests through that cannot be read in two ways, and [`guard`] puts every wait
-//! for a client under a deadline. A request for a WebSocket is answered here; then the socket leaves hyper and the runtime and
-//! belongs to a worker.
+//! [`http_connection`] checks and serves connections. A request for a WebSocket is answered here; then the socket leaves
+//! hyper and the runtime and belongs to a worker.
 
 mod answer;
 mod api;
 mod assets;
-mod body;
 mod conditions;
 mod early;
 mod files;
-mod framing;
 mod gateway;
-mod guard;
 mod params;
 mod session;
 mod upgrade;
 mod visit;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
 use switchboard_proto::actionhero::Compat;
 use switchboard_proto::face::Remote;
 use switchboard_proto::json::JsonLimits;
 use switchboard_proto::origin::AllowedOrigins;
 use switchboard_proto::params::ParamLimits;
 
+use crate::http_connection::guard::{Deadlines, Guarded};
+use crate::http_connection::{self, last, linger};
 use crate::node::Node;
 use crate::telemetry::Interval;
 
-use super::accept::{Seat, Stopping, linger, within};
+use super::accept::{Seat, Stopping, within};
 use super::hand_over::{HandOver, Stream};
-use answer::last;
 pub(crate) use gateway::GatewaySite;
-use guard::{Deadlines, Guarded, is_late};
 use upgrade::Upgrade;
 use visit::{Answering, Service, Visit};
 
@@ -112,21 +106,14 @@ impl fmt::Debug for Front {
 impl Front {
     /// What answers call this program.
     const NAME: &'static str = "Switchboard";
-    /// How long a client is given to close its side when the server has closed its own.
-    const LINGER: Duration = Duration::from_secs(1);
     /// Longest part of a refused origin in the log.
     const ORIGIN_CHARS: usize = 256;
-    /// hyper's buffer of a connection is at least that large.
-    const SMALLEST_BUFFER: usize = 8 * 1024;
 
     pub(crate) fn new(settings: FrontSettings, node: Node, hand_over: HandOver) -> Self {
-        let mut http = http1::Builder::new();
+        let mut http = http_connection::builder(settings.max_headers, settings.max_header_bytes);
         // A client that closes its side behind its request still gets the answer, and an action that runs is not dropped
         // because the page that asked was left.
-        http.half_close(true)
-            .max_headers(settings.max_headers)
-            .max_header_size(settings.max_header_bytes)
-            .max_buf_size(settings.max_header_bytes.max(Self::SMALLEST_BUFFER));
+        http.half_close(true);
         Self { settings, node, hand_over, http, origin_warnings: Interval::default() }
     }
 
@@ -196,7 +183,7 @@ impl Front {
                 received.drain(..end);
                 self.adopt(stream, upgrade, received, remote).await;
             }
-            None => drop(tokio::time::timeout(Self::LINGER, Box::pin(linger(&mut stream))).await),
+            None => Box::pin(linger(stream)).await,
         }
     }
 
@@ -223,32 +210,21 @@ impl Front {
             idle: self.settings.idle_timeout,
             write: self.settings.write_timeout,
         };
-        let io = TokioIo::new(Guarded::new(stream, received, taken, deadlines));
-        let mut connection = self.http.serve_connection(io, Service(visit));
-        let ended = tokio::select! {
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-            () = stopping.begins() => {
-                // What is under way comes to its end.
-                Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
-            }
-        };
+        let stream = Guarded::new(stream, received, taken, deadlines);
+        let (ended, parts) = http_connection::serve(&self.http, stream, Service(visit), stopping.begins()).await;
         if let Err(error) = &ended {
             tracing::debug!(%remote, %error, "an HTTP connection failed");
         }
-        let parts = connection.into_parts();
         let guarded = parts.io.into_inner();
         let is_blocked = guarded.is_blocked();
-        let mut stream = guarded.into_inner();
+        let stream = guarded.into_inner();
         // With hyper's part gone nobody else has it.
         match Arc::into_inner(parts.service.0).and_then(Visit::into_upgrade) {
             // Behind an answer that nobody reads, the 101 would be lost with hyper.
             Some(upgrade) if ended.is_ok() && !is_blocked => {
                 self.adopt(stream, upgrade, parts.read_buf.into(), remote).await;
             }
-            // Nothing was said to it that it should have time to read.
-            _ if ended.as_ref().is_err_and(is_late) => {}
-            _ => drop(tokio::time::timeout(Self::LINGER, linger(&mut stream)).await),
+            _ => http_connection::close(stream, &ended).await,
         }
     }
 }

@@ -15,10 +15,11 @@ use switchboard_proto::id::ConnId;
 use switchboard_proto::peer::PeerKind;
 
 use crate::clock;
+use crate::http_connection::last;
 use crate::hub::mail::{Admission, Adopted, Socket};
 use crate::op::Op;
 
-use super::answer::{Answer, JSON, TEXT, empty, insert, last, respond, text};
+use super::answer::{Answer, JSON, TEXT, empty, insert, respond, text};
 use super::session;
 use super::visit::{Answering, Page, Visit};
 use super::{WebSocketDoor, retry_seconds};

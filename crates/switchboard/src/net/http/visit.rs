@@ -14,11 +14,12 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use switchboard_proto::face::Remote;
 use switchboard_proto::origin::{self, Verdict};
 
+use crate::http_connection::{is_last, last};
 use crate::net::accept::Stopping;
 use crate::op::BoxFuture;
 
 use super::Front;
-use super::answer::{Answer, Answered, TEXT, empty, last, respond, single, text};
+use super::answer::{Answer, Answered, TEXT, empty, respond, single, text};
 use super::gateway::Companion;
 use super::upgrade::{Door, Upgrade};
 
@@ -102,8 +103,7 @@ impl Visit {
             Ok(page) => page,
             Err(refused) => return Answering::Now(Some(last(refused.response()))),
         };
-        // What follows a request for another protocol is not looked at: the connection ends with it, one way or the other.
-        let is_last = request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+        let is_last = is_last(&request);
         let answering = match Route::of(request.uri().path()) {
             Route::WebSocket(door) => self.websocket(door, &request, &page),
             Route::Api => Answering::Later(Box::pin(Arc::clone(self).api(request, page)), is_last),

@@ -14,12 +14,12 @@ use switchboard_proto::face::Remote;
 use switchboard_proto::gateway::Opening;
 use switchboard_proto::json::{JsonLimits, write_number, write_text};
 
+use crate::http_connection::{body, last};
 use crate::node::gateway::SignedBody;
 use crate::node::gateway::applications::Application;
 use crate::node::gateway::events::ShardInfo;
 
-use super::answer::{Answer, JSON, last, respond, single, text};
-use super::body;
+use super::answer::{Answer, JSON, respond, single, text};
 use super::visit::{Page, Visit};
 use refusal::Refusal;
 

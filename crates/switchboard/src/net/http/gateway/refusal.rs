@@ -6,11 +6,11 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use switchboard_proto::json::write_text;
 
+use crate::http_connection::body::BodyError;
 use crate::node::gateway::InteractionError;
 use crate::node::gateway::events::PublishError;
 
 use super::super::answer::{Answer, JSON, respond};
-use super::super::body::BodyError;
 use super::super::retry_seconds;
 use super::Companion;
 
@@ -87,7 +87,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::TooSlow => Self::TooSlow,
-            BodyError::Unsound => Self::Invalid("the body broke off, or is not framed as HTTP wants it".into()),
+            BodyError::Malformed => Self::Invalid("the body broke off, or is not framed as HTTP wants it".into()),
         }
     }
 }

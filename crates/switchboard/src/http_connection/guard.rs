@@ -9,19 +9,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::framing::{Framing, Phase, Unsound};
+use super::framing::{Framing, Phase, RejectedAt};
 
-/// How long a client may take; zero is for ever.
+/// Longest waits for a client; zero: no limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
-    /// `servers.web.header_timeout`.
-    pub(super) head: Duration,
-    /// `servers.web.body_timeout`.
-    pub(super) body: Duration,
-    /// `servers.web.idle_timeout`.
-    pub(super) idle: Duration,
-    /// `servers.web.write_timeout`.
-    pub(super) write: Duration,
+pub(crate) struct Deadlines {
+    /// For the rest of a head.
+    pub(crate) head: Duration,
+    /// For the rest of a body.
+    pub(crate) body: Duration,
+    /// For the first byte of the next request.
+    pub(crate) idle: Duration,
+    /// For room for more bytes of an answer.
+    pub(crate) write: Duration,
 }
 
 /// A stream from which only sound requests can be read, each part of them in time.
@@ -29,7 +29,7 @@ pub(super) struct Deadlines {
 /// Reading ends with [`ErrorKind::TimedOut`] when it takes too long, and with [`ErrorKind::InvalidData`] inside a body that is
 /// not sound. In place of a head that is not sound comes something that every parser refuses, so that it answers with 400.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
+pub(crate) struct Guarded<S> {
     stream: S,
     /// What was read before, and not yet passed on.
     received: Vec<u8>,
@@ -43,12 +43,6 @@ pub(super) struct Guarded<S> {
     unsound: Option<Remains>,
     /// The peer takes no more at the moment.
     is_blocked: bool,
-}
-
-/// Whether a connection ended because its client took too long.
-pub(super) fn is_late(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == ErrorKind::TimedOut)
 }
 
 /// What is still to be read where a request is not sound.
@@ -68,7 +62,7 @@ impl<S> Guarded<S> {
     const SOON: Duration = Duration::from_millis(1);
 
     /// `received` was read from the stream and has not been judged. The first head has had `taken` of its time.
-    pub(super) fn new(stream: S, received: Vec<u8>, taken: Duration, deadlines: Deadlines) -> Self {
+    pub(crate) fn new(stream: S, received: Vec<u8>, taken: Duration, deadlines: Deadlines) -> Self {
         Self {
             stream,
             received,
@@ -84,12 +78,12 @@ impl<S> Guarded<S> {
     }
 
     /// Whether something waits to be written.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
     /// The stream, judged no more.
-    pub(super) fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 
@@ -159,7 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         } else if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
             return this.wait(cx);
         }
-        if let Err(Unsound(sound)) = this.framing.check(&buf.filled()[before..]) {
+        if let Err(RejectedAt(sound)) = this.framing.check(&buf.filled()[before..]) {
             buf.set_filled(before + sound);
             let remains = match this.framing.phase() {
                 Phase::Idle | Phase::Head => Remains::Head(REFUSED),

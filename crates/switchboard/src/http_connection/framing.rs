@@ -6,7 +6,7 @@
 
 /// Follows one connection's requests, however their bytes are cut.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     state: State,
     /// The beginning of a line that is not at its end yet.
     line: Line,
@@ -45,7 +45,7 @@ struct Head {
 
 /// How far a connection is, for its deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Between requests.
     Idle,
     /// In the head of a request.
@@ -68,7 +68,7 @@ struct Line {
 
 /// The byte in front of which the connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsound(pub(super) usize);
+pub(crate) struct RejectedAt(pub(crate) usize);
 
 impl Default for Framing {
     fn default() -> Self {
@@ -82,21 +82,21 @@ impl Framing {
     /// # Errors
     ///
     /// Which byte is the first that must not be passed on. To be asked no more then.
-    pub(super) fn check(&mut self, input: &[u8]) -> Result<(), Unsound> {
+    pub(crate) fn check(&mut self, input: &[u8]) -> Result<(), RejectedAt> {
         let mut at = 0;
         while at < input.len() {
-            at += self.step(&input[at..]).map_err(|Unsound(inside)| Unsound(at + inside))?;
+            at += self.step(&input[at..]).map_err(|RejectedAt(inside)| RejectedAt(at + inside))?;
         }
         Ok(())
     }
 
     /// Whether what came is one whole request for another protocol, and perhaps what follows it.
-    pub(super) fn is_upgrade(&self) -> bool {
+    pub(crate) fn is_upgrade(&self) -> bool {
         self.state == State::Other
     }
 
     /// How far the connection is.
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.state {
             State::Start { .. } => Phase::Idle,
             State::RequestLine | State::Headers => Phase::Head,
@@ -106,15 +106,15 @@ impl Framing {
     }
 
     /// How many times a phase has ended.
-    pub(super) fn progress(&self) -> u64 {
+    pub(crate) fn progress(&self) -> u64 {
         self.messages
     }
 
     /// Takes some bytes from the front of `input`, which is not empty, and returns how many.
-    fn step(&mut self, input: &[u8]) -> Result<usize, Unsound> {
+    fn step(&mut self, input: &[u8]) -> Result<usize, RejectedAt> {
         match self.state {
             State::Other => Ok(input.len()),
-            State::Over => Err(Unsound(0)),
+            State::Over => Err(RejectedAt(0)),
             State::Body(left) => Ok(self.take(input, left, State::Body)),
             State::Chunk(left) => Ok(self.take(input, left, State::Chunk)),
             State::Start { .. }
@@ -128,7 +128,7 @@ impl Framing {
                 }
                 let (taken, whole) = self.line.take(input)?;
                 if whole {
-                    self.on_line().map_err(|()| Unsound(taken - 1))?;
+                    self.on_line().map_err(|()| RejectedAt(taken - 1))?;
                     self.line = Line::new();
                 }
                 Ok(taken)
@@ -230,14 +230,14 @@ impl Line {
     }
 
     /// Takes bytes up to the end of the line, and says whether that was there.
-    fn take(&mut self, input: &[u8]) -> Result<(usize, bool), Unsound> {
+    fn take(&mut self, input: &[u8]) -> Result<(usize, bool), RejectedAt> {
         let mut at = 0;
         if self.cr {
-            return if input[0] == b'\n' { Ok((1, true)) } else { Err(Unsound(0)) };
+            return if input[0] == b'\n' { Ok((1, true)) } else { Err(RejectedAt(0)) };
         }
         match memchr::memchr2(b'\r', b'\n', input) {
             None => at = input.len(),
-            Some(end) if input[end] == b'\n' => return Err(Unsound(end)),
+            Some(end) if input[end] == b'\n' => return Err(RejectedAt(end)),
             Some(end) => at += end,
         }
         let text = &input[..at];
@@ -251,7 +251,7 @@ impl Line {
                 self.cr = true;
                 Ok((at + 1, false))
             }
-            Some([b'\r', ..]) => Err(Unsound(at + 1)),
+            Some([b'\r', ..]) => Err(RejectedAt(at + 1)),
             _ => Ok((at, false)),
         }
     }
@@ -294,7 +294,7 @@ mod tests {
     #[track_caller]
     fn sound(input: &[u8]) -> (usize, Phase) {
         let mut whole = Framing::default();
-        let bytes = whole.check(input).err().map_or(input.len(), |Unsound(at)| at);
+        let bytes = whole.check(input).err().map_or(input.len(), |RejectedAt(at)| at);
         let mut cut = Framing::default();
         let found = input.iter().position(|byte| cut.check(&[*byte]).is_err()).unwrap_or(input.len());
         assert_eq!(bytes, found, "{}", input.escape_ascii());
