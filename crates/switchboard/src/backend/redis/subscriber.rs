@@ -460,7 +460,8 @@ async fn send_beacons(inner: Weak<Inner>) {
         });
         if audited.elapsed() >= settings.audit_interval {
             audited = Instant::now();
-            subscriber.audit().await;
+            // In a task of its own as well: a slow answer would make the beacon overdue.
+            tokio::spawn(async move { subscriber.audit().await });
         }
     }
 }
