@@ -32,7 +32,7 @@ use super::keys::Keys;
 use super::link::{Link, LinkSettings, LinkState};
 use super::store::{Answered, Standing};
 use super::trouble::Trouble;
-use channels::{BeaconWatch, Channels, Subscription};
+use channels::{BeaconWatch, Channels, Requests, Subscription};
 use lanes::{Next, Published, Resume, Sorter};
 
 /// Takes published messages.
@@ -282,10 +282,10 @@ impl Subscriber {
         self.0.link.break_off();
     }
 
-    /// Makes one request of each kind. Returns `true` if no request is due.
+    /// Makes one request of each kind. Returns `true` if nothing more is to be requested over this connection.
     async fn settle(&self, sharded: bool) -> Result<bool, BackendError> {
         let shared = &self.0.shared;
-        let (subscribe, unsubscribe) = lock(&shared.channels).next(Self::BATCH);
+        let Requests { round, subscribe, unsubscribe } = lock(&shared.channels).next(Self::BATCH);
         let mut groups = Vec::with_capacity(4);
         for (channels, subscribes) in [(subscribe, true), (unsubscribe, false)] {
             let of_rooms = |channel: &String| shared.keys.is_room_channel(channel);
@@ -298,9 +298,11 @@ impl Subscriber {
             let done = self.0.link.listen(&channels, subscribes, sharded).await;
             let mut all = lock(&shared.channels);
             match done {
-                Ok(()) => all.confirm(&channels, subscribes),
+                Ok(()) if all.confirm(round, &channels, subscribes) => {}
+                // All channels were lost during the request, and are due again.
+                Ok(()) => return Ok(true),
                 Err(error) => {
-                    all.retry(channels.into_iter().chain(groups.flat_map(|(channels, ..)| channels)));
+                    all.retry(round, channels.into_iter().chain(groups.flat_map(|(channels, ..)| channels)));
                     return Err(error);
                 }
             }
@@ -458,7 +460,8 @@ async fn send_beacons(inner: Weak<Inner>) {
         });
         if audited.elapsed() >= settings.audit_interval {
             audited = Instant::now();
-            subscriber.audit().await;
+            // In a task of its own as well: a slow answer would make the beacon overdue.
+            tokio::spawn(async move { subscriber.audit().await });
         }
     }
 }

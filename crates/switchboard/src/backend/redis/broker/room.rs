@@ -135,8 +135,17 @@ impl Deref for Visit<'_> {
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         let mut rooms = self.inner.rooms();
-        self.room.hall().visits -= 1;
-        self.inner.forget_if_empty(&mut rooms, &self.room);
+        let is_closed = {
+            let mut hall = self.room.hall();
+            hall.visits -= 1;
+            hall.is_over && hall.visits == 0
+        };
+        if !is_closed {
+            self.inner.forget_if_empty(&mut rooms, &self.room);
+        } else if !rooms.contains_key(&self.room.name) {
+            // The visit may have subscribed after the room was closed. A new room of this name needs the channel.
+            self.inner.subscriber.unsubscribe(&self.inner.store.keys.room_channel(self.room.name.as_str()));
+        }
     }
 }
 

@@ -291,6 +291,49 @@ fn fault_row_48_a_store_that_has_forgotten_everything_is_begun_anew_and_that_is_
     }
 }
 
+#[test]
+fn a_listener_that_begins_while_its_room_is_closed_leaves_no_subscription() {
+    let stage = Stage::new(1, Degraded::Refuse, LONG);
+    let inner = stage.broker(0).0.clone();
+    let (name, channel) = (room("brief"), "test:{r:brief}:said");
+    wait(stage.broker(0).open(&name));
+    let visit = Visit::begin(&inner, &name);
+    wait(stage.broker(0).close(&name));
+    assert!(matches!(runtime().block_on(inner.open_feed(&visit)), Ok(false)));
+    let subscribers = |count: u8| {
+        let (deadline, answer) = (Instant::now() + PATIENCE, format!("\r\n:{count}\r\n"));
+        while !stage.server.ask(&format!("PUBSUB NUMSUB {channel}")).unwrap().contains(&answer) {
+            assert!(Instant::now() < deadline, "timed out waiting for {count} subscribers");
+            std::thread::yield_now();
+        }
+    };
+    subscribers(1);
+    drop(visit);
+    subscribers(0);
+}
+
+#[test]
+fn a_listener_of_a_closed_room_leaves_the_subscription_to_a_new_room_of_that_name() {
+    let stage = Stage::new(1, Degraded::Refuse, LONG);
+    let inner = stage.broker(0).0.clone();
+    let name = room("brief");
+    wait(stage.broker(0).open(&name));
+    let old = Visit::begin(&inner, &name);
+    wait(stage.broker(0).close(&name));
+    wait(stage.broker(0).open(&name));
+    let new = Visit::begin(&inner, &name);
+    for visit in [&old, &new] {
+        assert!(matches!(runtime().block_on(inner.open_feed(visit)), Ok(true)));
+    }
+    drop(old);
+    // A request to unsubscribe would be carried out before the second one of these is confirmed.
+    for other in ["one", "two"] {
+        runtime().block_on(inner.subscriber.listen(other)).unwrap();
+    }
+    let answer = stage.server.ask("PUBSUB NUMSUB test:{r:brief}:said").unwrap();
+    assert!(answer.contains("\r\n:1\r\n"), "{answer}");
+}
+
 /// As if another node had found out that the store may have lost something, and had said something since.
 fn begin_generation(stage: &Stage) {
     let generation = stage.broker(0).0.store.standing.generation() + 1;

@@ -71,7 +71,7 @@ pub(super) struct Sorter {
     /// Rooms whose worker is full, by channel.
     lanes: HashMap<String, Lane>,
     lane_bytes: usize,
-    /// Sorter that nothing works at.
+    /// Lanes without a task.
     begun: Vec<String>,
     /// How many messages were dropped since the last [`Sorter::take_dropped`].
     dropped: u64,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use fastrand::Rng;
 
 use super::super::feed::{Arrival, Feed, Mark, Place, Point, Step};
-use super::channels::{BeaconWatch, Channels};
+use super::channels::{BeaconWatch, Channels, Requests, Subscription};
 use super::lanes::{Next, Published, Resume, Sorter};
 
 /// Runs in the ordinary tests.
@@ -51,8 +51,14 @@ enum Event {
     Turn(usize),
     /// Channels are requested, as far as none is under way; a request is done at the server, and confirmed.
     Request,
-    Requested(u64, Vec<String>),
-    Confirmed(u64, Vec<String>),
+    Requested(u64, PendingRequests),
+    Confirmed(u64, PendingRequests),
+    /// The last member of a room leaves, or the first one joins. Nothing is published there.
+    Toggle(usize),
+    /// The server counts the channels of the connection with this number; the node gets the count. Both carry the
+    /// count that the node had when it asked.
+    Count(u64, (usize, u64)),
+    Counted((usize, u64), usize),
     /// The node checks the beacon and sends the next one.
     Beat,
     Disconnect,
@@ -63,6 +69,13 @@ enum Event {
     Fill(usize),
     /// The task that sorts may run again.
     Sort,
+}
+
+/// Requests of one round that were not answered; those in front are in flight.
+#[derive(Debug)]
+struct PendingRequests {
+    round: u64,
+    groups: VecDeque<(Vec<String>, bool)>,
 }
 
 /// A step that needs the feed of a room for itself.
@@ -111,6 +124,8 @@ struct World {
     due: HashMap<u64, Event>,
     scheduled: u64,
     rooms: Vec<Room>,
+    /// Rooms whose members come and go, and how they were subscribed to since the connection was made.
+    toggled: HashMap<usize, Option<Subscription>>,
     workers: Vec<Worker>,
     log_size: usize,
     channels: Channels,
@@ -183,6 +198,7 @@ impl World {
             due: HashMap::new(),
             scheduled: 0,
             rooms,
+            toggled: HashMap::new(),
             workers,
             log_size: [5, 50, 10_000][rng.usize(..3)],
             channels: Channels::default(),
@@ -225,6 +241,10 @@ impl World {
             let at = world.rng.u64(3000..FAULTS_END + 2000);
             world.later(at, Event::PublishForNode);
         }
+        for _ in 0..world.rng.usize(..60) {
+            let (at, room) = (world.rng.u64(3000..FAULTS_END), room_count + world.rng.usize(..3));
+            world.later(at, Event::Toggle(room));
+        }
         if world.has_link_faults {
             for _ in 0..world.rng.usize(1..3) {
                 let at = world.rng.u64(3000..FAULTS_END);
@@ -251,9 +271,13 @@ impl World {
             }
             self.now = at;
             let Some(event) = self.due.remove(&number) else { continue };
+            let is_of_channels = matches!(event, Event::Requested(..) | Event::Confirmed(..) | Event::Toggle(_));
             self.happens(event);
+            if is_of_channels {
+                self.check_toggled();
+            }
             let used = self.lanes.bytes();
-            // Sorter themselves, and the message in hand, count beyond the limit.
+            // Lanes themselves, and the message in hand, count beyond the limit.
             let beyond = (self.rooms.len() + 1) * 1024;
             if used > self.max_bytes + beyond {
                 self.fail(format!("{used} bytes wait, and the limit is {}", self.max_bytes));
@@ -278,24 +302,39 @@ impl World {
             }
             Event::Turn(worker) => self.turn(worker),
             Event::Request => self.request(),
-            Event::Requested(serial, names) => {
-                if let Some((_, subscribed)) = self.link.as_mut().filter(|(current, _)| *current == serial) {
-                    subscribed.extend(names.iter().cloned());
+            Event::Requested(serial, pending) => {
+                if let Some((_, subscribed)) = self.link.as_mut().filter(|(current, _)| *current == serial)
+                    && let Some((names, subscribes)) = pending.groups.front()
+                {
+                    subscribed.retain(|name| !names.contains(name));
+                    if *subscribes {
+                        subscribed.extend(names.iter().cloned());
+                    }
                 }
                 let delay = self.request_delay();
-                self.later(delay, Event::Confirmed(serial, names));
+                self.later(delay, Event::Confirmed(serial, pending));
             }
-            Event::Confirmed(serial, names) => {
-                self.is_requesting = false;
-                if self.link.as_ref().is_some_and(|(current, _)| *current == serial) {
-                    self.channels.confirm(&names, true);
+            Event::Confirmed(serial, pending) => self.confirmed(serial, pending),
+            Event::Toggle(room) => {
+                if self.toggled.remove(&room).is_some() {
+                    self.channels.unwant(&channel(room));
                 } else {
-                    self.channels.retry(names);
-                }
-                if self.link.is_some() && self.channels.take_caught_up() {
-                    (0..self.rooms.len()).for_each(|room| self.ask_head(room));
+                    let subscription = self.channels.want(&channel(room), false);
+                    self.toggled.insert(room, Some(subscription));
                 }
                 self.later(0, Event::Request);
+            }
+            Event::Count(serial, before) => {
+                if let Some((_, subscribed)) = self.link.as_ref().filter(|(current, _)| *current == serial) {
+                    let count = subscribed.len();
+                    let delay = self.request_delay();
+                    self.later(delay, Event::Counted(before, count));
+                }
+            }
+            Event::Counted(before, count) => {
+                if self.channels.confirmed() == Some(before) && count != before.0 {
+                    self.fail(format!("the audit finds {count} channels instead of {}", before.0));
+                }
             }
             Event::Beat => self.beat(),
             Event::Disconnect => self.disconnect(),
@@ -579,13 +618,53 @@ impl World {
         if self.is_requesting {
             return;
         }
-        let (subscribe, _) = self.channels.next(2);
-        if !subscribe.is_empty() {
+        let Requests { round, subscribe, unsubscribe } = self.channels.next(2);
+        let groups: VecDeque<_> =
+            [(subscribe, true), (unsubscribe, false)].into_iter().filter(|(names, _)| !names.is_empty()).collect();
+        if !groups.is_empty() {
             self.is_requesting = true;
             let delay = self.request_delay();
-            self.later(delay, Event::Requested(serial, subscribe));
+            self.later(delay, Event::Requested(serial, PendingRequests { round, groups }));
         } else if !self.channels.is_settled() {
             self.later(RETRY, Event::Request);
+        }
+    }
+
+    /// The task that requests channels gets an answer, or notices that the connection is lost.
+    fn confirmed(&mut self, serial: u64, PendingRequests { round, mut groups }: PendingRequests) {
+        let is_connected = self.link.as_ref().is_some_and(|(current, _)| *current == serial);
+        // An answer that has arrived before the loss may be taken after it.
+        if !is_connected && self.rng.bool() {
+            self.channels.retry(round, groups.drain(..).flat_map(|(names, _)| names));
+        } else if let Some((names, subscribes)) = groups.pop_front()
+            && self.channels.confirm(round, &names, subscribes)
+            && !groups.is_empty()
+        {
+            let delay = self.request_delay();
+            return self.later(delay, Event::Requested(serial, PendingRequests { round, groups }));
+        }
+        self.is_requesting = false;
+        if self.link.is_some() && self.channels.take_caught_up() {
+            (0..self.rooms.len()).for_each(|room| self.ask_head(room));
+        }
+        self.later(0, Event::Request);
+    }
+
+    /// A room that is reported as confirmed must be subscribed at the server until its members leave or the connection
+    /// is lost.
+    fn check_toggled(&mut self) {
+        let Some((_, subscribed)) = &self.link else { return };
+        let is_heard = |room: usize| subscribed.iter().any(|name| *name == channel(room));
+        let is_missed = |(room, subscription): (&usize, &mut Option<Subscription>)| {
+            if let Some(Subscription::Requested(confirmed)) = subscription
+                && confirmed.try_recv().is_ok()
+            {
+                *subscription = Some(Subscription::Confirmed);
+            }
+            matches!(subscription, Some(Subscription::Confirmed)) && !is_heard(*room)
+        };
+        if self.toggled.iter_mut().any(is_missed) {
+            self.fail("a room is not subscribed to although that was confirmed".to_owned());
         }
     }
 
@@ -597,11 +676,16 @@ impl World {
             return self.disconnect();
         }
         self.send(BEACON, Vec::new());
+        if let Some(before) = self.channels.confirmed() {
+            let delay = self.request_delay();
+            self.later(delay, Event::Count(serial, before));
+        }
     }
 
     fn disconnect(&mut self) {
         if self.link.take().is_some() {
             self.channels.lose_all();
+            self.toggled.values_mut().for_each(|subscription| *subscription = None);
             // Messages on their way are lost with the connection.
             let delay = self.rng.u64(25..1500);
             self.later(delay, Event::Connect);
@@ -611,6 +695,14 @@ impl World {
     fn check(&mut self) {
         if let Some((number, _)) = self.node_messages.front() {
             self.fail(format!("message {number} of a node was not handed on"));
+        }
+        let mut names: Vec<String> = (0..self.rooms.len()).chain(self.toggled.keys().copied()).map(channel).collect();
+        names.extend([BEACON, NODE].map(str::to_owned));
+        names.sort();
+        let mut subscribed = self.link.take().map(|(_, subscribed)| subscribed).unwrap_or_default();
+        subscribed.sort();
+        if subscribed != names {
+            self.fail(format!("the server has {subscribed:?} instead of {names:?}"));
         }
         for room in 0..self.rooms.len() {
             let (start, last) = (self.rooms[room].start.unwrap_or_default(), self.rooms[room].last);
