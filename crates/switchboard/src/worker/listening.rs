@@ -1,7 +1,7 @@
 //! Hearing rooms without being a member, and not hearing them for a while.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use switchboard_proto::call::{Answer, Wants};
@@ -24,12 +24,11 @@ pub(super) struct PendingListens {
     count: u64,
     pending: BTreeSet<u64>,
     closed: HashMap<RoomName, u64>,
+    /// The rooms in `closed`, the earliest closed first.
+    by_time: BTreeMap<u64, RoomName>,
 }
 
 impl PendingListens {
-    /// Closed rooms that are remembered before it is worth looking for those that no pending request is older than.
-    const KEPT: usize = 64;
-
     /// Begins a request. Returns its number.
     pub(super) fn begin(&mut self) -> u64 {
         self.count += 1;
@@ -40,13 +39,16 @@ impl PendingListens {
     /// Whether nothing is kept.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.closed.is_empty()
+        self.pending.is_empty() && self.closed.is_empty() && self.by_time.is_empty()
     }
 
     fn close(&mut self, room: &RoomName) {
         if !self.pending.is_empty() {
             self.count += 1;
-            self.closed.insert(room.clone(), self.count);
+            if let Some(earlier) = self.closed.insert(room.clone(), self.count) {
+                self.by_time.remove(&earlier);
+            }
+            self.by_time.insert(self.count, room.clone());
         }
     }
 
@@ -55,12 +57,13 @@ impl PendingListens {
         self.closed.get(room).is_none_or(|closed| *closed < began)
     }
 
+    /// Ends a request, and forgets the rooms that were closed before all others that are pending.
     fn finish(&mut self, began: u64) {
         self.pending.remove(&began);
-        match self.pending.first() {
-            None => self.closed.clear(),
-            Some(oldest) if self.closed.len() > Self::KEPT => self.closed.retain(|_, closed| *closed > *oldest),
-            Some(_) => {}
+        let oldest = self.pending.first().copied().unwrap_or(u64::MAX);
+        while let Some(earliest) = self.by_time.first_entry().filter(|earliest| *earliest.key() < oldest) {
+            visit();
+            self.closed.remove(&earliest.remove());
         }
     }
 }
@@ -267,6 +270,29 @@ mod tests {
         assert_eq!(["a", "b", "c"].map(|name| found(&listeners, name)), [vec![], vec![2], vec![1, 2]]);
         (1..4).for_each(|slot| listeners.remove(key(slot)));
         assert!(listeners.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_not_the_oldest_ends_without_a_look_at_the_closed_rooms() {
+        let mut listens = PendingListens::default();
+        let slow = listens.begin();
+        let closed = |number: u32| room(&format!("room-{number}"));
+        (0..1000).for_each(|number| listens.close(&closed(number % 500)));
+        let others = visits_of(|| {
+            (0..1000).for_each(|_| {
+                let other = listens.begin();
+                listens.finish(other);
+            });
+        });
+        assert_eq!((others, listens.closed.len(), listens.by_time.len()), (0, 500, 500));
+        assert!(!listens.is_open(&closed(7), slow));
+        let next = listens.begin();
+        assert!(listens.is_open(&closed(7), next));
+        listens.close(&closed(7));
+        assert_eq!(visits_of(|| listens.finish(slow)), 499);
+        assert!(!listens.is_open(&closed(7), next), "it was closed after that request began");
+        listens.finish(next);
+        assert!(listens.is_idle());
     }
 
     #[test]
