@@ -371,6 +371,36 @@ fn a_room_that_is_closed_while_a_connection_begins_to_listen_is_not_listened_to(
 }
 
 #[test]
+fn a_join_after_a_join_that_was_cancelled_is_not_told_that_the_connection_is_a_member() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let (note, outcomes) = sync_channel(8);
+    let reply = || {
+        let note = note.clone();
+        Box::new(move |outcome: Outcome| note.send(outcome).unwrap())
+    };
+    let endings: [fn(ConnKey) -> Ask; 2] = [
+        |key| Ask::Leave(key, room("r"), Box::new(|outcome| assert!(matches!(outcome, Ok(Answer::Left))))),
+        |_| Ask::Evict(room("r"), Box::new(drop)),
+    ];
+    for end in endings {
+        setting.results.send(Ok(0)).unwrap();
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::AlreadyMember(_)))), "the first join may succeed");
+        setting.mail(Mail::Ask(end(key)));
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::Unavailable))));
+        setting.settle();
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::NotAuthorized | CallError::NoSuchRoom))));
+    }
+    setting.results.send(Ok(0)).unwrap();
+    setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+    setting.settle();
+    assert!(matches!(outcomes.try_recv(), Ok(Ok(Answer::Joined))), "once the cancelled join has ended");
+}
+
+#[test]
 fn a_join_whose_connection_is_gone_is_undone() {
     let mut setting = Setting::new();
     setting.results.send(Ok(7)).unwrap();
