@@ -136,8 +136,15 @@ impl Sequences {
 }
 
 impl Sequences {
-    /// Takes a place for one more listener and hands its entrance to the worker, under the lock that orders deliveries.
-    fn try_listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: &Enter) -> Result<bool, Full> {
+    /// Counts new listeners and hands their mail to the worker, under the lock that orders deliveries.
+    fn try_listen(
+        &self,
+        room: &RoomName,
+        worker: u16,
+        listeners: u32,
+        from_start: bool,
+        enter: &Enter,
+    ) -> Result<bool, Full> {
         let mut rooms = self.rooms.of(room);
         let Some(sequence) = rooms.get_mut(room) else { return Ok(false) };
         let index = usize::from(worker);
@@ -145,7 +152,7 @@ impl Sequences {
             from_start.then(|| sequence.log.all().map(|message| Arc::new(Encoded::new(message.clone()))).collect());
         let mail = enter(sequence.last, said);
         let permit = self.workers[index].try_reserve(mail.weight()).ok_or(Full(index))?;
-        sequence.seats[index] += 1;
+        sequence.seats[index] += listeners;
         permit.push(mail);
         Ok(true)
     }
@@ -211,13 +218,20 @@ impl Broker for MemoryBroker {
         })))
     }
 
-    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
-        if let Ok(is_there) = self.0.try_listen(room, worker, from_start, &enter) {
+    fn listen(
+        &self,
+        room: &RoomName,
+        worker: u16,
+        listeners: u32,
+        from_start: bool,
+        enter: Enter,
+    ) -> Op<Result<bool, BackendError>> {
+        if let Ok(is_there) = self.0.try_listen(room, worker, listeners, from_start, &enter) {
             return Op::Ready(Ok(is_there));
         }
         let (sequences, room) = (Arc::clone(&self.0), room.clone());
         Op::Wait(Box::pin(async move {
-            let attempt = || sequences.try_listen(&room, worker, from_start, &enter);
+            let attempt = || sequences.try_listen(&room, worker, listeners, from_start, &enter);
             Ok(sequences.once_there_is_space(attempt).await)
         }))
     }

@@ -28,7 +28,7 @@ use switchboard_proto::user::User;
 use switchboard_proto::wire::Encoded;
 use thiserror::Error;
 
-use crate::hub::mail::{Address, Mail};
+use crate::hub::mail::{Address, Earlier, Mail};
 use crate::op::Op;
 
 pub use log::LogLimits;
@@ -80,8 +80,8 @@ pub struct RoomHistory {
     pub unread_not_loaded: usize,
 }
 
-/// Makes the mail by which a listener enters, see [`Broker::listen`]. It may be asked more than once.
-pub type Enter = Box<dyn Fn(u64, Option<Vec<Arc<Encoded>>>) -> Mail + Send + Sync>;
+/// Makes the mail by which listeners enter, see [`Broker::listen`]. The broker may call it more than once.
+pub type Enter = Box<dyn Fn(u64, Option<Earlier>) -> Mail + Send + Sync>;
 
 /// Numbers room messages and hands them to the workers that have members.
 ///
@@ -107,11 +107,18 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// reaches the worker from now on. `None`: there is no such room.
     fn subscribe(&self, room: &RoomName, worker: u16) -> Op<Result<Option<u64>, BackendError>>;
 
-    /// As [`Broker::subscribe`] for one more listener of `worker`, whose entrance is handed to the worker as the mail
-    /// that `enter` makes of the latest number and, with `from_start`, of what the room's log has up to that number.
-    /// The mail has its place among the deliveries: what is numbered higher reaches the worker after it. `false`:
-    /// there is no such room, and no mail.
-    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>>;
+    /// As [`Broker::subscribe`] for `listeners` more listeners of `worker`. They enter by one mail, which `enter` makes of
+    /// the latest number and, with `from_start`, of the messages that the room's log has up to that number. The mail has
+    /// its place among the deliveries: messages with higher numbers reach the worker after it. Returns `false`, and sends
+    /// no mail, if there is no such room.
+    fn listen(
+        &self,
+        room: &RoomName,
+        worker: u16,
+        listeners: u32,
+        from_start: bool,
+        enter: Enter,
+    ) -> Op<Result<bool, BackendError>>;
 
     /// Takes one from those that `worker` has in a room.
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>>;

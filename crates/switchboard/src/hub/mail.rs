@@ -46,6 +46,10 @@ pub enum Mail {
     Ask(Ask),
     /// A room message for this worker's members.
     Deliver(Delivery),
+    /// Listeners enter a room that was offered to this worker.
+    Listen(Box<EnteringListeners>),
+    /// The node's part of an offer is done. The number is that of [`EnteringListeners::began`].
+    ListenDone(u64),
     /// What a connection waited for.
     Settled(ConnKey, Box<Settled>),
 }
@@ -58,7 +62,8 @@ impl Mail {
     pub fn weight(&self) -> usize {
         match self {
             Self::Adopt(adopted) => 512 + adopted.received.len(),
-            Self::Ask(_) => Self::ASK_BYTES,
+            Self::Ask(_) | Self::ListenDone(_) => Self::ASK_BYTES,
+            Self::Listen(listeners) => listeners.weight(),
             Self::Deliver(delivery) => delivery.weight(),
             Self::Settled(_, settled) => 256 + settled.bytes(),
         }
@@ -139,8 +144,6 @@ pub enum Asker {
     Face(Token),
     /// Server code.
     Node(Reply<Outcome>),
-    /// Nobody: it was the server's own idea.
-    Nobody,
 }
 
 impl fmt::Debug for Asker {
@@ -148,7 +151,6 @@ impl fmt::Debug for Asker {
         match self {
             Self::Face(token) => f.debug_tuple("Face").field(token).finish(),
             Self::Node(_) => f.write_str("Node"),
-            Self::Nobody => f.write_str("Nobody"),
         }
     }
 }
@@ -199,14 +201,32 @@ pub struct ListenedRoom {
     pub room: RoomName,
     /// After which number it hears the room.
     pub entrance: Entrance,
-    /// Messages that the connection receives first: all that the room's log has up to `entrance.after`. `None`: the
-    /// connection hears the room only from now on.
-    pub said: Option<Vec<Arc<Encoded>>>,
 }
 
-impl ListenedRoom {
-    fn bytes(&self) -> usize {
-        self.said.iter().flatten().map(|message| Delivery::weight_of_message(message.message())).sum()
+/// Messages of a room's log, with encodings that all recipients share.
+pub type Earlier = Arc<[Arc<Encoded>]>;
+
+/// Connections that begin to listen to one room together.
+#[derive(Debug)]
+pub struct EnteringListeners {
+    /// The room.
+    pub room: RoomName,
+    /// The connections.
+    pub connections: Arc<[ConnKey]>,
+    /// When the worker asked, on its own count.
+    pub began: u64,
+    /// After which number they hear the room.
+    pub entrance: Entrance,
+    /// Messages that the connections receive first: all that the room's log has up to `entrance.after`. `None`: they
+    /// hear the room only from now on.
+    pub said: Option<Earlier>,
+}
+
+impl EnteringListeners {
+    fn weight(&self) -> usize {
+        let said = self.said.as_deref().unwrap_or_default();
+        let said: usize = said.iter().map(|message| Delivery::weight_of_message(message.message())).sum();
+        Mail::ASK_BYTES + size_of::<ConnKey>() * self.connections.len() + said
     }
 }
 
@@ -214,7 +234,6 @@ impl Settled {
     fn bytes(&self) -> usize {
         match self {
             Self::Content(Ok(piece)) => piece.bytes.len(),
-            Self::Listening { rooms, .. } => rooms.iter().map(ListenedRoom::bytes).sum(),
             _ => 0,
         }
     }
@@ -243,8 +262,8 @@ pub enum Ask {
     /// Who is in these rooms, or is about to be, with this worker.
     Occupants(Arc<[RoomName]>, Reply<Vec<(RoomName, ConnId)>>),
     /// Any connection may enter a room from now on: those that want to listen to it do. `true`: the room is new, and they
-    /// receive the messages since its creation.
-    Offer(RoomName, bool, Reply<()>),
+    /// receive the messages since its creation. The reply is `false` if the store failed: the offer must be repeated.
+    Offer(RoomName, bool, Reply<bool>),
     /// Note who may enter a room, and remove the members that fail the check. Unless everybody may enter, nobody listens.
     Recheck(RoomName, RoomKind, MemberCheck, Reply<usize>),
     /// End a connection.

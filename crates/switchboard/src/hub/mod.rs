@@ -278,34 +278,35 @@ impl<L> Hub<L> {
         }
     }
 
-    /// Hands a connection that has just begun to listen the earlier messages of the room, up to the number `after`.
-    /// It gets a gap for the earliest ones if they are missing.
-    pub fn catch_up(&mut self, key: ConnKey, room: &RoomName, after: u64, said: Vec<Arc<Encoded>>) {
+    /// Hands connections that have just begun to listen the earlier messages of the room, up to the number `after`. The
+    /// messages are joined once for all of them. They get a gap for the earliest ones if these are missing.
+    pub fn catch_up(&mut self, keys: &[ConnKey], room: &RoomName, after: u64, said: &[Arc<Encoded>]) {
         let Some(&room_key) = self.room_keys.get(room) else { return };
-        let Some(membership) = self.membership(key, room_key) else { return };
-        let Room { seats, kind, .. } = &self.rooms[room_key as usize];
-        let (hears, kind) = (seats[membership.position as usize].hears, *kind);
-        if after == 0 || hears.is_nothing() {
+        if after == 0 {
             return;
         }
         let first = said.first().map_or(after + 1, |message| message.message().number);
-        let batch: Vec<Delivery> =
-            said.into_iter().map(|message| Delivery { message, origin: None, echo: true }).collect();
+        let delivery = |message: &Arc<Encoded>| Delivery { message: Arc::clone(message), origin: None, echo: true };
+        let batch: Vec<Delivery> = said.iter().map(delivery).collect();
         let (limits, stamps) = (self.limits, Rc::clone(&self.stamps));
-        let Some(connection) = self.get_mut(key) else { return };
-        let mut overflows =
-            first > 1 && connection.outbox.push_gap(room, 1, Some(first - 1), limits) == Pushed::Overflow;
-        if !batch.is_empty() {
-            let mut joiner = Joiner::new(room, kind, &batch, &stamps);
-            for format in hears.formats() {
-                overflows |= connection.outbox.push_room(joiner.all(format), limits) == Pushed::Overflow;
+        let mut joiner = Joiner::new(room, self.rooms[room_key as usize].kind, &batch, &stamps);
+        for &key in keys {
+            let Some(membership) = self.membership(key, room_key) else { continue };
+            let hears = self.rooms[room_key as usize].seats[membership.position as usize].hears;
+            let Some(connection) = self.get_mut(key).filter(|_| !hears.is_nothing()) else { continue };
+            let mut overflows =
+                first > 1 && connection.outbox.push_gap(room, 1, Some(first - 1), limits) == Pushed::Overflow;
+            if !batch.is_empty() {
+                for format in hears.formats() {
+                    overflows |= connection.outbox.push_room(joiner.all(format), limits) == Pushed::Overflow;
+                }
             }
+            if overflows {
+                self.overflowed.push(key);
+            }
+            self.delivered += batch.len() as u64;
+            self.mark_dirty(key.slot);
         }
-        if overflows {
-            self.overflowed.push(key);
-        }
-        self.delivered += batch.len() as u64;
-        self.mark_dirty(key.slot);
     }
 
     /// Notes who may enter a room from now on.

@@ -526,12 +526,8 @@ fn a_listener_that_comes_late_gets_what_was_said_before_and_is_told_what_is_miss
             hub.gather(delivery(0, number, None, true));
         }
         hub.enter(late, &room(0), Role::Listener, after(last), hearing);
-        hub.catch_up(
-            late,
-            &room(0),
-            last,
-            (first..=last).map(|number| delivery(0, number, None, true).message).collect(),
-        );
+        let said: Vec<_> = (first..=last).map(|number| delivery(0, number, None, true).message).collect();
+        hub.catch_up(&[late], &room(0), last, &said);
         hub.gather(delivery(0, last + 1, None, true));
         hub.fan_out();
         let mut written = [early, late].map(|key| {

@@ -14,7 +14,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use crate::hub::Entrance;
 use crate::hub::mail::{Admission, CommandFate, ListenedRoom};
 use crate::op::{BoxFuture, Op, Panic};
-use crate::worker::calls::{Caller, Calls};
+use crate::worker::calls::{Caller, Calls, Offer};
 
 use super::Node;
 use super::State;
@@ -82,10 +82,11 @@ impl Calls for Node {
         })
     }
 
-    fn listen(&self, caller: Caller, room: RoomName, began: u64, is_new: bool) -> Op<()> {
+    fn listen(&self, offer: Offer) -> Op<bool> {
         let node = self.clone();
-        Op::start(async move { node.listen(&caller, room, began, is_new).await }, |panic| {
+        Op::start(async move { node.listen(offer).await }, |panic| {
             tracing::error!(panic = panic.0, "listening to a room panicked");
+            false
         })
     }
 

@@ -68,7 +68,7 @@ impl Node {
     pub(super) async fn heed_new_room(&self, room: &RoomName) {
         // Only on DDP does anybody listen to rooms that he is not in.
         if self.0.counters.connections_by_type[ConnectionType::Ddp.index()].load(Ordering::Relaxed) > 0 {
-            self.ask_all(|reply| Ask::Offer(room.clone(), true, reply)).await;
+            self.offer(room, true).await;
         }
         self.return_to(room).await;
     }
@@ -177,7 +177,7 @@ impl Node {
     /// The same by a pattern that was read a moment ago.
     pub(super) async fn recheck(&self, room: &RoomName, pattern: Arc<Pattern>, version: u64) {
         match kind_of(room, &pattern) {
-            RoomKind::Public => drop(self.ask_all(|reply| Ask::Offer(room.clone(), false, reply)).await),
+            RoomKind::Public => self.offer(room, false).await,
             kind => {
                 let (judge, judged) = (self.clone(), room.clone());
                 let check: MemberCheck = Arc::new(move |facts| judge.may_enter(facts, &judged, &pattern));

@@ -11,7 +11,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::time::Now;
 
 use crate::hub::Entrance;
-use crate::hub::mail::{Address, Admission, CommandFate, ListenedRoom};
+use crate::hub::mail::{Address, Admission, CommandFate, ConnKey, ListenedRoom};
 use crate::op::{BoxFuture, Op};
 
 /// Who asks.
@@ -23,6 +23,21 @@ pub(crate) struct Caller {
     pub(crate) address: Address,
     /// When it asks.
     pub(crate) now: Now,
+}
+
+/// A room that connections of one worker want to listen to.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// The room.
+    pub(crate) room: RoomName,
+    /// The worker.
+    pub(crate) worker: u16,
+    /// The connections.
+    pub(crate) connections: Arc<[ConnKey]>,
+    /// When the worker asks, on its own count.
+    pub(crate) began: u64,
+    /// The room is new: they listen from its first message.
+    pub(crate) is_new: bool,
 }
 
 /// What a worker asks of the node.
@@ -52,10 +67,10 @@ pub(crate) trait Calls: Send + Sync {
     /// `already`: everybody may enter them, and their messages reach the worker.
     fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<ListenedRoom>>;
 
-    /// The node's part of listening to one room; to a new one from its first message. The result comes by mail
-    /// ([`Settled::Listening`](crate::hub::mail::Settled::Listening)) with the number `began`, in its place among the
-    /// room's messages: all that follow `entrance.after` come later.
-    fn listen(&self, caller: Caller, room: RoomName, began: u64, is_new: bool) -> Op<()>;
+    /// The node's part of an offer. If connections may listen to the room, the node sends one mail for all of them
+    /// ([`Mail::Listen`](crate::hub::mail::Mail::Listen)), in its place among the room's messages: all that follow
+    /// `entrance.after` come later. Returns `false` if the store failed; no mail was sent then.
+    fn listen(&self, offer: Offer) -> Op<bool>;
 
     /// Undoes the node's part of listening to a room.
     fn unlisten(&self, worker: u16, room: RoomName) -> Op<()>;

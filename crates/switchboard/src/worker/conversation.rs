@@ -137,7 +137,6 @@ impl Worker {
     pub(super) fn settle(&mut self, key: ConnKey, asker: Asker, outcome: Outcome) {
         match asker {
             Asker::Node(reply) => reply(outcome),
-            Asker::Nobody => {}
             Asker::Face(token) => {
                 // A connection that is ending gets no more answers.
                 if self.hub.get(key).is_some_and(|connection| connection.link.closing.is_none()) {

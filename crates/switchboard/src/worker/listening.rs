@@ -1,19 +1,20 @@
 //! Hearing rooms without being a member, and not hearing them for a while.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use switchboard_proto::call::{Answer, Wants};
 use switchboard_proto::event::Event;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::shard::ShardEvent;
 
-use crate::hub::Role;
-use crate::hub::mail::{Asker, ConnKey, ListenedRoom, Reply, Settled};
+use crate::hub::mail::{Asker, ConnKey, EnteringListeners, ListenedRoom, Mail, Reply, Settled};
+use crate::hub::{Entrance, Role};
 use crate::op::Op;
 use crate::visits::visit;
 
+use super::calls::Offer;
 use super::{Link, Worker};
 
 /// Requests to listen whose node part is still under way, and the rooms that were closed to listeners in the meantime.
@@ -24,12 +25,11 @@ pub(super) struct PendingListens {
     count: u64,
     pending: BTreeSet<u64>,
     closed: HashMap<RoomName, u64>,
+    /// The rooms in `closed`, the earliest closed first.
+    by_time: BTreeMap<u64, RoomName>,
 }
 
 impl PendingListens {
-    /// Closed rooms that are remembered before it is worth looking for those that no pending request is older than.
-    const KEPT: usize = 64;
-
     /// Begins a request. Returns its number.
     pub(super) fn begin(&mut self) -> u64 {
         self.count += 1;
@@ -40,13 +40,16 @@ impl PendingListens {
     /// Whether nothing is kept.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.closed.is_empty()
+        self.pending.is_empty() && self.closed.is_empty() && self.by_time.is_empty()
     }
 
     fn close(&mut self, room: &RoomName) {
         if !self.pending.is_empty() {
             self.count += 1;
-            self.closed.insert(room.clone(), self.count);
+            if let Some(earlier) = self.closed.insert(room.clone(), self.count) {
+                self.by_time.remove(&earlier);
+            }
+            self.by_time.insert(self.count, room.clone());
         }
     }
 
@@ -55,23 +58,13 @@ impl PendingListens {
         self.closed.get(room).is_none_or(|closed| *closed < began)
     }
 
-    fn finish(&mut self, began: u64) {
+    /// Ends a request, and forgets the rooms that were closed before all others that are pending.
+    pub(super) fn finish(&mut self, began: u64) {
         self.pending.remove(&began);
-        match self.pending.first() {
-            None => self.closed.clear(),
-            Some(oldest) if self.closed.len() > Self::KEPT => self.closed.retain(|_, closed| *closed > *oldest),
-            Some(_) => {}
-        }
-    }
-}
-
-/// Replies when the last request that an offer led to is done, or is dropped.
-struct Offered(Mutex<Option<Reply<()>>>);
-
-impl Drop for Offered {
-    fn drop(&mut self) {
-        if let Some(reply) = self.0.get_mut().ok().and_then(Option::take) {
-            reply(());
+        let oldest = self.pending.first().copied().unwrap_or(u64::MAX);
+        while let Some(earliest) = self.by_time.first_entry().filter(|earliest| *earliest.key() < oldest) {
+            visit();
+            self.closed.remove(&earliest.remove());
         }
     }
 }
@@ -89,7 +82,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Replaces what a connection wants.
-    fn set(&mut self, key: ConnKey, wants: &Wants) {
+    pub(super) fn set(&mut self, key: ConnKey, wants: &Wants) {
         self.remove(key);
         if wants.public_rooms {
             self.all.insert(key);
@@ -114,6 +107,11 @@ impl Listeners {
                 }
             }
         }
+    }
+
+    /// Whether a connection wants to hear a room.
+    fn wants(&self, key: ConnKey, room: &RoomName) -> bool {
+        self.all.contains(&key) || self.rooms.get(room).is_some_and(|connections| connections.contains(&key))
     }
 
     /// The connections that want to hear a room, if everyone may.
@@ -156,27 +154,38 @@ impl Worker {
     /// The node's part of listening is done.
     pub(super) fn finish_listening(&mut self, key: ConnKey, asker: Asker, began: u64, rooms: Vec<ListenedRoom>) {
         for room in rooms {
-            self.listen(key, began, room);
+            self.listen(key, began, &room.room, room.entrance);
         }
         self.listens.finish(began);
         self.settle(key, asker, Ok(Answer::Attending));
     }
 
-    fn listen(&mut self, key: ConnKey, began: u64, listened: ListenedRoom) {
-        let ListenedRoom { room, entrance, said } = listened;
-        let is_member = self.hub.is_member(key, &room);
+    /// Makes a connection a listener. Returns `false`, and ends its subscription, if it has ended, listens already or no
+    /// longer wants the room, or if the room was closed to listeners since the request began.
+    fn listen(&mut self, key: ConnKey, began: u64, room: &RoomName, entrance: Entrance) -> bool {
+        let is_member = self.hub.is_member(key, room);
         let alive = self.hub.get(key).filter(|connection| connection.link.closing.is_none());
-        let hears = alive.map(|connection| connection.link.hears(&room, is_member));
-        let hears = hears.filter(|_| self.listens.is_open(&room, began));
-        let is_new = hears.is_some_and(|hears| self.hub.enter(key, &room, Role::Listener, entrance, hears));
+        let hears = alive.map(|connection| connection.link.hears(room, is_member));
+        let hears = hears.filter(|_| self.wanting.wants(key, room) && self.listens.is_open(room, began));
+        let is_new = hears.is_some_and(|hears| self.hub.enter(key, room, Role::Listener, entrance, hears));
         if !is_new {
-            // The connection has ended or listened already, or the room was closed to listeners.
-            self.detach(self.calls.unlisten(self.index, room));
-        } else if let Some(said) = said
-            && !is_member
-        {
-            // A member has heard some of it.
-            self.hub.catch_up(key, &room, entrance.after, said);
+            self.detach(self.calls.unlisten(self.index, room.clone()));
+        }
+        is_new
+    }
+
+    /// Listeners enter a room that was offered to this worker.
+    pub(super) fn enter_listeners(&mut self, entering: &EnteringListeners) {
+        let EnteringListeners { room, connections, began, entrance, said } = entering;
+        let mut late = Vec::new();
+        for &key in &**connections {
+            // A member has heard some of the earlier messages.
+            if self.listen(key, *began, room, *entrance) && !self.hub.is_member(key, room) {
+                late.push(key);
+            }
+        }
+        if let Some(said) = said {
+            self.hub.catch_up(&late, room, entrance.after, said);
         }
     }
 
@@ -188,26 +197,38 @@ impl Worker {
     }
 
     /// A room became public: the connections that want to hear it begin to listen, to a new room from its first message.
-    /// The reply follows when all of them receive the next message.
-    pub(super) fn offer(&mut self, room: &RoomName, is_new: bool, reply: Reply<()>) {
-        let offered = Arc::new(Offered(Mutex::new(Some(reply))));
+    /// The reply follows when all of them receive the next message, or when the store failed.
+    pub(super) fn offer(&mut self, room: &RoomName, is_new: bool, reply: Reply<bool>) {
         self.hub.set_kind(room, Default::default());
-        for key in self.wanting.of(room) {
-            let wants =
-                self.hub.get(key).is_some_and(|connection| !connection.link.peer.hears(room, false).is_nothing());
-            if !wants || self.hub.has_role(key, room, Role::Listener) {
-                continue;
-            }
-            let Some(caller) = self.caller(key) else { continue };
-            let began = self.listens.begin();
-            if let Op::Wait(listening) = self.calls.listen(caller, room.clone(), began, is_new) {
-                let offered = Arc::clone(&offered);
-                self.calls.spawn(Box::pin(async move {
-                    listening.await;
-                    drop(offered);
-                }));
-            }
+        let wants = |key: &ConnKey| {
+            let connection = self.hub.get(*key);
+            connection.is_some_and(|connection| !connection.link.peer.hears(room, false).is_nothing())
+                && !self.hub.has_role(*key, room, Role::Listener)
+        };
+        let connections: Arc<[ConnKey]> = self.wanting.of(room).into_iter().filter(wants).collect();
+        if connections.is_empty() {
+            return reply(true);
         }
+        self.begin_listening(room, connections, is_new, reply);
+    }
+
+    /// Has the node let these connections listen, with one request for all of them.
+    pub(super) fn begin_listening(
+        &mut self,
+        room: &RoomName,
+        connections: Arc<[ConnKey]>,
+        is_new: bool,
+        reply: Reply<bool>,
+    ) {
+        let began = self.listens.begin();
+        let listening = self.calls.listen(Offer { room: room.clone(), worker: self.index, connections, began, is_new });
+        let mailbox = self.mailboxes[usize::from(self.index)].clone();
+        self.calls.spawn(Box::pin(async move {
+            let is_done = listening.await;
+            // Queued after the mail of the listeners, and sent also if the node's part failed or panicked.
+            mailbox.push(Mail::ListenDone(began)).await;
+            reply(is_done);
+        }));
     }
 
     /// Closes a room to listeners.
@@ -262,11 +283,36 @@ mod tests {
             slots
         };
         assert_eq!([found(&listeners, "a"), found(&listeners, "c")], [vec![1, 2], vec![1]]);
+        let wants = |slot| ["a", "c"].map(|name| listeners.wants(key(slot), &room(name)));
+        assert_eq!([1, 2, 3].map(wants), [[true, true], [true, false], [false, false]]);
         listeners.set(key(2), &rooms(&["b", "c"]));
         listeners.set(key(1), &rooms(&["c"]));
         assert_eq!(["a", "b", "c"].map(|name| found(&listeners, name)), [vec![], vec![2], vec![1, 2]]);
         (1..4).for_each(|slot| listeners.remove(key(slot)));
         assert!(listeners.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_not_the_oldest_ends_without_a_look_at_the_closed_rooms() {
+        let mut listens = PendingListens::default();
+        let slow = listens.begin();
+        let closed = |number: u32| room(&format!("room-{number}"));
+        (0..1000).for_each(|number| listens.close(&closed(number % 500)));
+        let others = visits_of(|| {
+            (0..1000).for_each(|_| {
+                let other = listens.begin();
+                listens.finish(other);
+            });
+        });
+        assert_eq!((others, listens.closed.len(), listens.by_time.len()), (0, 500, 500));
+        assert!(!listens.is_open(&closed(7), slow));
+        let next = listens.begin();
+        assert!(listens.is_open(&closed(7), next));
+        listens.close(&closed(7));
+        assert_eq!(visits_of(|| listens.finish(slow)), 499);
+        assert!(!listens.is_open(&closed(7), next), "it was closed after that request began");
+        listens.finish(next);
+        assert!(listens.is_idle());
     }
 
     #[test]

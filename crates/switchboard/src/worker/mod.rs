@@ -397,6 +397,8 @@ impl Worker {
             Mail::Adopt(adopted) => self.adopt(*adopted),
             Mail::Ask(ask) => self.on_ask(ask),
             Mail::Deliver(delivery) => self.hub.gather(delivery),
+            Mail::Listen(listeners) => self.enter_listeners(&listeners),
+            Mail::ListenDone(began) => self.listens.finish(began),
             Mail::Settled(key, settled) => match *settled {
                 Settled::Admission(admission) => {
                     self.admitted(key, admission);

@@ -16,9 +16,10 @@ use switchboard_proto::json::RawJson;
 use switchboard_proto::peer::PeerKind;
 use switchboard_proto::wire::Encoded;
 
+use super::calls::Offer;
 use super::*;
 use crate::hub::ids::Ids;
-use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, ListenedRoom, Socket};
+use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, EnteringListeners, ListenedRoom, Socket};
 use crate::hub::mailbox::inbox;
 use crate::hub::{Connection, Entrance, Role, SlowConsumer};
 use crate::op::{BoxFuture, Op};
@@ -33,6 +34,10 @@ struct SlowNode {
     joins: Mutex<Option<Receiver<Result<u64, CallError>>>>,
     undone: Mutex<Vec<RoomName>>,
     spawned: Mutex<Vec<BoxFuture<'static, ()>>>,
+    offers: Mutex<Vec<Offer>>,
+    unlistened: AtomicUsize,
+    /// The result of the next offer; without one it succeeds.
+    listening: Mutex<Option<Op<bool>>>,
 }
 
 impl Calls for SlowNode {
@@ -81,11 +86,13 @@ impl Calls for SlowNode {
         Op::Ready(Vec::new())
     }
 
-    fn listen(&self, _: Caller, _: RoomName, _: u64, _: bool) -> Op<()> {
-        Op::Ready(())
+    fn listen(&self, offer: Offer) -> Op<bool> {
+        self.offers.lock().unwrap().push(offer);
+        self.listening.lock().unwrap().take().unwrap_or(Op::Ready(true))
     }
 
     fn unlisten(&self, _: u16, _: RoomName) -> Op<()> {
+        self.unlistened.fetch_add(1, Ordering::Relaxed);
         Op::Ready(())
     }
 
@@ -348,6 +355,7 @@ fn a_connection_that_is_taken_out_of_a_room_while_it_joins_does_not_become_a_mem
 fn a_room_that_is_closed_while_a_connection_begins_to_listen_is_not_listened_to() {
     let mut setting = Setting::new();
     let key = setting.worker.hub.keys()[0];
+    setting.worker.wanting.set(key, &Wants { public_rooms: true, ..Wants::default() });
     let closings: [fn(RoomName) -> Ask; 2] = [
         |room| Ask::Recheck(room, RoomKind::Restricted, Arc::new(|_| true), Box::new(drop)),
         |room| Ask::Evict(room, Box::new(drop)),
@@ -358,16 +366,82 @@ fn a_room_that_is_closed_while_a_connection_begins_to_listen_is_not_listened_to(
         setting.mail(Mail::Ask(close(room("r"))));
         let again = setting.worker.listens.begin();
         let listening = |began| {
-            let rooms = vec![ListenedRoom { room: room("r"), entrance: Entrance::default(), said: None }];
-            Mail::Settled(key, Box::new(Settled::Listening { asker: Asker::Nobody, began, rooms }))
+            let entrance = Entrance::default();
+            let entering =
+                EnteringListeners { room: room("r"), connections: [key].into(), began, entrance, said: None };
+            [Mail::Listen(Box::new(entering)), Mail::ListenDone(began)]
         };
         for (began, is_heard) in [(later, false), (began, false), (again, true)] {
-            setting.mail(listening(began));
+            setting.mail_all(listening(began));
             assert_eq!(setting.worker.hub.has_role(key, &room("r"), Role::Listener), is_heard);
         }
         setting.worker.stop_listening(key, &room("r"));
         assert!(setting.worker.listens.is_idle());
     }
+}
+
+#[test]
+fn an_offer_asks_the_node_once_for_all_listeners_and_ends_even_if_the_store_fails() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let gone = ConnKey { slot: 77, generation: 0 };
+    let connections: Arc<[ConnKey]> = [key, gone, key].into();
+    // The last one is the case of a connection that stops listening to public rooms in the meantime.
+    for (is_done, wants) in [(false, true), (true, true), (true, false)] {
+        setting.worker.wanting.set(key, &Wants { public_rooms: wants, ..Wants::default() });
+        *setting.node.listening.lock().unwrap() = Some(Op::Ready(is_done));
+        let (note, replies) = sync_channel(1);
+        let reply = Box::new(move |is_done| note.send(is_done).unwrap());
+        setting.worker.begin_listening(&room("r"), Arc::clone(&connections), true, reply);
+        assert!(replies.try_recv().is_err() && !setting.worker.listens.is_idle());
+        let offer = setting.node.offers.lock().unwrap().pop().unwrap();
+        assert_eq!((&offer.connections, offer.is_new), (&connections, true));
+        assert!(setting.node.offers.lock().unwrap().is_empty(), "the node was asked once");
+        if is_done {
+            let (room, began, entrance) = (offer.room, offer.began, Entrance::default());
+            let entering = EnteringListeners { room, connections: offer.connections, began, entrance, said: None };
+            setting.mail(Mail::Listen(Box::new(entering)));
+        }
+        setting.settle();
+        assert_eq!(replies.try_recv(), Ok(is_done));
+        assert!(setting.worker.listens.is_idle());
+        let listens = setting.worker.hub.has_role(key, &room("r"), Role::Listener);
+        assert_eq!(listens, is_done && wants);
+        let unused = if is_done { connections.len() - usize::from(listens) } else { 0 };
+        assert_eq!(setting.node.unlistened.swap(0, Ordering::Relaxed), unused, "subscriptions without a listener");
+        setting.worker.stop_listening(key, &room("r"));
+        setting.node.unlistened.store(0, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_join_after_a_join_that_was_cancelled_is_not_told_that_the_connection_is_a_member() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let (note, outcomes) = sync_channel(8);
+    let reply = || {
+        let note = note.clone();
+        Box::new(move |outcome: Outcome| note.send(outcome).unwrap())
+    };
+    let endings: [fn(ConnKey) -> Ask; 2] = [
+        |key| Ask::Leave(key, room("r"), Box::new(|outcome| assert!(matches!(outcome, Ok(Answer::Left))))),
+        |_| Ask::Evict(room("r"), Box::new(drop)),
+    ];
+    for end in endings {
+        setting.results.send(Ok(0)).unwrap();
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::AlreadyMember(_)))), "the first join may succeed");
+        setting.mail(Mail::Ask(end(key)));
+        setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::Unavailable))));
+        setting.settle();
+        assert!(matches!(outcomes.try_recv(), Ok(Err(CallError::NotAuthorized | CallError::NoSuchRoom))));
+    }
+    setting.results.send(Ok(0)).unwrap();
+    setting.mail(Mail::Ask(Ask::Join(key, room("r"), reply())));
+    setting.settle();
+    assert!(matches!(outcomes.try_recv(), Ok(Ok(Answer::Joined))), "once the cancelled join has ended");
 }
 
 #[test]

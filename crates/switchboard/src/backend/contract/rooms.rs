@@ -18,7 +18,7 @@ use crate::backend::redis::testing::{cluster_server, runtime, single_server};
 use crate::backend::{BackendError, Broker, Draft, Enter, LogLimits, Published, RoomHistory};
 use crate::config::Degraded;
 use crate::hub::Entrance;
-use crate::hub::mail::{Address, Ask, Asker, ConnKey, ListenedRoom, Mail, Missed, Settled};
+use crate::hub::mail::{Address, Ask, ConnKey, EnteringListeners, Mail, Missed};
 use crate::hub::mailbox::{Inbox, Mailbox, inbox};
 use crate::op::Op;
 
@@ -249,20 +249,42 @@ fn a_subscription_begins_behind_its_number_and_ends_with_the_last_seat() {
 
 /// How a listener entered: after which number, and the numbers that it got first.
 fn entered(worker: &mut Hearing) -> (u64, Option<Vec<u64>>) {
-    let Mail::Settled(_, settled) = worker.next_mail() else { panic!("the entrance comes first") };
-    let Settled::Listening { mut rooms, .. } = *settled else { panic!("{settled:?}") };
-    let ListenedRoom { entrance, said, .. } = rooms.remove(0);
+    let Mail::Listen(entering) = worker.next_mail() else { panic!("the entrance comes first") };
+    let EnteringListeners { entrance, said, .. } = *entering;
     (entrance.after, said.map(|said| said.iter().map(|message| message.message().number).collect()))
 }
 
 fn listen(broker: &dyn Broker, worker: u16, from_start: bool) -> bool {
-    let enter: Enter = Box::new(|after, said| {
-        let entrance = Entrance { after, ..Entrance::default() };
-        let rooms = vec![ListenedRoom { room: room("lobby"), entrance, said }];
-        let key = ConnKey { slot: 0, generation: 0 };
-        Mail::Settled(key, Box::new(Settled::Listening { asker: Asker::Nobody, began: 1, rooms }))
+    listen_together(broker, worker, 1, from_start)
+}
+
+/// Has this many listeners enter by one mail.
+fn listen_together(broker: &dyn Broker, worker: u16, listeners: u32, from_start: bool) -> bool {
+    let connections: Arc<[ConnKey]> = (0..listeners).map(|slot| ConnKey { slot, generation: 0 }).collect();
+    let enter: Enter = Box::new(move |after, said| {
+        let (entrance, connections) = (Entrance { after, ..Entrance::default() }, Arc::clone(&connections));
+        Mail::Listen(Box::new(EnteringListeners { room: room("lobby"), connections, began: 1, entrance, said }))
     });
-    wait(broker.listen(&room("lobby"), worker, from_start, enter))
+    wait(broker.listen(&room("lobby"), worker, listeners, from_start, enter))
+}
+
+#[test]
+fn listeners_that_enter_together_get_one_mail_and_are_counted_one_by_one() {
+    each(|subject| {
+        wait(subject.broker(0).open(&room("lobby")));
+        say(subject.broker(0), draft("before"));
+        assert!(listen_together(subject.broker(1), 0, 3, true));
+        assert_eq!(entered(subject.worker(1, 0)), (1, Some(vec![1])));
+        // The next mail is the next message, as long as one of the three listens.
+        for number in 2..=4 {
+            assert_eq!(say(subject.broker(0), draft("x")), number);
+            assert_eq!(subject.worker(1, 0).number(), number);
+            wait(subject.broker(1).unsubscribe(&room("lobby"), 0));
+        }
+        assert_eq!(say(subject.broker(0), draft("not heard")), 5);
+        assert!(listen(subject.broker(1), 0, false));
+        assert_eq!(entered(subject.worker(1, 0)), (5, None));
+    });
 }
 
 #[test]

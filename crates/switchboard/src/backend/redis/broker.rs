@@ -212,7 +212,7 @@ impl Inner {
         let feed = room.feed.lock().await;
         let mut hall = room.hall();
         Ok(feed.heard().filter(|_| !hall.is_over).map(|heard| {
-            hall.take_seat(worker);
+            hall.take_seats(worker, 1);
             heard.place.number
         }))
     }
@@ -223,6 +223,7 @@ impl Inner {
         self: Arc<Self>,
         name: RoomName,
         worker: u16,
+        listeners: u32,
         from_start: bool,
         enter: Enter,
     ) -> Result<bool, BackendError> {
@@ -233,7 +234,7 @@ impl Inner {
         let feed = room.feed.lock().await;
         let Some(heard) = feed.heard() else { return Ok(false) };
         let said = match from_start {
-            true => Some(self.read_up_to(&name, heard.place).await?),
+            true => Some(self.read_up_to(&name, heard.place).await?.into()),
             false => None,
         };
         {
@@ -241,7 +242,7 @@ impl Inner {
             if hall.is_over {
                 return Ok(false);
             }
-            hall.take_seat(worker);
+            hall.take_seats(worker, listeners);
         }
         if let Some(mailbox) = self.workers.get(usize::from(worker)) {
             mailbox.push(enter(heard.place.number, said)).await;
@@ -344,8 +345,15 @@ impl Broker for RedisBroker {
         Op::Wait(Box::pin(Arc::clone(&self.0).subscribe(room.clone(), worker)))
     }
 
-    fn listen(&self, room: &RoomName, worker: u16, from_start: bool, enter: Enter) -> Op<Result<bool, BackendError>> {
-        Op::Wait(Box::pin(Arc::clone(&self.0).listen(room.clone(), worker, from_start, enter)))
+    fn listen(
+        &self,
+        room: &RoomName,
+        worker: u16,
+        listeners: u32,
+        from_start: bool,
+        enter: Enter,
+    ) -> Op<Result<bool, BackendError>> {
+        Op::Wait(Box::pin(Arc::clone(&self.0).listen(room.clone(), worker, listeners, from_start, enter)))
     }
 
     fn unsubscribe(&self, room: &RoomName, worker: u16) -> Op<Result<(), BackendError>> {

@@ -128,7 +128,7 @@ impl<L: Logs> Scribe<L> {
                         return;
                     }
                     // Meant for workers.
-                    Mail::Adopt(_) | Mail::Ask(_) | Mail::Settled(..) => {}
+                    Mail::Adopt(_) | Mail::Ask(_) | Mail::Listen(_) | Mail::ListenDone(_) | Mail::Settled(..) => {}
                 }
             }
             let (has_gaps, is_due) = scribe.seats.lock().gaps_wait();

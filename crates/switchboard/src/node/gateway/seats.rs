@@ -144,6 +144,8 @@ impl Seats {
     ) -> Result<(), CallError> {
         match self.seat(session, room).map(|seat| &seat.standing) {
             Some(Standing::Absent) => return Err(CallError::NoSuchRoom),
+            // The cancelled join is still to be undone in the store, which could undo a second join instead.
+            Some(Standing::Joining(Joining { fate: Some(_), .. })) => return Err(CallError::Unavailable),
             Some(_) => return Err(CallError::AlreadyMember(room.clone())),
             None => {}
         }
@@ -549,6 +551,8 @@ mod tests {
         seats.begin_join(session(1), &application(), &lobby, MAX_ROOMS).unwrap();
         assert_eq!((seats.joined_by(session(1)), seats.rooms_of(session(1))), (vec![lobby.clone()], vec![]));
         assert!(seats.cancel_join(session(1), &lobby) && !seats.cancel_join(session(2), &lobby));
+        let again = seats.begin_join(session(1), &application(), &lobby, MAX_ROOMS);
+        assert!(matches!(again, Err(CallError::Unavailable)), "the cancelled join is no membership");
         assert!(matches!(seats.settle_join(session(1), &lobby, 0, None), Settled::Removed));
         let (mut seats, lobby) = with_member("lobby", 0);
         seats.begin_join(session(2), &application(), &lobby, MAX_ROOMS).unwrap();

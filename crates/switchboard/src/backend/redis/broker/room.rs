@@ -54,20 +54,20 @@ pub(super) struct Hall {
 }
 
 impl Hall {
-    /// Adds a seat for a worker.
-    pub(super) fn take_seat(&mut self, worker: u16) {
+    /// Counts new members or listeners of a worker.
+    pub(super) fn take_seats(&mut self, worker: u16, count: u32) {
         let worker = usize::from(worker);
         if self.seats.len() <= worker {
             self.seats.resize(worker + 1, 0);
         }
-        self.seats[worker] += 1;
+        self.seats[worker] += count;
     }
 
     /// Adds a seat where others are. `false`: nobody is there, and perhaps nobody hears the room.
     pub(super) fn sit_down_beside(&mut self, worker: u16) -> bool {
         let is_heard = !self.is_over && self.seats.iter().any(|count| *count > 0);
         if is_heard {
-            self.take_seat(worker);
+            self.take_seats(worker, 1);
         }
         is_heard
     }
