@@ -26,6 +26,10 @@ use super::store::Store;
 use super::subscriber::{Listener, Subscriber, SubscriberSettings};
 use super::trouble::Trouble;
 
+/// How many times `backend.redis.timeout` the first beacon may take. A host that is busy while the server starts is no
+/// reason to give up; a missing permission is, and the error says so.
+const START_TIMEOUTS: u32 = 5;
+
 /// Events that may wait for the node.
 const EVENTS: usize = 1024;
 
@@ -153,7 +157,8 @@ impl Redis {
         let cluster = Arc::new(RedisCluster { store, outgoing, subscriber, nodes, max_message_bytes, state });
         cluster.listen_as(slot).await?;
         let mut hears = cluster.subscriber.is_up();
-        let heard = tokio::time::timeout(cluster.subscriber.link().timeout() * 2, hears.wait_for(|hears| *hears)).await;
+        let within = cluster.subscriber.link().timeout() * START_TIMEOUTS;
+        let heard = tokio::time::timeout(within, hears.wait_for(|hears| *hears)).await;
         heard
             .map_err(|_| {
                 BackendError(
