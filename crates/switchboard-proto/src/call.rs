@@ -456,7 +456,8 @@ impl Reply {
     }
 
     /// Adds a header to an answer over HTTP. A name that the server sets too, such as `Cache-Control`, replaces the
-    /// server's value. Headers that frame the message (`Content-Length`, `Connection` …) are left out. Other protocols ignore it.
+    /// server's value. Headers that frame the message (`Content-Length`, `Connection` …) are left out. Other protocols
+    /// ignore it.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.http_mut().headers.push((name.into(), value.into()));

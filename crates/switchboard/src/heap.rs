@@ -1,7 +1,7 @@
 //! Gives memory that is free inside the heap back to the system. All `unsafe` of the program is here.
 //!
 //! glibc returns only memory that is free at the end of a heap. After 500 slow HTTP clients some 14 MiB stayed with the
-//! process, all of it free, because a few blocks at the end were in use: see docs/decisions/0011-memory-after-storms.md.
+//! process, all of it free, because a few blocks at the end were in use (docs/decisions/0011-memory-after-storms.md).
 
 /// Gives free memory back. Threads that allocate may wait for that: some milliseconds for 10 MiB.
 pub(crate) fn trim() {

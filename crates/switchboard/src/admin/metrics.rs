@@ -1,7 +1,7 @@
 //! Figures in the text format of Prometheus, version 0.0.4.
 //!
-//! A scrape reads counters in memory and asks no store, so its cost does not depend on the number of connections. Labels
-//! have values of fixed lists only, never a name that a user chose, so their number cannot grow.
+//! A scrape reads counters in memory and asks no store, so its cost does not depend on the number of connections.
+//! Labels have values of fixed lists only, never a name that a user chose, so their number cannot grow.
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::Ordering;

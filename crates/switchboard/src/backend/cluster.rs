@@ -31,7 +31,7 @@ pub struct NodeEntry {
     /// Whether it stops as planned.
     #[serde(default)]
     pub is_draining: bool,
-    /// Milliseconds since it last said that it lives, at the moment of the latest look.
+    /// Milliseconds since its latest renewal of the lease that this node knows of. Grows while the store is away.
     #[serde(skip)]
     pub silent_ms: u64,
 }

@@ -27,7 +27,7 @@ use super::trouble::Trouble;
 
 static ATTACH: Script = Script::urgent(include_str!("nodes/attach.lua"));
 static RENEW: Script = Script::urgent(include_str!("nodes/beat.lua"));
-// A dead node's clients come back at once: the claim must not wait behind their requests.
+// A dead node's clients reconnect at once: the claim must not wait for their requests.
 static REAP: Script = Script::urgent(include_str!("nodes/bury.lua"));
 static REAPED: Script = Script::new(include_str!("nodes/buried.lua"));
 static LEAVE: Script = Script::urgent(include_str!("nodes/leave.lua"));

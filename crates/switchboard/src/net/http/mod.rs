@@ -1,7 +1,7 @@
 //! HTTP on one port: actions below `/api`, WebSockets below their paths, and the public folder for everything else.
 //!
-//! [`http_connection`] checks and serves connections. A request for a WebSocket is answered here; then the socket leaves
-//! hyper and the runtime and belongs to a worker.
+//! [`http_connection`] checks and serves connections. A request for a WebSocket is answered here; then the socket
+//! leaves hyper and the runtime and belongs to a worker.
 
 mod answer;
 mod api;

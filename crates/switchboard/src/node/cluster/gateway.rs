@@ -189,8 +189,8 @@ impl Node {
         Ok(adopted.into_iter().map(|record| record.id).collect())
     }
 
-    /// Forgets the gateway sessions of this node, which other nodes adopted when they took it for dead. Their connections are
-    /// closed as all others are, with 1012: a bot that read that another connection took its shard would not come back.
+    /// Forgets the gateway sessions of this node, which other nodes adopted when they took it for dead. Their
+    /// connections are closed as all others are, with 1012: 4020 would tell bots not to come back.
     pub(in crate::node) async fn let_go_of_sessions(&self) {
         for live in self.0.gateway.lives.all() {
             self.0.gateway.lives.remove(&live);

@@ -1,8 +1,8 @@
 //! Clients of other nodes: what those say about them, and what this node says about its own.
 //!
-//! Every node knows the clients of all nodes that take commands, and its own engine decides about the commands that it
-//! accepts. So each node reports its own connections to the others ([`Follower`] repairs lost reports). `inbound` carries
-//! out commands of other nodes, `replies` routes a reply to the node that waits for it.
+//! Every node knows the clients of all nodes that take commands, and its own engine decides about the commands that
+//! it accepts. So each node reports its own connections to the others ([`Follower`] repairs lost reports). `inbound`
+//! carries out commands of other nodes, `replies` routes a reply to the node that waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Client commands: the server asks a client to do something and gets its reply, or learns why there is none.
 //!
-//! What is pending and who may answer is decided by the [`Engine`], which knows neither clocks nor sockets. Around it:
-//! `courier` hands commands to connections, `clients` notes what connections do, `heartbeats` checks that they live, `aim`
-//! resolves targets. In a cluster `elsewhere` knows the clients of other nodes, `inbound` carries out commands of other
+//! The [`Engine`], which knows neither clocks nor sockets, decides which commands are pending and which client may
+//! answer. Around it: `courier` hands commands to connections, `clients` notes what connections do, `heartbeats`
+//! checks that they live, `aim` resolves targets. In a cluster `elsewhere` knows the clients of other nodes, `inbound` carries out commands of other
 //! nodes, and `replies` routes replies to the node that waits for them.
 
 mod aim;
