@@ -34,6 +34,7 @@ pub struct TooManyParams;
 pub struct Params {
     entries: Vec<(Box<str>, Value)>,
     bytes: usize,
+    has_secrets: bool,
 }
 
 /// Prints the names only: a value may be a password, and debug output ends in logs.
@@ -124,6 +125,22 @@ impl Params {
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.entries.retain(|(name, _)| keep(name));
         self.bytes = self.entries.iter().map(|(name, value)| size(name, value)).sum();
+    }
+
+    /// Looks for secrets once, after params were set: a client sets params rarely and sends actions often.
+    pub fn note_secrets(&mut self, secrets: &SecretParams) {
+        self.has_secrets = self.entries.iter().any(|(name, _)| secrets.contains(name));
+    }
+
+    /// Whether [`Self::note_secrets`] found a secret.
+    pub fn has_secrets(&self) -> bool {
+        self.has_secrets
+    }
+
+    /// Removes all secrets.
+    pub fn remove_secrets(&mut self, secrets: &SecretParams) {
+        self.retain(|name| !secrets.contains(name));
+        self.has_secrets = false;
     }
 
     /// Makes params of a JSON object's members.

@@ -174,6 +174,7 @@ impl SocketFace {
                     }
                     set = Params::from_members(params, cx.settings.socket.params).map(|mut params| {
                         params.retain(|name| cx.settings.socket.keeps(name));
+                        params.note_secrets(&cx.settings.socket.secret_params);
                         self.params = (!params.is_empty()).then(|| Arc::new(params));
                     });
                 }
@@ -220,8 +221,8 @@ impl SocketFace {
     /// is refused.
     fn take_params(&mut self, secrets: &SecretParams) -> Arc<Params> {
         let params = self.params.clone().unwrap_or_default();
-        if params.iter().any(|(name, _)| secrets.contains(name)) {
-            self.params_mut().retain(|name| !secrets.contains(name));
+        if params.has_secrets() {
+            self.params_mut().remove_secrets(secrets);
             self.params.take_if(|params| params.is_empty());
         }
         params

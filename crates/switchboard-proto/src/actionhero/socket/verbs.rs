@@ -114,7 +114,10 @@ impl SocketFace {
         let settings = &cx.settings.socket;
         let set = match value {
             Some(value) if !name.is_empty() && settings.keeps(name) => {
-                self.params_mut().set(name, Value::from(value), settings.params)
+                let params = self.params_mut();
+                let set = params.set(name, Value::from(value), settings.params);
+                params.note_secrets(&settings.secret_params);
+                set
             }
             // A name without a value reads as absent afterwards, as on the real server.
             None if !name.is_empty() => {
