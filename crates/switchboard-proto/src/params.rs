@@ -1,5 +1,6 @@
 //! The named values that travel with an action.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -46,8 +47,8 @@ impl fmt::Debug for Params {
 
 /// Names of params whose values are secrets, such as `password`.
 ///
-/// Upper and lower case, `_` and `-` make no difference: `api_key` covers `apiKey`. A secret does not stick to its
-/// connection, and answers show [`SecretParams::MASK`] instead of its value.
+/// Upper and lower case, `_` and `-` make no difference: `api_key` covers `apiKey`. Members inside of a value count like
+/// params. A param that is or has a secret does not stick to its connection, and answers show [`SecretParams::MASK`] instead of its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretParams {
     /// In lower case, without `_` and `-`.
@@ -70,6 +71,48 @@ impl SecretParams {
     /// Returns whether the param `name` is a secret.
     pub fn contains(&self, name: &str) -> bool {
         self.names.iter().any(|secret| plain(name).eq(secret.bytes()))
+    }
+
+    /// Returns whether the param is a secret or has a member that is: `password` in `{"user":{"password":"x"}}`.
+    fn covers(&self, name: &str, value: &Value) -> bool {
+        self.contains(name) || self.is_within(value)
+    }
+
+    fn is_within(&self, value: &Value) -> bool {
+        match value {
+            Value::Array(values) => values.iter().any(|value| self.is_within(value)),
+            Value::Object(members) => members.iter().any(|(name, value)| self.covers(name, value)),
+            _ => false,
+        }
+    }
+
+    fn mask(&self, value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| self.mask(value)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if self.contains(name) {
+                        *value = Self::MASK.into();
+                    } else {
+                        self.mask(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The value of the param `name` with [`Self::MASK`] in place of secrets.
+    pub fn shown<'a>(&self, name: &str, value: &'a Value) -> Cow<'a, Value> {
+        if self.contains(name) {
+            return Cow::Owned(Self::MASK.into());
+        }
+        if !self.is_within(value) {
+            return Cow::Borrowed(value);
+        }
+        let mut shown = value.clone();
+        self.mask(&mut shown);
+        Cow::Owned(shown)
     }
 }
 
@@ -124,12 +167,16 @@ impl Params {
     /// Keeps only what `keep` says.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.entries.retain(|(name, _)| keep(name));
+        self.recount();
+    }
+
+    fn recount(&mut self) {
         self.bytes = self.entries.iter().map(|(name, value)| size(name, value)).sum();
     }
 
     /// Looks for secrets once, after params were set: a client sets params rarely and sends actions often.
     pub fn note_secrets(&mut self, secrets: &SecretParams) {
-        self.has_secrets = self.entries.iter().any(|(name, _)| secrets.contains(name));
+        self.has_secrets = self.entries.iter().any(|(name, value)| secrets.covers(name, value));
     }
 
     /// Whether [`Self::note_secrets`] found a secret.
@@ -139,7 +186,8 @@ impl Params {
 
     /// Removes all secrets.
     pub fn remove_secrets(&mut self, secrets: &SecretParams) {
-        self.retain(|name| !secrets.contains(name));
+        self.entries.retain(|(name, value)| !secrets.covers(name, value));
+        self.recount();
         self.has_secrets = false;
     }
 
@@ -166,11 +214,7 @@ impl Params {
             }
             write_text(out, name);
             out.push(b':');
-            if secrets.contains(name) {
-                write_text(out, SecretParams::MASK);
-            } else {
-                write_value(out, value);
-            }
+            write_value(out, &secrets.shown(name, value));
         }
         out.push(b'}');
     }
@@ -238,6 +282,23 @@ mod tests {
         params.write_json(&mut shown, &secrets);
         assert_eq!(String::from_utf8(shown).unwrap(), r#"{"user":"ada","password":"***"}"#);
         assert!(!format!("{params:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn a_secret_inside_of_a_value_is_masked() {
+        let secrets = SecretParams::new(["password"]);
+        let login = json!({"user": "ada", "Password": {"text": "sesame"}, "old": [{"password": "sesame"}, 1]});
+        let shown = secrets.shown("login", &login);
+        assert_eq!(*shown, json!({"user": "ada", "Password": "***", "old": [{"password": "***"}, 1]}));
+        let mut params = Params::default();
+        for (name, value) in [("a", json!(["password", 1])), ("login", login)] {
+            params.set(name, value, ParamLimits::default()).unwrap();
+        }
+        params.note_secrets(&secrets);
+        assert!(params.has_secrets());
+        params.remove_secrets(&secrets);
+        assert!(!params.has_secrets());
+        assert_eq!(params.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -530,6 +530,22 @@ fn a_secret_goes_with_one_action_and_is_never_shown() {
 }
 
 #[test]
+fn a_secret_inside_of_a_param_is_treated_like_one() {
+    let mut talk = talk_with(|settings| settings.secret_params = SecretParams::new(["password"]));
+    check(
+        &mut talk,
+        r#"
+        > {"action":"login","params":{"room":"a","logins":[{"user":"ada","password":"sesame"}]}}
+        ? action room="a" logins=[{"user":"ada","password":"sesame"}] action="login"
+        ! reply
+        < {"x":1,"context":"response","messageCount":1}
+        > paramsView
+        < {"status":"OK","context":"response","data":{"room":"a","action":"login"},"messageCount":2}
+        "#,
+    );
+}
+
+#[test]
 fn broken_json_does_not_become_the_sticky_action() {
     check(
         &mut auto(),

@@ -7,7 +7,7 @@ use crate::close::CloseReason;
 use crate::face::Cx;
 use crate::id::RoomName;
 use crate::json::{self, RawJson};
-use crate::params::{Params, SecretParams};
+use crate::params::Params;
 
 use super::super::answer::Data;
 use super::super::errors;
@@ -24,14 +24,10 @@ impl SocketFace {
             Verb::ParamDelete => self.param_delete(args.first(), cx),
             Verb::ParamView => {
                 let request = self.request(cx);
-                let is_secret = |name: &&str| cx.settings.socket.secret_params.contains(name);
-                match args.first().and_then(|name| self.sticky(name)) {
-                    Some(_) if args.first().as_ref().is_some_and(is_secret) => {
-                        answers(cx).verb_done(&request, &Data::Value(&SecretParams::MASK.into()));
-                    }
-                    Some(value) => answers(cx).verb_done(&request, &Data::Value(value)),
-                    None => answers(cx).verb_done(&request, &Data::Absent),
-                }
+                let secrets = &cx.settings.socket.secret_params;
+                let shown = args.first().and_then(|name| Some(secrets.shown(name, self.sticky(name)?)));
+                let data = shown.as_deref().map_or(Data::Absent, Data::Value);
+                answers(cx).verb_done(&request, &data);
             }
             Verb::ParamsDelete => {
                 let request = self.request(cx);
