@@ -117,9 +117,23 @@ pub fn run(
 /// `check-config`: one line about where the configuration comes from, or everything that is wrong with it.
 pub fn check_config(options: &LoadOptions) -> Output {
     match Config::load(options) {
-        Ok(loaded) => Output::success(format!("configuration OK: {}\n", sources(&loaded))),
+        Ok(loaded) => {
+            let warnings = loaded.ignored_variables.iter().map(|name| format!("warning: {}\n", ignored(name)));
+            Output {
+                stderr: warnings.collect(),
+                ..Output::success(format!("configuration OK: {}\n", sources(&loaded)))
+            }
+        }
         Err(error) => Output::refusal(&error),
     }
+}
+
+/// Says that a variable of the environment has no effect.
+pub fn ignored(variable: &str) -> String {
+    format!(
+        "environment {variable}: ignored, because it is like no setting; a setting is written \
+         SWITCHBOARD__SERVERS__WEB__PORT=8080, and `switchboard config reference` lists all"
+    )
 }
 
 /// `config show`: the effective values with the origin of each, or everything that is wrong.
@@ -291,6 +305,22 @@ mod tests {
         ] {
             assert_eq!(output(line, env), Output { stdout: expected.into(), ..Output::default() });
         }
+    }
+
+    #[test]
+    fn a_variable_that_is_like_no_setting_is_a_warning() {
+        let env = [
+            ("SWITCHBOARD_CONFIG", "a.toml"),
+            ("SWITCHBOARD_PORT", "5001"),
+            // A container platform sets these for a service that is called `switchboard`.
+            ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
+            ("SWITCHBOARD_SERVICE_PORT_WEB", "8080"),
+            ("SWITCHBOARD_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ];
+        let checked = output("check-config", &env);
+        let warned: Vec<&str> = checked.stderr.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+        assert_eq!(warned, ["environment SWITCHBOARD_CONFIG", "environment SWITCHBOARD_PORT"]);
+        assert_eq!(checked.code, EXIT_OK, "{}", checked.stderr);
     }
 
     #[test]

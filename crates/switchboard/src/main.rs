@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         Command::HashPassword => cli::hash_password().emit(),
         Command::Serve(serve) => {
             let _log = telemetry::init(&serve.loaded.config.log);
+            for variable in &serve.loaded.ignored_variables {
+                tracing::warn!("{}", cli::ignored(variable));
+            }
             raise_file_limit();
             match run(*serve) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ pub(super) fn apply(options: &LoadOptions, layers: &mut Layers) {
     }
     near.sort();
     for name in near {
-        report_near(&name, layers);
+        report_near(name, layers);
     }
     // The environment has no order of its own; problems should have one.
     ours.sort();
@@ -62,18 +62,19 @@ pub(super) fn apply(options: &LoadOptions, layers: &mut Layers) {
     }
 }
 
-/// Whether a container platform has set this for a service whose name begins with `switchboard`:
-/// `SWITCHBOARD_ADMIN_PORT=tcp://10.0.0.1:9090`.
+/// Whether a container platform sets this for a service whose name begins with `switchboard`, such as
+/// `SWITCHBOARD_ADMIN_PORT=tcp://10.0.0.1:9090`, `SWITCHBOARD_PORT_9090_TCP_ADDR` and `SWITCHBOARD_SERVICE_HOST`.
 fn is_of_container_platform(name: &str, value: &OsStr) -> bool {
-    name.ends_with("_PORT") && value.to_string_lossy().contains("://")
+    let is_url = name.ends_with("_PORT") && value.to_string_lossy().contains("://");
+    is_url || name.contains("_PORT_") || name.contains("_SERVICE_PORT") || name.ends_with("_SERVICE_HOST")
 }
 
-/// Reports a variable that would be a setting with other underscores. Names that are like no setting belong to other
-/// programs.
-fn report_near(name: &str, layers: &mut Layers) {
+/// Reports a variable that would be a setting with other underscores as an error. A name that is like no setting may
+/// belong to another program: the server starts, and warns.
+fn report_near(name: String, layers: &mut Layers) {
     let written = name[NEAR_PREFIX.len()..].to_ascii_lowercase().replace("__", "_");
     let (written, file) = written.strip_suffix("_file").map_or((written.as_str(), ""), |key| (key, "_FILE"));
-    let Some(key) = layers.key_by_underscores(written) else { return };
+    let Some(key) = layers.key_by_underscores(written) else { return layers.ignored_variables.push(name) };
     let text = format!("unknown variable; did you mean {PREFIX}{}{file}?", key.replace('.', "__").to_ascii_uppercase());
     layers.problems.push(Problem { place: format!("environment {name}"), key: String::new(), text });
 }

@@ -19,6 +19,7 @@ pub(super) struct Layers {
     pub(super) config: Config,
     pub(super) origins: Origins,
     pub(super) problems: Vec<Problem>,
+    pub(super) ignored_variables: Vec<String>,
     /// Every key, in the order of the reference.
     keys: Vec<String>,
     /// Keys and the sections that contain them: what may be written on the left of an equals sign.
@@ -50,7 +51,7 @@ impl Layers {
         }
         names.sort();
         names.dedup();
-        Self { config, origins: Origins::default(), problems: Vec::new(), keys, names }
+        Self { config, origins: Origins::default(), problems: Vec::new(), ignored_variables: Vec::new(), keys, names }
     }
 
     /// Whether there is a key of this name.

@@ -22,7 +22,7 @@ pub struct LoadOptions {
     pub file: Option<PathBuf>,
     /// The environment. Variables whose name does not begin with `SWITCHBOARD__` are ignored, except `BOTS_DISCORD`,
     /// `PUBLIC_KEY` and `KEY_SECRET`, which name applications when none is configured, and variables such as
-    /// `SWITCHBOARD_ADMIN_PORT` that are like a setting: they are errors.
+    /// `SWITCHBOARD_ADMIN_PORT` that are like a setting: they are errors. See [`Loaded::ignored_variables`].
     pub env: Vec<(OsString, OsString)>,
     /// Settings of the command line, each `KEY=VALUE`; the last one for a key wins.
     pub set: Vec<String>,
@@ -39,6 +39,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// The file that was read, as it was named; `None` if there was none.
     pub file: Option<PathBuf>,
+    /// Variables of the environment that begin with `SWITCHBOARD_` and are like no setting. They may be mistakes.
+    pub ignored_variables: Vec<String>,
 }
 
 /// Where the value of each key comes from.
@@ -91,9 +93,9 @@ fn read(options: &LoadOptions) -> (Loaded, Vec<Problem>) {
         apply_setting(setting, &mut layers);
     }
     environment::apply_applications(options, &mut layers);
-    let Layers { config, origins, mut problems, .. } = layers;
+    let Layers { config, origins, mut problems, ignored_variables, .. } = layers;
     problems.extend(contradictions(&config, &origins, &problems));
-    (Loaded { config, origins, file }, problems)
+    (Loaded { config, origins, file, ignored_variables }, problems)
 }
 
 fn read_file(options: &LoadOptions, layers: &mut Layers) -> Option<PathBuf> {

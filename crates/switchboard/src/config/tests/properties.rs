@@ -21,7 +21,7 @@ proptest! {
     fn any_text_can_be_a_message(text in "\\PC{0,40}|.{0,20}") {
         let mut config = Config::default();
         config.servers.socket.welcome_message = text;
-        let shown = show(&Loaded { config: config.clone(), origins: Origins::default(), file: None });
+        let shown = show(&Loaded { config: config.clone(), origins: Origins::default(), file: None, ignored_variables: Vec::new() });
         prop_assume!(!shown.contains("${"));
         prop_assert_eq!(loaded(&shown, &[], &[]).config, config);
     }
@@ -31,7 +31,7 @@ proptest! {
         let mut config = Config::default();
         config.node.drain_timeout = Duration::from_millis(millis);
         config.limits.max_outbox_bytes = bytes;
-        let shown = show(&Loaded { config: config.clone(), origins: Origins::default(), file: None });
+        let shown = show(&Loaded { config: config.clone(), origins: Origins::default(), file: None, ignored_variables: Vec::new() });
         prop_assert_eq!(loaded(&shown, &[], &[]).config, config);
     }
 }

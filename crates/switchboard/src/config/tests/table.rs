@@ -40,7 +40,8 @@ fn every_key_of_the_table_changes_its_own_value_and_no_other() {
         "[\"https://other.example\"]",
     ];
     let shown = |layers: Layers| {
-        let text = show(&Loaded { config: layers.config, origins: layers.origins, file: None });
+        let text =
+            show(&Loaded { config: layers.config, origins: layers.origins, file: None, ignored_variables: Vec::new() });
         // A path makes the port a comment, which is no other value.
         text.replace("\n#", "\n")
     };
