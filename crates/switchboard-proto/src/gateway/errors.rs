@@ -45,11 +45,15 @@ pub(super) const RATE_LIMITED: Refusal = refusal(4008, "rate_limited", "too many
 pub(super) const INVALID_SHARD: Refusal = refusal(
     4010,
     "invalid_shard",
-    "there is no such shard, or the fleet has another number of them",
+    "the shard must be a whole number below the total, and the total that of the fleet: see GET /gateway/bot",
     Some(CloseReason::Refused),
 );
-pub(super) const UNSUPPORTED: Refusal =
-    refusal(4012, "unsupported", "there is no such version or compression", Some(CloseReason::Refused));
+pub(super) const UNSUPPORTED: Refusal = refusal(
+    4012,
+    "unsupported",
+    "v must be 1, and compress none, zlib, or, if the server allows streams, zlib-stream or zstd-stream",
+    Some(CloseReason::Refused),
+);
 pub(super) const SESSION_REPLACED: Refusal =
     refusal(4020, "session_replaced", "another connection has taken this shard", Some(CloseReason::Removed));
 const SHARD_TAKEN: Refusal = refusal(4020, "session_replaced", "another connection has this shard", None);

@@ -44,7 +44,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for FromJsonText<T> {
 }
 
 fn odd_body(error: serde_json::Error) -> ApiError {
-    Code::InvalidRequest.with(format!("the body does not fit: {error}"))
+    Code::InvalidRequest.with(format!("the body does not fit this route (GET /v1/openapi.json describes it): {error}"))
 }
 
 /// A body that is a JSON object within the limits: its text and its value.

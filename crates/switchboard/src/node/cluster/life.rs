@@ -287,7 +287,10 @@ impl Node {
                                 node.cluster_is_up(before.is_some_and(|before| before != now));
                             }
                         }
-                        ClusterState::Down => tracing::warn!("cluster unreachable"),
+                        ClusterState::Down => tracing::warn!(
+                            "store unreachable; requests that need it are refused, the node tries again on its own; \
+                             check that Redis runs at backend.redis.url"
+                        ),
                         ClusterState::Fenced { incarnation } => node.release_all(incarnation).await,
                     }
                 }
@@ -302,7 +305,7 @@ impl Node {
     /// The node is a member again. `is_new`: the store may have lost what it had confirmed.
     fn cluster_is_up(&self, is_new: bool) {
         let Some(peers) = self.peers() else { return };
-        tracing::info!(is_new, "cluster reachable");
+        tracing::info!(is_new, "store reachable again");
         if is_new {
             peers.life.is_to_restore.store(true, Ordering::Release);
             let node = self.clone();
