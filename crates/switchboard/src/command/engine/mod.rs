@@ -351,7 +351,10 @@ impl<W> Engine<W> {
     /// Notes how far a command came with a session, and in the figures.
     fn advance(&mut self, number: u64, at: usize, stage: Stage) {
         let Some(command) = self.pending.get_mut(&number) else { return };
-        command.advance(at, stage);
+        let row = command.rows.get(at);
+        let stays = |record: &Record| row.is_for(record.client.user.as_ref());
+        let may_return = stage == Stage::Gone && self.clients.get(&row.connection).is_some_and(stays);
+        command.advance(at, stage, may_return);
         match stage {
             Stage::Delivered => self.figures.delivered += 1,
             Stage::Overflow => self.figures.overflowed += 1,

@@ -280,7 +280,7 @@ impl<W> Engine<W> {
         for number in record.addressed.clone() {
             let Some(command) = self.pending.get_mut(&number) else { continue };
             if let Some(at) = command.missed_by(connection, user.as_ref()) {
-                command.advance(at, Stage::Waiting);
+                command.advance(at, Stage::Waiting, false);
                 self.release(number);
             }
         }
