@@ -315,6 +315,11 @@ impl<W> Engine<W> {
                 (Stage::Waiting | Stage::Queued | Stage::Gone, _) | (Stage::Sent, End::Left) => Stage::Gone,
                 // What may have been handed over is not handed to anybody else.
                 (Stage::Delivered, End::Left) | (Stage::Sent | Stage::Delivered, End::LeftElsewhere) => Stage::Left,
+                // It left when it lost its user. Now it ends, and may have been the last that could answer.
+                (Stage::Left, End::Left | End::LeftElsewhere) => {
+                    self.review(number, now, out);
+                    continue;
+                }
                 _ => continue,
             };
             self.advance(number, at, stage);

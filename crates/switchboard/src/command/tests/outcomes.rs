@@ -541,6 +541,15 @@ fn a_command_that_only_ended_connections_without_a_user_could_take_ends_at_once(
                 assert_eq!(rig.outcomes(), format!("1 disconnected 1/{delivered}/0{rows}"), "{mode:?} {aim:?}");
             }
         }
+        // It had a user for a while.
+        let mut rig = Rig::new();
+        rig.online(1, "-");
+        rig.send(1, to_connection(1, "-"), mode);
+        rig.deliver();
+        rig.engine.set_user(conn(1), user("bob"), rig.now, &mut rig.out);
+        rig.engine.set_user(conn(1), None, rig.now, &mut rig.out);
+        rig.close(1);
+        assert!(rig.outcomes().starts_with("1 disconnected 1/1/0"), "{mode:?}");
         // Its connection never took commands.
         for name in ["-", "bob"] {
             let mut rig = Rig::new();
