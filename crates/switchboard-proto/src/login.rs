@@ -111,4 +111,10 @@ pub enum LoginRefusal {
     /// The account is switched off.
     #[error("the account is switched off")]
     Inactive,
+    /// Too many logins from this address were wrong, and too many refusals of them wait: the connection is closed.
+    #[error("too many failed logins at once")]
+    TooManyAtOnce {
+        /// When it may be tried again, in milliseconds.
+        retry_ms: u64,
+    },
 }

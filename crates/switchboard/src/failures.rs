@@ -64,7 +64,8 @@ impl Failures {
     fn counts_at(&self, now_ms: u64) -> MutexGuard<'_, Counts> {
         let window = now_ms / self.window_ms;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.window != window {
+        // An attempt that took long brings a time of an earlier window; it counts in the present one.
+        if counts.window < window {
             counts.window = window;
             counts.by_address.clear();
         }

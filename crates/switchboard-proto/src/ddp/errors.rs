@@ -179,6 +179,7 @@ impl Refusal {
             }
             LoginRefusal::ExpiredToken => Self::number(403, "Your session has expired. Please log in again."),
             LoginRefusal::Inactive => Self::text("error-user-is-not-activated", "User is not activated"),
+            LoginRefusal::TooManyAtOnce { retry_ms } => Self::too_many_requests(retry_ms),
         }
     }
 

@@ -23,7 +23,7 @@ use std::num::NonZeroU64;
 
 use serde_json::Value;
 
-use crate::call::{Answer, Call, CallError, LoggedIn, LoginMethod, Outcome, RoomKind, Wants};
+use crate::call::{Answer, Call, CallError, LoggedIn, LoginMethod, LoginRefusal, Outcome, RoomKind, Wants};
 use crate::close::CloseReason;
 use crate::command::{self, CommandDelivery, Recipient};
 use crate::event::Event;
@@ -144,8 +144,12 @@ impl Face for DdpFace {
                 Ok(Answer::LoggedIn(logged_in)) => self.log_in(&id, logged_in, cx),
                 Ok(Answer::LoggedOut) => self.log_out(&id, cx),
                 outcome => {
+                    let is_last = matches!(outcome, Err(CallError::LoginRefused(LoginRefusal::TooManyAtOnce { .. })));
                     let stamps = &cx.stamps;
                     method.answer(&id, outcome, &mut Answers { out: &mut cx.fx.bytes }, stamps);
+                    if is_last {
+                        close(CloseReason::Limit, cx);
+                    }
                 }
             },
             Then::Subscribe { id, opens, is_for_notices } => match outcome {

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::node::Page;
-use crate::node::gateway::sessions::ShardDetails;
+use crate::node::gateway::sessions::{Fleet, ShardDetails, ShardKey};
 use crate::proto::id::ConnId;
 
 use super::Shared;
@@ -143,7 +143,7 @@ impl From<ShardDetails> for Session {
 /// Part of the list of sessions.
 #[derive(Serialize, ToSchema)]
 struct SessionList {
-    /// In the order of their ids, which is not that of their shard hashes.
+    /// By application, fleet (production first) and shard.
     items: Vec<Session>,
     /// For the next part; null: this is the last.
     cursor: Option<String>,
@@ -165,12 +165,28 @@ struct SessionGone {
     responses((status = 200, description = "Part of the list.", body = SessionList)))]
 async fn list(State(shared): State<Arc<Shared>>, part: Part) -> Answered {
     let after = match part.after()? {
-        Some(id) => Some(ConnId::parse(&id).ok_or_else(Part::odd_cursor)?),
+        Some(text) => Some(read_key(&text).ok_or_else(Part::odd_cursor)?),
         None => None,
     };
     let Page { items, next } = shared.node.page_of_shard_sessions(after, part.limit).await?;
     let items = items.into_iter().map(Session::from).collect();
-    ok(&SessionList { items, cursor: next.map(|id| cursor(id.text().as_str())) })
+    ok(&SessionList { items, cursor: next.map(|key| cursor(&write_key(&key))) })
+}
+
+/// The text of a key in a cursor: shard, `1` for development, and the application.
+fn write_key(key: &ShardKey) -> String {
+    format!("{} {} {}", key.shard, u8::from(key.fleet.development), key.fleet.application)
+}
+
+fn read_key(text: &str) -> Option<ShardKey> {
+    let mut parts = text.splitn(3, ' ');
+    let shard = parts.next()?.parse().ok()?;
+    let development = match parts.next()? {
+        "0" => false,
+        "1" => true,
+        _ => return None,
+    };
+    Some(ShardKey { fleet: Fleet { application: parts.next()?.into(), development }, shard })
 }
 
 /// End a gateway session

@@ -75,9 +75,7 @@ impl<W> Pending<W> {
 
     /// The row of this connection, unless it has become somebody else's since.
     pub(super) fn own_row(&self, from: ConnId, user: Option<&User>) -> Option<usize> {
-        let at = self.rows.find(from)?;
-        let then = &self.rows.get(at).user;
-        then.as_ref().is_none_or(|then| user.is_some_and(|user| user.id() == then.id())).then_some(at)
+        self.rows.find(from).filter(|at| self.rows.get(*at).is_for(user))
     }
 
     /// The row that a reply fills in mode `all`: the session's own, else one of its user's.
@@ -92,27 +90,28 @@ impl<W> Pending<W> {
     /// Returns the row of a connection whose session ended before it was sent the command, if the connection's next
     /// session may be sent it.
     pub(super) fn missed_by(&self, connection: ConnId, user: Option<&User>) -> Option<usize> {
-        let at = self.rows.find(connection)?;
+        let at = self.own_row(connection, user)?;
         let row = self.rows.get(at);
         let was_missed = row.stage == Stage::Gone && row.sent_ms.is_none() && row.outcome.is_none();
-        let is_same_user = row.user.as_ref().map(User::id) == user.map(User::id);
         let is_free = self.order.mode != Mode::One || self.rows.under_way() + self.rows.delivered() == 0;
-        (was_missed && is_same_user && is_free).then_some(at)
+        (was_missed && is_free).then_some(at)
     }
 
-    /// Notes how far it came with a session.
-    pub(super) fn advance(&mut self, at: usize, stage: Stage) {
+    /// Notes how far it came with a session. `may_return`: if the session has gone, its connection is still open and its
+    /// user the same, so it may take commands again.
+    pub(super) fn advance(&mut self, at: usize, stage: Stage, may_return: bool) {
         self.rows.set_stage(at, stage);
         let row = self.rows.get(at);
         if !self.collects() || row.outcome.is_some() {
             return;
         }
-        // A user may come back and answer what he was sent; nobody answers what he was not sent.
-        let is_awaited = row.user.is_some() && !self.order.fail_fast;
+        let fail_fast = self.order.fail_fast;
         match stage {
             Stage::Overflow => self.rows.end(at, Outcome::Overflow),
-            Stage::Gone => self.rows.end(at, Outcome::Disconnected),
-            Stage::Left if !is_awaited => self.rows.end(at, Outcome::Disconnected),
+            // Else another connection of the user may answer what this one was sent.
+            Stage::Left if fail_fast || row.user.is_none() => self.rows.end(at, Outcome::Disconnected),
+            // Else the connection's next session is sent it.
+            Stage::Gone if fail_fast || !may_return => self.rows.end(at, Outcome::Disconnected),
             _ => {}
         }
     }
@@ -230,5 +229,5 @@ impl<W> Pending<W> {
 
 /// How a row ends that nobody answered.
 fn unanswered(stage: Stage) -> Outcome {
-    if stage == Stage::Left { Outcome::Disconnected } else { Outcome::Timeout }
+    if stage.is_absent() { Outcome::Disconnected } else { Outcome::Timeout }
 }

@@ -30,6 +30,11 @@ pub(super) enum Stage {
 
 impl Stage {
     const COUNT: usize = 7;
+
+    /// Returns whether the session has left.
+    pub(super) const fn is_absent(self) -> bool {
+        matches!(self, Self::Left | Self::Gone)
+    }
 }
 
 /// One addressed session.
@@ -45,6 +50,13 @@ pub(super) struct Addressed {
     pub(super) outcome: Option<Outcome>,
     pub(super) latency_ms: Option<u64>,
     pub(super) reply: Option<RawJson>,
+}
+
+impl Addressed {
+    /// Returns whether the command is still for its connection when that has this user. If it had none, any user will do.
+    pub(super) fn is_for(&self, user: Option<&User>) -> bool {
+        self.user.as_ref().is_none_or(|then| user.is_some_and(|user| user.id() == then.id()))
+    }
 }
 
 /// All addressed sessions of a command, in the order of addressing. Nothing here takes longer the more of them there are.
@@ -152,15 +164,14 @@ impl Rows {
         if rows.len() > Self::FEW {
             let mine = self.by_user.get_mut(id)?;
             let OfUser { open, left } = mine;
-            for list in [left, open] {
-                while list.front().is_some_and(|at| !is_open(at)) {
-                    list.pop_front();
-                }
-                if let Some(at) = list.front() {
-                    return Some(*at);
-                }
+            // A row that has left may turn out not to have been reached.
+            while left.front().is_some_and(|at| !is_open(at) || rows[*at].stage != Stage::Left) {
+                left.pop_front();
             }
-            return None;
+            while open.front().is_some_and(|at| !is_open(at)) {
+                open.pop_front();
+            }
+            return left.front().or(open.front()).copied();
         }
         let mut open = (0..rows.len()).filter(|at| is_open(at) && is_of(&rows[*at], id));
         open.clone().find(|at| rows[*at].stage == Stage::Left).or_else(|| open.next())
@@ -180,16 +191,16 @@ impl Rows {
         let row = &mut self.rows[at];
         self.stages[row.stage as usize] -= 1;
         self.stages[stage as usize] += 1;
-        let has_left = row.stage == Stage::Left;
-        row.stage = stage;
-        if has_left && row.outcome.is_none() {
-            self.open_left -= 1;
+        if row.outcome.is_none() {
+            self.open_left -= usize::from(row.stage.is_absent());
+            self.open_left += usize::from(stage.is_absent());
         }
-        if stage == Stage::Left && row.outcome.is_none() {
-            self.open_left += 1;
-            if let Some(mine) = row.user.as_ref().and_then(|user| self.by_user.get_mut(user.id())) {
-                mine.left.push_back(at);
-            }
+        row.stage = stage;
+        if stage == Stage::Left
+            && row.outcome.is_none()
+            && let Some(mine) = row.user.as_ref().and_then(|user| self.by_user.get_mut(user.id()))
+        {
+            mine.left.push_back(at);
         }
     }
 
@@ -197,7 +208,7 @@ impl Rows {
     pub(super) fn end(&mut self, at: usize, outcome: Outcome) {
         let row = &mut self.rows[at];
         self.open -= 1;
-        self.open_left -= usize::from(row.stage == Stage::Left);
+        self.open_left -= usize::from(row.stage.is_absent());
         row.outcome = Some(outcome);
     }
 

@@ -53,10 +53,11 @@ settings! {
             public_rooms_to_all: bool = false, Switch;
             /// Logins with a wrong name or password from one address, or one /64 network of IPv6, in a minute.
             max_failed_logins: u32 = 30, Whole::any(),
-                reached "until the minute is over passwords from there are checked one after the other, and wrong ones are refused with `too-many-requests`";
-            /// Time between two checks of passwords for an address that has reached `servers.ddp.max_failed_logins`.
+                reached "until the minute is over passwords from there are checked one at a time, and wrong ones are refused with `too-many-requests`, late";
+            /// Time between two refusals of wrong passwords for an address that has reached `servers.ddp.max_failed_logins`. 16 of
+            /// an address may wait; the answer to a further one comes at once and the connection is closed.
             failed_login_pause: Duration = Duration::from_secs(1), Span::range(Duration::ZERO, Duration::from_secs(60)),
-                reached "the next password is checked";
+                reached "the next wrong password is refused";
             /// Passwords that are checked against a hash at the same time. Each check takes a thread and the memory that the
             /// hash names, 19 MiB with those of `switchboard hash-password`.
             password_checks_max: usize = 2, Whole::range(1, 256), reached "the next check waits for its turn";

@@ -18,12 +18,19 @@ const LIFE: Duration = Duration::from_secs(30);
 pub struct StoreFigures {
     /// Rooms and members, in a cluster those of all nodes.
     pub size: DirectorySize,
-    /// Gateway sessions that no connection carries, in a cluster those that a connection of this node carried last.
+    /// Gateway sessions that no connection carries, in a cluster those of all nodes.
     pub detached_sessions: usize,
-    /// Events that are kept for a replay, of sessions of this node as above.
+    /// Events that are kept for a replay, in a cluster those of all nodes.
     pub log_events: u64,
     /// Bytes of those events.
     pub log_bytes: usize,
+}
+
+impl StoreFigures {
+    fn new(size: DirectorySize, totals: ShardTotals) -> Self {
+        let ShardTotals { sessions: _, detached, log_events, log_bytes } = totals;
+        Self { size, detached_sessions: detached, log_events, log_bytes }
+    }
 }
 
 /// The figures that were read last, and when.
@@ -46,10 +53,7 @@ impl Node {
     /// reached, and while the latest figures are older than 30 s.
     pub fn store_figures(&self) -> Option<StoreFigures> {
         match (self.0.directory.counted(), self.0.sessions.totals()) {
-            (Some(size), Some(ShardTotals { sessions, log_events, log_bytes })) => {
-                let detached_sessions = sessions.saturating_sub(self.attached_sessions());
-                Some(StoreFigures { size, detached_sessions, log_events, log_bytes })
-            }
+            (Some(size), Some(totals)) => Some(StoreFigures::new(size, totals)),
             _ if self.cut_off().is_some() => None,
             _ => self.0.store_sample.at(Instant::now()),
         }
@@ -81,15 +85,8 @@ impl Node {
         let begun = Instant::now();
         // A failure is counted where it happens, and shows here as figures that grow old.
         let Ok(size) = self.0.directory.size().await else { return };
-        let Ok(sessions) = self.0.sessions.shards(self.0.gateway.clock.now_ms()).await else { return };
-        let slot = self.peers().map(|peers| peers.slot()).unwrap_or_default();
-        let mut figures = StoreFigures { size, ..StoreFigures::default() };
-        for session in sessions.iter().filter(|session| session.home == slot) {
-            figures.detached_sessions += usize::from(session.owner.is_none());
-            figures.log_events += session.last.saturating_sub(session.floor);
-            figures.log_bytes += session.log_bytes;
-        }
-        self.0.store_sample.put(figures, begun);
+        let Ok(totals) = self.0.sessions.read_totals().await else { return };
+        self.0.store_sample.put(StoreFigures::new(size, totals), begun);
     }
 }
 

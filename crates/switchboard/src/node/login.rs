@@ -100,6 +100,7 @@ impl Node {
             Refusal::NoSuchUser => LoginRefusal::NoSuchUser.into(),
             Refusal::WrongPassword => LoginRefusal::WrongPassword.into(),
             Refusal::Inactive => LoginRefusal::Inactive.into(),
+            Refusal::TooManyAtOnce { retry_ms } => LoginRefusal::TooManyAtOnce { retry_ms }.into(),
             Refusal::TooManyAttempts { retry_ms } => CallError::TooManyRequests { retry_ms },
             Refusal::Busy => CallError::TooManyRequests { retry_ms: 1000 },
             Refusal::Unavailable => CallError::Unavailable,

@@ -2,8 +2,9 @@
 
 mod by_user;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,7 @@ use switchboard_proto::id::ConnId;
 
 use crate::backend::sessions::TokenHash;
 use crate::hub::mail::Address;
+use crate::visits::visit;
 
 use super::User;
 use super::profile::{ConnectionPatch, Login, Profile, State, StateError};
@@ -23,6 +25,7 @@ use by_user::ByUser;
 /// Every connection of this node, by its id.
 #[derive(Debug)]
 pub(super) struct Registry {
+    /// By the first bits of the id, so that all ids of one come before those of the next.
     shards: Vec<Mutex<Shard>>,
     /// The connections of each user that has any. Its lock is taken inside that of a shard, never the other way.
     users: Mutex<ByUser<ConnId, BuildHasherDefault<IdHasher>>>,
@@ -34,7 +37,8 @@ pub(super) struct Registry {
 
 #[derive(Debug, Default)]
 struct Shard {
-    places: ById<Place>,
+    /// In order, so that a page of a list costs no more than its length.
+    places: BTreeMap<ConnId, Place>,
     /// Of those connections that have any.
     profiles: ById<Profile>,
 }
@@ -51,11 +55,11 @@ pub(super) enum Place {
 type ById<T> = HashMap<ConnId, T, BuildHasherDefault<IdHasher>>;
 
 impl Registry {
-    const SHARDS: usize = 64;
+    const SHARD_BITS: u32 = 6;
 
     pub(super) fn new() -> Self {
         Self {
-            shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..1 << Self::SHARD_BITS).map(|_| Mutex::default()).collect(),
             users: Mutex::default(),
             tags: Mutex::default(),
             known: AtomicUsize::new(0),
@@ -63,10 +67,11 @@ impl Registry {
     }
 
     fn shard(&self, id: ConnId) -> MutexGuard<'_, Shard> {
-        let mut hasher = IdHasher::default();
-        std::hash::Hash::hash(&id, &mut hasher);
-        // The maps inside use the low and the high bits.
-        lock(&self.shards[(hasher.finish() >> 32) as usize % Self::SHARDS])
+        lock(&self.shards[Self::shard_of(id)])
+    }
+
+    fn shard_of(id: ConnId) -> usize {
+        usize::from(id.to_bytes()[0] >> (u8::BITS - Self::SHARD_BITS))
     }
 
     /// A new connection, with the state that it begins with.
@@ -176,8 +181,23 @@ impl Registry {
         lock(&self.tags).of(tag)
     }
 
+    /// Returns all ids in order.
     pub(super) fn ids(&self) -> Vec<ConnId> {
         self.shards.iter().flat_map(|shard| lock(shard).places.keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Returns at most `limit` ids in order, those after this one.
+    pub(super) fn ids_after(&self, after: Option<ConnId>, limit: usize) -> Vec<ConnId> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut ids = Vec::new();
+        for shard in &self.shards[after.map_or(0, Self::shard_of)..] {
+            let shard = lock(shard);
+            ids.extend(shard.places.range(range).map(|(id, _)| *id).take(limit - ids.len()).inspect(|_| visit()));
+            if ids.len() == limit {
+                break;
+            }
+        }
+        ids
     }
 
     pub(super) fn profile(&self, id: ConnId) -> Profile {
@@ -307,6 +327,46 @@ mod tests {
                 set_tags(&registry, id, &[if number < 10 { "few" } else { "most" }.to_owned()]).unwrap();
             }
             visits_of(|| assert_eq!(registry.tagged("few").len(), 10))
+        });
+        assert_no_growth(few, many);
+    }
+
+    /// A registry of this many connections, whose ids are spread evenly.
+    fn crowd(count: u128) -> (Registry, Vec<ConnId>) {
+        let registry = Registry::new();
+        let address = Address { worker: 0, key: ConnKey { slot: 0, generation: 0 } };
+        let ids: Vec<ConnId> = (0..count).map(|number| ConnId::from_random(number * (u128::MAX / count))).collect();
+        for id in ids.iter().rev() {
+            registry.insert(*id, Place::Worker(address, ConnectionType::Socket), State::default());
+        }
+        (registry, ids)
+    }
+
+    #[test]
+    fn pages_of_ids_follow_one_another_in_order_without_gap_or_overlap() {
+        let (registry, ids) = crowd(300);
+        assert_eq!(registry.ids(), ids);
+        for limit in [1, 2, 7, 100, 299, 300, 301] {
+            let mut read: Vec<ConnId> = Vec::new();
+            loop {
+                let page = registry.ids_after(read.last().copied(), limit);
+                assert!(page.len() <= limit);
+                if page.is_empty() {
+                    break;
+                }
+                read.extend(page);
+            }
+            assert_eq!(read, ids, "{limit}");
+        }
+        assert!(registry.ids_after(None, 0).is_empty());
+    }
+
+    #[test]
+    fn a_page_of_ids_costs_the_same_among_many() {
+        let [few, many] = [1000, 20_000].map(|count| {
+            let (registry, ids) = crowd(count);
+            let middle = ids.len() / 2;
+            visits_of(|| assert_eq!(registry.ids_after(Some(ids[middle]), 100), ids[middle + 1..][..100]))
         });
         assert_no_growth(few, many);
     }

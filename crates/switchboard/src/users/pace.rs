@@ -1,23 +1,31 @@
-//! How attempts of one address are held back, so that a right password still gets its turn: from another address while
-//! many wrong ones are checked, and from the same address after them.
+//! How much of the checks one address may take, and how refusals of an address that failed too often are delayed.
+//!
+//! A password is checked before anything is delayed, so a right one never waits for the refusals of wrong ones.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How many attempts each address has under way.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: usize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<HashMap<IpAddr, UnderWay>>,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    count: usize,
+    alone: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// An attempt under way. Dropping it ends that.
 pub(super) struct Share<'a> {
     shares: &'a Shares,
     address: IpAddr,
+    alone: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shares {
@@ -28,34 +36,41 @@ impl Shares {
     /// Takes part in the share of an address; `None` if all of it is taken.
     pub(super) fn take(&self, address: IpAddr) -> Option<Share<'_>> {
         let mut by_address = self.by_address();
-        let taken = by_address.entry(address).or_default();
-        (*taken < self.max).then(|| {
-            *taken += 1;
-            Share { shares: self, address }
+        let under_way = by_address.entry(address).or_default();
+        (under_way.count < self.max).then(|| {
+            under_way.count += 1;
+            Share { shares: self, address, alone: Arc::clone(&under_way.alone) }
         })
     }
 
-    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, UnderWay>> {
         // Nothing under this lock panics.
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Share<'_> {
+    /// Waits until no other attempt of the address is alone. This one is until the result is dropped.
+    pub(super) async fn alone(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.alone).lock_owned().await
+    }
+}
+
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut taken) = self.shares.by_address().entry(self.address) {
-            *taken.get_mut() -= 1;
-            if *taken.get() == 0 {
-                taken.remove();
+        if let Entry::Occupied(mut under_way) = self.shares.by_address().entry(self.address) {
+            under_way.get_mut().count -= 1;
+            if under_way.get().count == 0 {
+                under_way.remove();
             }
         }
     }
 }
 
-/// When each address that failed too often may try next.
+/// When each address that failed too often is refused next.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Time between two attempts of an address, in milliseconds.
+    /// Time between two refusals of an address, in milliseconds.
     gap_ms: u64,
     lines: Mutex<HashMap<IpAddr, Line>>,
 }
@@ -67,26 +82,21 @@ struct Line {
     waiting: usize,
 }
 
-/// An attempt that waits. Dropping it ends that.
+/// A refusal that waits. Dropping it ends that.
 struct Wait<'a> {
     pace: &'a Pace,
     address: IpAddr,
 }
 
 impl Pace {
-    /// Attempts of one address that may wait. The last one waits as many gaps: with gaps of one second, about as long as
-    /// clients wait for an answer.
+    /// Refusals of one address that may wait. The last one waits as many gaps: with gaps of one second, about as long as
+    /// clients wait for an answer. Further ones do not wait.
     const MAX_WAITING: usize = 16;
-    /// Addresses that are remembered. Beyond it other addresses that failed too often are refused until a gap has passed.
+    /// Addresses that are remembered, so at most 65,536 refusals wait in all. Refusals of further addresses do not wait.
     const MAX_ADDRESSES: usize = 4096;
 
     pub(super) fn new(gap: Duration) -> Self {
         Self { gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX), lines: Mutex::default() }
-    }
-
-    /// Milliseconds between two attempts of an address.
-    pub(super) fn gap_ms(&self) -> u64 {
-        self.gap_ms
     }
 
     /// Waits for the address's next turn. Returns `false` at once if too many wait.
@@ -141,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_row_16_attempts_of_an_address_have_a_turn_each_second_and_few_wait() {
+    fn fault_row_16_refusals_of_an_address_come_one_a_second_and_few_wait() {
         let pace = Pace::new(Duration::from_secs(1));
         let waits: Vec<_> = std::iter::from_fn(|| pace.line_up(address(1), 500)).collect();
         let expected: Vec<u64> = (0..16).map(|turn| turn * 1000).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 use super::{Refusal, Users};
 use crate::config::{AuthValue, DdpServer, Password, Secret, User};
@@ -155,6 +156,55 @@ fn fault_row_16_a_right_password_is_accepted_after_any_number_of_wrong_ones_whic
         let over = Err(Refusal::TooManyAttempts { retry_ms: 60_000 });
         assert_eq!(verify(&users, &name("ann"), &proof(""), Remote::Unix, at(0)), over);
     }
+}
+
+#[test]
+fn fault_row_16_a_right_password_does_not_wait_for_refusals_of_its_address() {
+    let settings =
+        DdpServer { max_failed_logins: 1, failed_login_pause: Duration::from_secs(60), ..DdpServer::default() };
+    for password in [plain("secret"), hashed("secret", 1)] {
+        let users = users(&password, &settings);
+        runtime().block_on(async {
+            let attempt = |given: &str| {
+                let (users, proof) = (users.clone(), proof(given));
+                async move { users.verify(&name("ann"), &proof, from(1), at(0)).await.map(drop) }
+            };
+            assert_eq!(attempt("wrong").await, Err(Refusal::WrongPassword));
+            assert_eq!(attempt("wrong").await, Err(Refusal::TooManyAttempts { retry_ms: 60_000 }));
+            let mut wrong: JoinSet<_> = (0..24).map(|_| attempt("wrong")).collect();
+            for _ in 0..8 {
+                let refused = wrong.join_next().await.unwrap().unwrap();
+                assert_eq!(refused, Err(Refusal::TooManyAtOnce { retry_ms: 60_000 }));
+            }
+            assert_eq!(attempt("secret").await, Ok(()));
+            assert!(wrong.try_join_next().is_none(), "16 refusals wait");
+        });
+    }
+}
+
+#[test]
+fn fault_row_16_passwords_of_an_address_that_failed_too_often_are_checked_one_at_a_time() {
+    let settings =
+        DdpServer { max_failed_logins: 1, password_checks_max: 2, password_checks_waiting: 1, ..DdpServer::default() };
+    let users = users(&hashed("secret", 1), &settings);
+    runtime().block_on(async {
+        let attempt = |given: &str, last: u8| {
+            let (users, proof) = (users.clone(), proof(given));
+            async move { users.verify(&name("ann"), &proof, from(last), at(0)).await.map(drop) }
+        };
+        assert_eq!(attempt("wrong", 1).await, Err(Refusal::WrongPassword));
+        let (release, released) = sync_channel::<()>(0);
+        let busy = OnThread::new(&tokio::runtime::Handle::current(), move || released.recv());
+        // It has two attempts under way, and one of the three places for checks.
+        let of_guesser: JoinSet<_> = [attempt("secret", 1), attempt("secret", 1)].into_iter().collect();
+        tokio::task::yield_now().await;
+        let of_others: JoinSet<_> = [attempt("secret", 2), attempt("secret", 3)].into_iter().collect();
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        assert_eq!(of_others.join_all().await, [Ok(()), Ok(())]);
+        assert_eq!(of_guesser.join_all().await, [Ok(()), Ok(())]);
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::config::{DdpServer, Password};
 use crate::failures::Failures;
@@ -38,10 +38,16 @@ pub enum Refusal {
     /// Nobody has this id or name.
     #[error("no such user")]
     NoSuchUser,
-    /// The attempt was wrong, and so were too many before it from this address (`servers.ddp.max_failed_logins`); or too
-    /// many of its attempts wait.
+    /// The attempt was wrong, and so were too many before it from this address (`servers.ddp.max_failed_logins`).
     #[error("too many failed logins from this address")]
     TooManyAttempts {
+        /// Milliseconds until the next attempt makes sense.
+        retry_ms: u64,
+    },
+    /// The same, and as many refusals of this address wait as may. This one did not wait, so the connection should be
+    /// closed: the next guess then costs a new one.
+    #[error("too many failed logins from this address at once")]
+    TooManyAtOnce {
         /// Milliseconds until the next attempt makes sense.
         retry_ms: u64,
     },
@@ -60,19 +66,13 @@ pub(super) enum Stored {
     Plain(hmac::Tag),
 }
 
-/// A check that runs; dropping it lets the next one run.
-struct Turn {
-    _place: OwnedSemaphorePermit,
-    _running: OwnedSemaphorePermit,
-}
-
 /// What all checks have in common.
 pub(super) struct Gate {
     key: hmac::Key,
     /// The costliest hash that somebody has: what is checked, for nothing, for those who have none.
     decoy: Option<PasswordHash>,
     failures: Failures,
-    /// When addresses that failed too often may try.
+    /// When addresses that failed too often are refused again.
     pace: Pace,
     /// One address must not take all places.
     shares: Shares,
@@ -124,23 +124,26 @@ impl Gate {
         self.failures.retry_ms(address(from), now.monotonic_ms).is_some()
     }
 
-    /// Waits until an address that has failed too often may try.
-    async fn slow_down(&self, from: Remote, now: Now) -> Result<(), Refusal> {
-        let has_turn = self.pace.turn(Failures::network(address(from)), now.monotonic_ms).await;
-        if has_turn { Ok(()) } else { Err(Refusal::TooManyAttempts { retry_ms: self.pace.gap_ms().max(1) }) }
+    /// Waits until a wrong attempt of an address that has failed too often may be answered, and returns the answer.
+    async fn refuse_slowly(&self, from: Remote, now: Now) -> Refusal {
+        let retry_ms = self.failures.retry_ms(address(from), now.monotonic_ms).unwrap_or(1);
+        if self.pace.turn(Failures::network(address(from)), now.monotonic_ms).await {
+            Refusal::TooManyAttempts { retry_ms }
+        } else {
+            Refusal::TooManyAtOnce { retry_ms }
+        }
     }
 
-    /// Whether this is the password of that account, and the turn that was taken for it: as long as that is kept, the next
-    /// check waits. Costs the same without an account. `None`: when its turn came it was no longer to be checked.
+    /// Returns whether this is the password of that account. Costs the same without an account.
     async fn is_right(
         &self,
-        account: Option<Account>,
+        account: Option<&Account>,
         digest: Option<PasswordDigest>,
-        may_check: impl Fn() -> bool,
-    ) -> Result<Option<(bool, Option<Turn>)>, Refusal> {
+        alone: Option<OwnedMutexGuard<()>>,
+    ) -> Result<bool, Refusal> {
         let can_be_right = account.is_some() && digest.is_some();
         let digest = digest.unwrap_or_else(|| PasswordDigest::of(""));
-        let stored = account.as_ref().map(|account| &account.0.stored);
+        let stored = account.map(|account| &account.0.stored);
         let is_plain = match stored {
             Some(Stored::Plain(tag)) => hmac::verify(&self.key, digest.as_bytes(), tag.as_ref()).is_ok(),
             Some(Stored::Hash(_)) | None => {
@@ -152,20 +155,19 @@ impl Gate {
         let (hash, is_decoy) = match (stored, &self.decoy) {
             (Some(Stored::Hash(hash)), _) => (hash.clone(), false),
             (_, Some(decoy)) => (decoy.clone(), true),
-            (_, None) => return Ok(Some((can_be_right && is_plain, None))),
+            (_, None) => return Ok(can_be_right && is_plain),
         };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        let running = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refusal::Unavailable)?;
-        if !may_check() {
-            return Ok(None);
-        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refusal::Unavailable)?;
         self.hash_checks.fetch_add(1, Ordering::Relaxed);
-        // The thread keeps the turn until it is done, even if nobody waits for it any more.
-        let turn = Turn { _place: place, _running: running };
-        let check = OnThread::new(&Handle::current(), move || (hash.is_of(&digest), turn));
+        let check = OnThread::new(&Handle::current(), move || {
+            // The thread keeps them until it is done, even if the caller no longer waits.
+            let _taken = (place, turn, alone);
+            hash.is_of(&digest)
+        });
         match check.await {
-            Ok((Ok(is_of), turn)) => Ok(Some((can_be_right && if is_decoy { is_plain } else { is_of }, Some(turn)))),
-            Ok((Err(_), _)) | Err(_) => Err(Refusal::Unavailable),
+            Ok(Ok(is_of)) => Ok(can_be_right && if is_decoy { is_plain } else { is_of }),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable),
         }
     }
 }
@@ -173,9 +175,9 @@ impl Gate {
 impl Users {
     /// Checks a password. It takes the same time for a user who does not exist, unless the hashes of users differ in cost.
     ///
-    /// Wrong attempts of an address are limited in each minute of `now`'s monotonic clock; all Unix sockets are one
-    /// address. Beyond the limit its attempts are checked one after the other (`servers.ddp.failed_login_pause`), so a
-    /// right password is accepted, if late. To be awaited in a runtime with a clock.
+    /// Wrong attempts of an address are counted in each minute of `now`'s monotonic clock; all Unix sockets are one
+    /// address. Beyond the limit its passwords are checked one at a time, and the answers to wrong ones are delayed
+    /// (`servers.ddp.failed_login_pause`). A right password is not. To be awaited in a runtime with a clock.
     ///
     /// # Errors
     ///
@@ -190,30 +192,22 @@ impl Users {
             PasswordProof::Plain(password) => Some(PasswordDigest::of(password)),
             PasswordProof::Digest(hex) => PasswordDigest::from_hex(hex),
         };
-        let _share = gate.shares.take(Failures::network(address(from))).ok_or(Refusal::Busy)?;
-        let mut is_slowed = false;
-        // The turn ends when a failure is noted, so that the next attempt of the address knows.
-        let (is_right, _turn) = loop {
-            if !is_slowed && gate.is_over(from, now) {
-                gate.slow_down(from, now).await?;
-                is_slowed = true;
-            }
-            // While it waits for its turn others from its address may fail, and then it is slowed down as well.
-            let may_check = || is_slowed || !gate.is_over(from, now);
-            if let Some(checked) = gate.is_right(account.cloned(), digest.clone(), may_check).await? {
-                break checked;
-            }
+        let is_right = {
+            let share = gate.shares.take(Failures::network(address(from))).ok_or(Refusal::Busy)?;
+            // Else an address that only guesses could keep all processors busy.
+            let alone = if gate.is_over(from, now) { Some(share.alone().await) } else { None };
+            gate.is_right(account, digest, alone).await?
         };
         match account {
             Some(account) if is_right && account.is_active() => Ok(account.clone()),
             Some(_) if is_right => Err(Refusal::Inactive),
             account => {
+                let is_over = gate.is_over(from, now);
                 if gate.failures.note(address(from), now.monotonic_ms) {
                     tracing::warn!(remote = %from, "many logins with a wrong name or password");
                 }
-                if is_slowed {
-                    let retry_ms = gate.failures.retry_ms(address(from), now.monotonic_ms);
-                    return Err(Refusal::TooManyAttempts { retry_ms: retry_ms.unwrap_or(1) });
+                if is_over {
+                    return Err(gate.refuse_slowly(from, now).await);
                 }
                 Err(if account.is_some() { Refusal::WrongPassword } else { Refusal::NoSuchUser })
             }

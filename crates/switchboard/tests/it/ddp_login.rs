@@ -1,6 +1,7 @@
 //! Logging in and out over DDP: every form, every refusal, and what becomes of whoever was there before.
 
 use serde_json::{Value, json};
+use switchboard_testkit::ddp::DdpClient;
 
 use super::ddp_support::{COMMANDS, DIGEST, MINE, PASSWORD, ROOMS, connect_to, refused, serving, words};
 use super::peer::{Folder, eventually};
@@ -123,6 +124,36 @@ fn fault_row_16_a_right_password_is_accepted_after_too_many_wrong_ones_which_are
         client.resume(&token);
         client.call("login", right.clone()).unwrap();
     }
+}
+
+#[test]
+fn fault_row_16_a_right_password_is_accepted_while_refusals_of_wrong_ones_from_its_address_wait() {
+    let server = serving(&["servers.ddp.max_failed_logins=1", "servers.ddp.failed_login_pause=60s"]);
+    let token = server.ddp().log_in("ann", PASSWORD);
+    let right = json!([{"user": {"username": "bot"}, "password": PASSWORD}]);
+    let wrong = json!([{"user": {"username": "bot"}, "password": "wrong"}]);
+    // The first reaches the limit. The second is refused for that at once, the next one a minute later, and so on.
+    assert_eq!(refused(server.ddp().call("login", wrong.clone())), (json!(403), json!(WRONG)));
+    assert_eq!(refused(server.ddp().call("login", wrong.clone())).0, "too-many-requests");
+    let ping = |client: &mut DdpClient| {
+        client.send(&json!({"msg": "ping", "id": "p"}));
+        assert_eq!(client.frame(), json!({"msg": "pong", "id": "p"}), "the login is not answered");
+    };
+    let mut waiting: Vec<_> = (0..16)
+        .map(|_| {
+            let mut client = server.ddp();
+            client.begin("login", wrong.clone());
+            ping(&mut client);
+            client
+        })
+        .collect();
+    server.ddp().call("login", right.clone()).unwrap();
+    server.ddp().resume(&token);
+    let mut last = server.ddp();
+    assert_eq!(refused(last.call("login", wrong)).0, "too-many-requests");
+    assert_eq!(last.closed(), 1008, "another guess costs another connection");
+    server.ddp().call("login", right).unwrap();
+    waiting.iter_mut().for_each(ping);
 }
 
 #[test]

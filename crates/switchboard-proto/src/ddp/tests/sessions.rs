@@ -370,6 +370,15 @@ fn every_form_of_login_gets_what_its_clients_need() {
 }
 
 #[test]
+fn a_failed_login_beyond_those_that_may_wait_closes_the_connection() {
+    let mut talk = logged_in();
+    talk.send(&client_frame(0x81, br#"{"msg":"method","id":"1","method":"login","params":[{"resume":"x"}]}"#));
+    talk.outcome(Err(crate::call::LoginRefusal::TooManyAtOnce { retry_ms: 4200 }.into()));
+    assert!(talk.received().contains(r#""error":"too-many-requests","#));
+    assert_eq!(talk.fx.close, Some(CloseReason::Limit));
+}
+
+#[test]
 fn a_failed_login_says_why_and_leaves_the_session_as_it_was() {
     use crate::call::LoginRefusal::*;
     for (error, code, reason, details) in [

@@ -118,6 +118,7 @@ contract! {
     rooms_of_a_session_are_kept_with_their_numbers,
     whatever_ends_is_gone_with_all_it_had,
     figures_are_kept_of_those_who_carry,
+    a_list_comes_in_pages_by_fleet_and_shard,
 }
 
 fn a_session_begins_carried_and_empty(subject: fn() -> Subject) {
@@ -463,4 +464,30 @@ fn figures_are_kept_of_those_who_carry(subject: fn() -> Subject) {
     done(subject.store.note_shards(vec![noted(2, 1, 6)]));
     subject.restart();
     assert_eq!([1, 2].map(|number| record(&subject.store, number).counts), [counts(9), counts(5)]);
+}
+
+fn a_list_comes_in_pages_by_fleet_and_shard(subject: fn() -> Subject) {
+    let store = subject().store;
+    let development = Fleet { development: true, ..fleet() };
+    for (number, shard) in [(5, 0), (3, 2), (4, 9), (1, 10)] {
+        begun(&store, begin(number, shard));
+    }
+    for (number, shard) in [(7, 0), (6, 1)] {
+        begun(&store, BeginShard { fleet: development.clone(), ..begin(number, shard) });
+    }
+    // One that has expired is in no page.
+    done(store.detach_shard(note(3, 1), 0)).unwrap();
+    let listed = [5, 4, 1, 7, 6].map(|number| record(&store, number));
+    for limit in 1..=6 {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = ready(store.shards_after(after.take(), limit, NOW));
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { break };
+            after = Some(last.key());
+            read.extend(page);
+        }
+        assert_eq!(read, listed, "pages of {limit}");
+    }
+    assert_eq!(ready(store.shards_after(None, 0, NOW)), []);
 }

@@ -107,8 +107,21 @@ impl<S: Kept> ShardStore for S {
         see(self, |shards| shards.all(now_ms))
     }
 
+    fn shards_after(
+        &self,
+        after: Option<ShardKey>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Op<Result<Vec<ShardRecord>, BackendError>> {
+        see(self, |shards| shards.after(after.as_ref(), limit, now_ms))
+    }
+
     fn totals(&self) -> Option<ShardTotals> {
         Some(self.see(|state| state.shards().totals()))
+    }
+
+    fn read_totals(&self) -> Op<Result<ShardTotals, BackendError>> {
+        see(self, Shards::totals)
     }
 
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>> {

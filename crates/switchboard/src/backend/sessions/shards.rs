@@ -100,11 +100,22 @@ pub trait ShardStore: fmt::Debug + Send + Sync {
     /// Every session, by id.
     fn shards(&self, now_ms: u64) -> Op<Result<Vec<ShardRecord>, BackendError>>;
 
+    /// At most `limit` sessions in the order of their keys, those after this key.
+    fn shards_after(
+        &self,
+        after: Option<ShardKey>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Op<Result<Vec<ShardRecord>, BackendError>>;
+
     /// How many sessions there are, and what their logs hold, if this process keeps count of it: costs the same however
     /// many there are, and never waits for a store.
     fn totals(&self) -> Option<ShardTotals> {
         None
     }
+
+    /// The same of all nodes, from any store. Costs the same however many sessions there are.
+    fn read_totals(&self) -> Op<Result<ShardTotals, BackendError>>;
 
     /// What an application may begin.
     fn starts(&self, application: &str, limits: StartLimits, now_ms: u64) -> Op<Result<StartsLeft, BackendError>>;
@@ -140,6 +151,15 @@ pub struct Fleet {
     pub application: Arc<str>,
     /// Whether these are development shards.
     pub development: bool,
+}
+
+/// A shard of a fleet. Lists of sessions are sorted by it; no two living sessions have the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardKey {
+    /// The fleet.
+    pub fleet: Fleet,
+    /// The shard's number.
+    pub shard: u32,
 }
 
 /// The SHA-256 of the text by which a session is resumed.
@@ -336,11 +356,20 @@ pub struct ShardRecord {
     pub home: u16,
 }
 
+impl ShardRecord {
+    /// Where it is in a list of sessions.
+    pub fn key(&self) -> ShardKey {
+        ShardKey { fleet: self.fleet.clone(), shard: self.shard }
+    }
+}
+
 /// Sessions and their logs together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardTotals {
     /// Sessions. One that has expired counts until the store has removed it.
     pub sessions: usize,
+    /// Of these, how many no connection carries.
+    pub detached: usize,
     /// Events in their logs.
     pub log_events: u64,
     /// Bytes of those events.

@@ -37,6 +37,8 @@ pub struct Engine<W> {
     sessions: usize,
     /// Those of this node by their rank. Kept only in a cluster, where other nodes ask for them part by part.
     own: BTreeMap<u64, ConnId>,
+    /// Sessions of this node that listen and named heartbeats among what they answer.
+    heartbeats: BTreeSet<ConnId>,
     parties: Parties,
     /// By their number, which rises in the order of acceptance.
     pending: BTreeMap<u64, Box<Pending<W>>>,
@@ -71,6 +73,7 @@ impl<W> Engine<W> {
             clients: HashMap::new(),
             own: BTreeMap::new(),
             sessions: 0,
+            heartbeats: BTreeSet::new(),
             parties: Parties::default(),
             pending: BTreeMap::new(),
             numbers: HashMap::new(),
@@ -351,7 +354,10 @@ impl<W> Engine<W> {
     /// Notes how far a command came with a session, and in the figures.
     fn advance(&mut self, number: u64, at: usize, stage: Stage) {
         let Some(command) = self.pending.get_mut(&number) else { return };
-        command.advance(at, stage);
+        let row = command.rows.get(at);
+        let stays = |record: &Record| row.is_for(record.client.user.as_ref());
+        let may_return = stage == Stage::Gone && self.clients.get(&row.connection).is_some_and(stays);
+        command.advance(at, stage, may_return);
         match stage {
             Stage::Delivered => self.figures.delivered += 1,
             Stage::Overflow => self.figures.overflowed += 1,
@@ -364,6 +370,7 @@ impl<W> Engine<W> {
     pub(super) fn is_empty(&self) -> bool {
         self.clients.is_empty()
             && self.own.is_empty()
+            && self.heartbeats.is_empty()
             && self.parties.is_empty()
             && self.pending.is_empty()
             && self.numbers.is_empty()

@@ -204,7 +204,7 @@ impl<W> Engine<W> {
             if let Some(at) = command.rows.find(connection)
                 && command.rows.get(at).stage == Stage::Waiting
             {
-                command.advance(at, Stage::Queued);
+                command.advance(at, Stage::Queued, false);
                 self.enqueue(number, &[at]);
             }
         }

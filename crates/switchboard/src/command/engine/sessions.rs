@@ -1,8 +1,11 @@
 //! Connections that begin and end to take commands, and what follows for the commands.
 
+use std::ops::Bound;
+
 use crate::proto::id::ConnId;
 use crate::proto::time::Now;
 use crate::proto::user::User;
+use crate::visits::visit;
 
 use super::super::client::{Client, ClientView, Home, Record, Session};
 use super::super::client_data::{ClientData, HEARTBEAT};
@@ -49,6 +52,7 @@ impl<W> Engine<W> {
         record.session = Some(Session { generation, since_unix_ms: now.unix_ms, is_settling });
         self.sessions += 1;
         self.list(connection);
+        self.note_heartbeats(connection);
         self.touch(connection);
         self.tell(connection, out);
         if is_settling {
@@ -63,6 +67,7 @@ impl<W> Engine<W> {
     pub fn stop_taking(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         let Some(record) = self.clients.get_mut(&connection) else { return };
         record.data = None;
+        self.note_heartbeats(connection);
         self.tell(connection, out);
         self.unlist(connection);
         if let Some(record) = self.clients.get_mut(&connection)
@@ -86,6 +91,7 @@ impl<W> Engine<W> {
             session.generation = generation;
             out.settling.push(Settling { connection, generation, has_data: true });
         }
+        self.note_heartbeats(connection);
         self.tell(connection, out);
         // It may have announced what a command waits for.
         self.offer(connection, now, out);
@@ -134,6 +140,7 @@ impl<W> Engine<W> {
     pub fn close(&mut self, connection: ConnId, now: Now, out: &mut Out<W>) {
         self.tell(connection, out);
         self.unlist(connection);
+        self.heartbeats.remove(&connection);
         let mut user = None;
         if let Some(record) = self.clients.remove(&connection) {
             self.own.remove(&record.rank);
@@ -181,15 +188,28 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Sessions of this node that listen and named heartbeats among what they answer.
-    pub fn heartbeat_targets(&self) -> Vec<Client> {
-        let names = |record: &&Record| record.data.as_ref().is_some_and(|data| data.capabilities().name(HEARTBEAT));
-        self.clients
-            .values()
-            .filter(|record| record.is_ready() && !record.is_elsewhere())
-            .filter(names)
-            .map(|record| record.client.clone())
-            .collect()
+    /// How many sessions of this node listen and named heartbeats among what they answer.
+    pub fn heartbeats(&self) -> usize {
+        self.heartbeats.len()
+    }
+
+    /// The next of these after a connection, by id.
+    pub fn next_heartbeat(&self, after: Option<ConnId>) -> Option<ConnId> {
+        let later = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.heartbeats.range(later).inspect(|_| visit()).next().copied()
+    }
+
+    /// Notes whether a connection is to be asked for heartbeats. To be called when its session or its data has changed.
+    fn note_heartbeats(&mut self, connection: ConnId) {
+        let is_asked = self.clients.get(&connection).is_some_and(|record| {
+            let names = |data: &ClientData| data.capabilities().name(HEARTBEAT);
+            record.is_ready() && !record.is_elsewhere() && record.data.as_ref().is_some_and(names)
+        });
+        if is_asked {
+            self.heartbeats.insert(connection);
+        } else {
+            self.heartbeats.remove(&connection);
+        }
     }
 
     /// Whether anything is known of a connection.
@@ -256,6 +276,7 @@ impl<W> Engine<W> {
         if let Some(user) = &record.client.user {
             self.parties.change(Clock::User(user.shared_id()), |party| party.settling -= 1);
         }
+        self.note_heartbeats(connection);
         self.tell(connection, out);
         self.let_leave(connection);
         self.offer(connection, now, out);
@@ -280,7 +301,7 @@ impl<W> Engine<W> {
         for number in record.addressed.clone() {
             let Some(command) = self.pending.get_mut(&number) else { continue };
             if let Some(at) = command.missed_by(connection, user.as_ref()) {
-                command.advance(at, Stage::Waiting);
+                command.advance(at, Stage::Waiting, false);
                 self.release(number);
             }
         }
@@ -315,6 +336,11 @@ impl<W> Engine<W> {
                 (Stage::Waiting | Stage::Queued | Stage::Gone, _) | (Stage::Sent, End::Left) => Stage::Gone,
                 // What may have been handed over is not handed to anybody else.
                 (Stage::Delivered, End::Left) | (Stage::Sent | Stage::Delivered, End::LeftElsewhere) => Stage::Left,
+                // It left when it lost its user. Now it ends, and may have been the last that could answer.
+                (Stage::Left, End::Left | End::LeftElsewhere) => {
+                    self.review(number, now, out);
+                    continue;
+                }
                 _ => continue,
             };
             self.advance(number, at, stage);

@@ -96,10 +96,10 @@ fn a_session_that_settles_elsewhere_is_waited_for() {
 #[test]
 fn each_node_asks_its_own_sessions_for_heartbeats_and_counts_them() {
     let mut rig = rig();
-    assert_eq!((rig.engine.heartbeat_targets().len(), rig.engine.figures().sessions), (0, 0));
+    assert_eq!((rig.engine.heartbeats(), rig.engine.figures().sessions), (0, 0));
     rig.online(2, "bob");
     rig.says(2, "bob", json!({"canListenToHeartbeat": true}));
-    assert_eq!((rig.engine.heartbeat_targets().len(), rig.engine.figures().sessions), (1, 1));
+    assert_eq!((rig.engine.heartbeats(), rig.engine.figures().sessions), (1, 1));
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl NaiveCommand {
 }
 
 fn end_of(row: &NaiveRow) -> Outcome {
-    row.outcome.unwrap_or(if row.stage == Left { Outcome::Disconnected } else { Outcome::Timeout })
+    row.outcome.unwrap_or(if matches!(row.stage, Left | Gone) { Outcome::Disconnected } else { Outcome::Timeout })
 }
 
 /// What happened to sessions.
@@ -209,7 +209,7 @@ impl Naive {
             for command in &mut self.commands {
                 let is_free =
                     command.mode != Mode::One || command.count(&[Waiting, Queued, Sent, Delivered, Left]) == 0;
-                for row in command.rows.iter_mut().filter(|row| is_free && row.to == number && row.user == user) {
+                for row in command.rows.iter_mut().filter(|row| is_free && row.to == number && row.is_for(user)) {
                     if row.stage == Gone && !row.is_sent && row.outcome.is_none() {
                         row.stage = stage;
                     }
@@ -392,7 +392,7 @@ impl Naive {
             self.foreign += 1;
             return false;
         }
-        let own = command.rows.iter().position(|row| row.to == from && (row.user == "-" || row.user == user));
+        let own = command.rows.iter().position(|row| row.to == from && row.is_for(user));
         if command.mode == Mode::All {
             let open = |at: &usize| command.rows[*at].outcome.is_none();
             let mine = (0..command.rows.len()).filter(open).filter(|at| user != "-" && command.rows[*at].user == user);
@@ -456,6 +456,10 @@ impl NaiveRow {
     fn is_open(&self) -> bool {
         self.outcome.is_none()
     }
+
+    fn is_for(&self, user: &str) -> bool {
+        self.user == "-" || self.user == user
+    }
 }
 
 fn row(client: &NaiveClient) -> NaiveRow {
@@ -475,7 +479,10 @@ fn consider(
         for row in command.rows.iter_mut().filter(|row| row.outcome.is_none()) {
             row.outcome = match row.stage {
                 Overflow => Some(Outcome::Overflow),
-                Gone => Some(Outcome::Disconnected),
+                // The next session of the same connection and user is sent it.
+                Gone if fail_fast || !clients.iter().any(|it| it.number == row.to && row.is_for(it.user)) => {
+                    Some(Outcome::Disconnected)
+                }
                 Left if row.user == "-" || fail_fast => Some(Outcome::Disconnected),
                 _ => None,
             };
@@ -489,7 +496,7 @@ fn consider(
         if open.clone().next().is_none() {
             return Some(command.by_rows());
         }
-        return (is_draining && open.all(|row| row.stage == Left)).then_some(Outcome::Shutdown);
+        return (is_draining && open.all(|row| matches!(row.stage, Left | Gone))).then_some(Outcome::Shutdown);
     }
     if command.count(&[Waiting, Queued, Sent, Delivered]) > 0 {
         return None;

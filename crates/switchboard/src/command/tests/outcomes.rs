@@ -428,6 +428,9 @@ fn what_did_not_reach_a_subscription_reaches_the_next_one_of_its_connection() {
         (Mode::One, to_connection(1, "bob")),
         (Mode::First, to_list(&[1])),
         (Mode::One, to_list(&[1])),
+        (Mode::All, to_user("bob")),
+        (Mode::All, to_connection(1, "bob")),
+        (Mode::All, to_list(&[1])),
     ] {
         let mut rig = Rig::new();
         rig.online(1, "bob");
@@ -439,18 +442,41 @@ fn what_did_not_reach_a_subscription_reaches_the_next_one_of_its_connection() {
         rig.settle();
         assert_eq!(rig.deliver(), "1>1", "{mode:?} {aim:?}");
         assert!(rig.reply(1, 1, "bob"));
-        assert_eq!(rig.outcomes(), "1 replied 1/1/1");
+        let rows = if mode == Mode::All { " (1 replied)" } else { "" };
+        assert_eq!(rig.outcomes(), format!("1 replied 1/1/1{rows}"));
     }
+}
+
+#[test]
+fn all_waits_for_a_session_that_was_not_reached_while_its_connection_and_user_stay() {
+    let stopped = |fail_fast: bool| {
+        let mut rig = Rig::new();
+        rig.online(1, "bob");
+        rig.try_send(1, to_list(&[1]), Mode::All, |order| order.fail_fast = fail_fast).unwrap();
+        rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+        rig
+    };
+    let ends: [fn(&mut Rig); 3] = [
+        |rig| rig.close(1),
+        |rig| rig.engine.set_user(conn(1), user("eve"), rig.now, &mut rig.out),
+        |rig| rig.at(5000),
+    ];
+    for end in ends {
+        let mut rig = stopped(false);
+        assert_eq!(rig.outcomes(), "");
+        end(&mut rig);
+        assert_eq!(rig.outcomes(), "1 disconnected 1/0/0 (1 disconnected)");
+    }
+    assert_eq!(stopped(true).outcomes(), "1 disconnected 1/0/0 (1 disconnected)");
+    let mut rig = stopped(false);
+    rig.engine.drain(rig.now, &mut rig.out);
+    assert_eq!(rig.outcomes(), "1 shutdown 1/0/0 (1 shutdown)");
 }
 
 #[test]
 fn what_was_on_its_way_to_a_subscription_that_ended_reaches_the_next_one() {
     for mode in [Mode::First, Mode::One, Mode::All] {
         for is_late in [false, true] {
-            // In mode `all` the row of a session ends as soon as it is known that it was not reached.
-            if mode == Mode::All && !is_late {
-                continue;
-            }
             let mut rig = Rig::new();
             rig.online(1, "bob");
             rig.send(1, to_user("bob"), mode);
@@ -515,6 +541,15 @@ fn a_command_that_only_ended_connections_without_a_user_could_take_ends_at_once(
                 assert_eq!(rig.outcomes(), format!("1 disconnected 1/{delivered}/0{rows}"), "{mode:?} {aim:?}");
             }
         }
+        // It had a user for a while.
+        let mut rig = Rig::new();
+        rig.online(1, "-");
+        rig.send(1, to_connection(1, "-"), mode);
+        rig.deliver();
+        rig.engine.set_user(conn(1), user("bob"), rig.now, &mut rig.out);
+        rig.engine.set_user(conn(1), None, rig.now, &mut rig.out);
+        rig.close(1);
+        assert!(rig.outcomes().starts_with("1 disconnected 1/1/0"), "{mode:?}");
         // Its connection never took commands.
         for name in ["-", "bob"] {
             let mut rig = Rig::new();

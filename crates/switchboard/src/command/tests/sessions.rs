@@ -1,6 +1,7 @@
 //! Sessions and what is known of them.
 
 use super::*;
+use crate::visits::{assert_no_growth, visits_of};
 
 #[test]
 fn a_session_settles_when_its_time_is_over_with_its_data_or_without() {
@@ -96,7 +97,8 @@ fn a_client_that_leaves_heartbeats_unanswered_is_unresponsive() {
     rig.online(2, "bob");
     rig.says(1, "bob", json!({"canListenToHeartbeat": true}));
     rig.says(2, "bob", json!({"commands": true}));
-    assert_eq!(rig.engine.heartbeat_targets(), [client(1, "bob")]);
+    assert_eq!((rig.engine.heartbeats(), rig.engine.next_heartbeat(None)), (1, Some(conn(1))));
+    assert_eq!(rig.engine.next_heartbeat(Some(conn(1))), None);
     let view = |rig: &Rig| {
         let view = rig.engine.client(conn(1)).unwrap();
         (view.status.as_str(), view.ping_ms, view.heard_unix_ms, view.is_silent_from_start)
@@ -114,4 +116,39 @@ fn a_client_that_leaves_heartbeats_unanswered_is_unresponsive() {
     assert!(rig.reply(1, 1, "bob"));
     assert_eq!(view(&rig), ("online", Some(12), Some(1010), false));
     assert_eq!(rig.engine.client(conn(9)), None);
+}
+
+#[test]
+fn who_is_asked_for_a_heartbeat_follows_session_data_and_connection() {
+    let mut rig = Rig::new();
+    let names = json!({"canListenToHeartbeat": true});
+    let asked = |rig: &Rig| rig.engine.next_heartbeat(None).is_some();
+    rig.settling(1, "bob");
+    rig.says(1, "bob", names.clone());
+    assert!(!asked(&rig), "it does not listen yet");
+    rig.settle();
+    assert!(asked(&rig));
+    rig.says(1, "bob", json!({}));
+    assert!(!asked(&rig), "it no longer names heartbeats");
+    rig.says(1, "bob", names.clone());
+    rig.engine.stop_taking(conn(1), rig.now, &mut rig.out);
+    assert!(!asked(&rig));
+    rig.says(1, "bob", names.clone());
+    rig.online(1, "bob");
+    assert!(asked(&rig), "its data came first");
+    rig.close(1);
+    assert!(!asked(&rig) && rig.engine.is_empty());
+}
+
+#[test]
+fn finding_the_next_connection_to_ask_for_a_heartbeat_costs_the_same_among_many() {
+    let [few, many] = [1000, 20_000].map(|count: u32| {
+        let mut rig = Rig::new();
+        for number in 1..=count {
+            rig.online(number, "bob");
+            rig.says(number, "bob", json!({"canListenToHeartbeat": true}));
+        }
+        visits_of(|| assert_eq!(rig.engine.next_heartbeat(Some(conn(count / 2))), Some(conn(count / 2 + 1))))
+    });
+    assert_no_growth(few, many);
 }

@@ -16,29 +16,33 @@ impl Node {
         }
         let inner = std::sync::Arc::downgrade(&self.0);
         self.spawn(Box::pin(async move {
+            // One connection at a time, so that the lock is held for a moment however many there are.
+            let mut last = None;
             loop {
-                let targets = match inner.upgrade().map(Node) {
-                    Some(node) => node.0.commands.desk().engine.heartbeat_targets(),
-                    None => return,
+                let Some(node) = inner.upgrade().map(Node) else { return };
+                let (next, count) = {
+                    let state = node.0.commands.desk();
+                    (state.engine.next_heartbeat(last), state.engine.heartbeats())
                 };
-                // Spread over the interval, so that replies do not come all at once.
-                let pause = interval / u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
-                if targets.is_empty() {
-                    tokio::time::sleep(pause.min(Self::LOOK)).await;
+                if next.is_none() && last.take().is_some() {
+                    // Every one was asked: begin again.
+                    continue;
                 }
-                for target in targets {
-                    let Some(node) = inner.upgrade().map(Node) else { return };
-                    let (connection, command) = (target.connection, command.clone());
-                    let beating = node.clone();
+                let mut pause = interval.min(Self::LOOK);
+                if let Some(connection) = next {
+                    // Spread over the interval, so that replies do not come all at once.
+                    pause = interval / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+                    let (beating, command) = (node.clone(), command.clone());
                     node.spawn(Box::pin(async move { beating.beat(connection, command).await }));
-                    drop(node);
-                    tokio::time::sleep(pause).await;
+                    last = next;
                 }
+                drop(node);
+                tokio::time::sleep(pause).await;
             }
         }));
     }
 
-    /// How often it is looked whether there is anybody to ask, at the least.
+    /// Longest pause before the node checks again whether a connection is to be asked.
     const LOOK: Duration = Duration::from_secs(1);
 
     async fn beat(&self, connection: crate::proto::id::ConnId, command: ClientCommand) {

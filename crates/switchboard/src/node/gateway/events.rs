@@ -279,7 +279,7 @@ impl Node {
         Ok(records.into_iter().map(|record| self.shard_info(record)).collect())
     }
 
-    fn shard_info(&self, mut record: ShardRecord) -> ShardInfo {
+    pub(super) fn shard_info(&self, mut record: ShardRecord) -> ShardInfo {
         let live = self.0.gateway.lives.of_session(record.id);
         if let Some(live) = &live {
             let note = live.note();

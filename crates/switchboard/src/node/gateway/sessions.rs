@@ -7,13 +7,15 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::json::RawJson;
 use tokio::time::Instant;
 
-use crate::backend::sessions::shards::Append;
+use crate::backend::sessions::shards::{Append, ShardRecord};
 
 use super::super::Node;
 use super::super::chat::unavailable;
-use super::super::pages::{Page, cut};
+use super::super::pages::Page;
 use super::events::ShardInfo;
 use super::figures::Source;
+
+pub use crate::backend::sessions::shards::{Fleet, ShardKey};
 
 /// Everything that is known of a session at one moment.
 #[derive(Clone, Debug)]
@@ -45,24 +47,25 @@ impl Detached {
 }
 
 impl Node {
-    /// At most `limit` sessions, in the order of their ids, beginning behind `after`. A session that lives while the pages are read is
-    /// on exactly one of them.
+    /// Returns at most `limit` sessions in the order of their keys, those after `after`. A session that lives while the
+    /// pages are read is on exactly one of them.
     ///
     /// # Errors
     ///
     /// [`CallError::Unavailable`].
     pub async fn page_of_shard_sessions(
         &self,
-        after: Option<ConnId>,
+        after: Option<ShardKey>,
         limit: usize,
-    ) -> Result<Page<ShardDetails, ConnId>, CallError> {
-        let mut sessions = self.shard_sessions().await?;
-        let mut ids: Vec<ConnId> = sessions.iter().map(|info| info.record.id).collect();
-        ids.retain(|id| after.is_none_or(|after| *id > after));
-        let next = cut(&mut ids, limit);
-        sessions.retain(|info| ids.binary_search(&info.record.id).is_ok());
-        sessions.sort_unstable_by_key(|info| info.record.id);
-        Ok(Page { items: sessions.into_iter().map(|info| self.shard_details(info)).collect(), next })
+    ) -> Result<Page<ShardDetails, ShardKey>, CallError> {
+        // One more shows whether there is another page.
+        let reading = self.0.sessions.shards_after(after, limit.saturating_add(1), self.0.gateway.clock.now_ms());
+        let mut records = reading.await.map_err(unavailable)?;
+        let has_more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| has_more).map(ShardRecord::key);
+        let details = |record| self.shard_details(self.shard_info(record));
+        Ok(Page { items: records.into_iter().map(details).collect(), next })
     }
 
     fn shard_details(&self, info: ShardInfo) -> ShardDetails {

@@ -12,7 +12,9 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::shard::{LogPart, ShardRefusal};
 
 use super::answers::{ended, id, listed, owner, record, texts, write_counts};
-use super::scripts::{ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, RESUME, ROOM, SET, STARTS, SWEEP};
+use super::scripts::{
+    ACKNOWLEDGE, ADOPT, BEGIN, DELETE, END, LIST, NOTE, PAGE, RESUME, ROOM, SET, STARTS, SWEEP, TOTALS,
+};
 use super::{DAY_MS, MANY, MAX_KNOWN, MAX_NUMBER, NOTHING, RedisSessions, hex, lock};
 use crate::backend::BackendError;
 use crate::backend::redis::script::Script;
@@ -460,6 +462,57 @@ impl ShardStore for RedisSessions {
             let mut all = all.await?;
             all.sort_unstable_by_key(|record| record.id.to_bytes());
             Ok(all)
+        })
+    }
+
+    fn shards_after(
+        &self,
+        after: Option<ShardKey>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Op<Result<Vec<ShardRecord>, BackendError>> {
+        self.with(|this| async move {
+            let of_application = |application: &Arc<str>| {
+                [false, true].map(|development| Fleet { application: Arc::clone(application), development })
+            };
+            let mut fleets: Vec<Fleet> = this.0.applications.iter().flat_map(of_application).collect();
+            fleets.sort_unstable();
+            let mut page = Vec::new();
+            for fleet in fleets {
+                let first = match &after {
+                    Some(after) if fleet < after.fleet => continue,
+                    Some(after) if fleet == after.fleet => after.shard.to_string(),
+                    _ => "-".to_owned(),
+                };
+                if page.len() >= limit {
+                    break;
+                }
+                let listing = this.look(&PAGE, &fleet.application, now_ms, |step| {
+                    step.arg(digit(fleet.development)).arg(first).arg(limit - page.len());
+                });
+                page.extend(this.records(&fleet.application, now_ms, &listing.await?)?);
+            }
+            Ok(page)
+        })
+    }
+
+    fn read_totals(&self) -> Op<Result<ShardTotals, BackendError>> {
+        self.with(|this| async move {
+            let all = this.for_all(|this, application| async move {
+                let answer = this.look(&TOTALS, &application, 0, |_| {}).await?;
+                let numbers = answer.list().and_then(|list| list.iter().map(Answered::number).collect());
+                let numbers: Vec<u64> = this.odd("totals", &answer, numbers)?;
+                Ok(vec![this.odd("totals", &answer, <[u64; 4]>::try_from(numbers).ok())?])
+            });
+            let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            let mut totals = ShardTotals::default();
+            for [sessions, detached, log_events, log_bytes] in all.await? {
+                totals.sessions += size(sessions);
+                totals.detached += size(detached);
+                totals.log_events += log_events;
+                totals.log_bytes += size(log_bytes);
+            }
+            Ok(totals)
         })
     }
 

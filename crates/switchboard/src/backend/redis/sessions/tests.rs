@@ -557,3 +557,30 @@ fn a_token_that_the_store_has_again_is_refused_and_revoked_again() {
         assert_eq!(done(newcomer.token(&token.hash)), None);
     }
 }
+
+#[test]
+fn what_a_page_of_sessions_and_the_totals_cost_does_not_depend_on_how_many_sessions_there_are() {
+    let server = testing::Server::start(&[]);
+    let counted = |sessions: usize| {
+        let test = testing::TestStore::on(&server);
+        let store = test.sessions(8, ShardLimits::default());
+        let script = "for at = 0, ARGV[1] - 1 do local id = string.format('%032x', at) redis.call('ZADD', KEYS[2], at, id) \
+            redis.call('HSET', KEYS[1], id, '1 aa 0 ' .. at .. ' ' .. ARGV[1] .. ' 0 1 1 ' .. id .. ' - 0 0 0 0 0,0,0,0 1 n') end";
+        test.ask(&["EVAL", script, "2", &key(&test, "session"), &key(&test, "fleet"), &sessions.to_string()]);
+        let mut after = Some(ShardKey { fleet: fleet(), shard: 500 });
+        test.ask(&["CONFIG", "RESETSTAT"]);
+        for page in 0..3 {
+            let found = done(store.shards_after(after.take(), 100, NOW));
+            assert!(found.iter().map(|record| record.shard).eq(501 + page * 100..601 + page * 100));
+            after = found.last().map(ShardRecord::key);
+        }
+        assert_eq!(done(store.read_totals()).sessions, sessions);
+        let stats = server.ask("INFO commandstats").unwrap();
+        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        // Signs of life come when they come.
+        let of_lists = |line: &&str| ["zrange", "hget:", "hlen"].iter().any(|name| line.contains(name));
+        stats.lines().filter(of_lists).filter_map(calls).sum::<u64>()
+    };
+    let [few, many] = [1000, 20_000].map(counted);
+    assert!(few > 300 && many * 10 <= few * 13, "{few} {many}");
+}

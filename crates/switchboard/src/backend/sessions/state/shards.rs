@@ -15,6 +15,7 @@ mod session;
 mod starts;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use switchboard_proto::id::{ConnId, RoomName};
@@ -23,6 +24,7 @@ use switchboard_proto::shard::{LogItem, LogPart, ShardRefusal};
 use super::Row;
 use crate::backend::BackendError;
 use crate::backend::sessions::shards::*;
+use crate::visits::visit;
 
 pub(in crate::backend) use begin::MASTER_RETRY_MS;
 pub(in crate::backend) use log::Log;
@@ -113,9 +115,11 @@ pub(in crate::backend) struct Shards {
     sessions: HashMap<ConnId, Session>,
     by_hash: HashMap<SessionHash, ConnId>,
     /// The slots of each fleet. A fleet without sessions is not there.
-    fleets: HashMap<Fleet, BTreeMap<u32, ConnId>>,
+    fleets: BTreeMap<Fleet, BTreeMap<u32, ConnId>>,
     starts: HashMap<Arc<str>, Starts>,
     published: Published,
+    /// Sessions that no connection carries.
+    detached: usize,
     /// Of all logs.
     log_bytes: usize,
     log_events: u64,
@@ -130,9 +134,10 @@ impl Shards {
             epoch,
             sessions: HashMap::new(),
             by_hash: HashMap::new(),
-            fleets: HashMap::new(),
+            fleets: BTreeMap::new(),
             starts: HashMap::new(),
             published: Published::default(),
+            detached: 0,
             log_bytes: 0,
             log_events: 0,
         }
@@ -206,9 +211,35 @@ impl Shards {
         all
     }
 
+    /// At most `limit` sessions by fleet and shard, those after this key.
+    pub(in crate::backend) fn after(&self, after: Option<&ShardKey>, limit: usize, now_ms: u64) -> Vec<ShardRecord> {
+        let fleets = match after {
+            Some(after) => self.fleets.range::<Fleet, _>(&after.fleet..),
+            None => self.fleets.range::<Fleet, _>(..),
+        };
+        let mut page = Vec::new();
+        for (fleet, slots) in fleets {
+            let last = after.filter(|after| after.fleet == *fleet).map(|after| after.shard);
+            let slots = slots.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let sessions = slots.inspect(|_| visit()).filter_map(|(_, id)| self.sessions.get(id));
+            let alive = sessions.filter(|session| self.is_there(session, now_ms)).take(limit - page.len());
+            let total = self.fleet_total(fleet, now_ms);
+            page.extend(alive.map(|session| session.record(total)));
+            if page.len() == limit {
+                break;
+            }
+        }
+        page
+    }
+
     /// How many sessions there are, and what their logs hold.
     pub(in crate::backend) fn totals(&self) -> ShardTotals {
-        ShardTotals { sessions: self.sessions.len(), log_events: self.log_events, log_bytes: self.log_bytes }
+        ShardTotals {
+            sessions: self.sessions.len(),
+            detached: self.detached,
+            log_events: self.log_events,
+            log_bytes: self.log_bytes,
+        }
     }
 
     /// What an application may begin.
@@ -251,7 +282,7 @@ impl Shards {
     }
 
     fn alive_of(&self, fleet: &Fleet, now_ms: u64) -> impl DoubleEndedIterator<Item = &Session> {
-        let slots = self.fleets.get(fleet).into_iter().flat_map(BTreeMap::values);
+        let slots = self.fleets.get(fleet).into_iter().flat_map(BTreeMap::values).inspect(|_| visit());
         slots.filter_map(|id| self.sessions.get(id)).filter(move |session| self.is_there(session, now_ms))
     }
 
@@ -297,6 +328,7 @@ impl Shards {
             return None;
         }
         let session = self.sessions.get_mut(&id)?;
+        self.detached -= usize::from(session.is_detached());
         let previous = session.hold(resume.owner.clone());
         // It has dealt with no more than it says, whatever its host had received before.
         session.received = after;
@@ -317,6 +349,7 @@ impl Shards {
         session.take_note(last);
         session.held = Held::ByNobody { since_ms: now_ms };
         note(ShardRow::Session(session));
+        self.detached += 1;
         Ok(())
     }
 
@@ -325,6 +358,7 @@ impl Shards {
         for session in self.sessions.values_mut() {
             if let Held::By(_) = session.held {
                 session.held = Held::ByNobody { since_ms };
+                self.detached += 1;
                 note(ShardRow::Session(session));
             }
         }
@@ -375,6 +409,7 @@ impl Shards {
     fn end(&mut self, id: ConnId, why: EndOfShard, note: &mut dyn FnMut(ShardRow<'_>)) -> Option<EndedShard> {
         let session = self.sessions.remove(&id)?;
         self.by_hash.remove(&session.hash);
+        self.detached -= usize::from(session.is_detached());
         self.log_bytes -= session.log.bytes();
         self.log_events -= session.log.len() as u64;
         if let Some(slots) = self.fleets.get_mut(&session.fleet) {
@@ -442,5 +477,45 @@ impl Shards {
             is_kept
         });
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_proto::shard::ShardCounts;
+
+    use super::*;
+    use crate::backend::contract::shards::{NOW, fleet, hash, owner, session};
+    use crate::visits::{assert_no_growth, visits_of};
+
+    #[test]
+    fn a_page_of_sessions_costs_the_same_among_many() {
+        let [few, many] = [1000, 20_000].map(|count: u32| {
+            let mut shards = Shards::new(ShardLimits::default(), 8, 1);
+            for shard in 0..count {
+                shards.restore_session(Session {
+                    id: session(shard.into()),
+                    hash: hash(shard.into()),
+                    epoch: 1,
+                    fleet: fleet(),
+                    shard,
+                    total: Some(count),
+                    flags: 0,
+                    created_ms: NOW,
+                    generation: 1,
+                    held: Held::By(owner(1)),
+                    received: 0,
+                    counts: ShardCounts::default(),
+                    log: Log::default(),
+                    rooms: Vec::new(),
+                });
+            }
+            let after = ShardKey { fleet: fleet(), shard: count / 2 };
+            visits_of(|| {
+                let page = shards.after(Some(&after), 100, NOW);
+                assert!(page.iter().map(|record| record.shard).eq(count / 2 + 1..=count / 2 + 100));
+            })
+        });
+        assert_no_growth(few, many);
     }
 }

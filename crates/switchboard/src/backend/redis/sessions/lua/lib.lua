@@ -4,7 +4,7 @@
 --   1 rows of sessions by id            2 the slots of the fleet       3 those of the development fleet
 --   4 ids by the hash that resumes      5 events by "id:number"        6 rooms by id, one a line, in the order of joining
 --   7 numbers heard by "id:room"        8 publications by their key    9 these keys, the oldest first
---   10 bytes of all logs, weight of publications, beginnings
+--   10 bytes of all logs, sessions that no connection carries, weight of publications, beginnings
 -- ARGV, always: 1 how long keys live, 2 the resume window, 3 the time, or '' for that of this server, 4 this node, 5
 -- events and 6 bytes of a log, 7 bytes of all logs, 8 the beginning of the channels of nodes ('': none of them is
 -- notified).
@@ -58,6 +58,7 @@ local function parse(id, row)
   end
   s.total = tonumber(s.total)
   s.since = tonumber(s.since)
+  s.was_detached = s.since and 1 or 0
   if s.floor > s.last or s.last - s.floor > MOST_EVENTS or (s.owner == '-') == (s.since == nil) then
     return nil
   end
@@ -73,11 +74,6 @@ end
 local function load(id)
   local kept = redis.call('HGET', ROWS, id)
   return kept and parse(id, kept) or nil
-end
-
-local function save(s)
-  redis.call('HSET', ROWS, s.id, row(s))
-  touch(ROWS)
 end
 
 local function is_there(s)
@@ -147,6 +143,18 @@ local function add_to(name, number)
     redis.call('HSET', SUMS, name, text(math.max(0, sum(name) + number)))
     touch(SUMS)
   end
+end
+
+-- Keeps the sum of sessions that no connection carries. `is_detached`: 1 if this is one now, else 0.
+local function count_detached(s, is_detached)
+  add_to('detached', is_detached - (s.was_detached or 0))
+  s.was_detached = is_detached
+end
+
+local function save(s)
+  redis.call('HSET', ROWS, s.id, row(s))
+  touch(ROWS)
+  count_detached(s, s.since and 1 or 0)
 end
 
 local function event(id, seq)
@@ -232,6 +240,7 @@ local function finish(s, why)
   end
   redis.call('ZREM', FLEETS[s.fleet], s.id)
   redis.call('HDEL', ROWS, s.id)
+  count_detached(s, 0)
   return {s.id, why, s.owner, s.node, s.home, rooms}
 end
 

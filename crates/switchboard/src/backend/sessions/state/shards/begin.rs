@@ -63,6 +63,7 @@ impl Shards {
     pub(super) fn place(&mut self, session: Session) {
         self.by_hash.insert(session.hash, session.id);
         self.fleets.entry(session.fleet.clone()).or_default().insert(session.shard, session.id);
+        self.detached += usize::from(session.is_detached());
         self.log_bytes += session.log.bytes();
         self.log_events += session.log.len() as u64;
         self.sessions.insert(session.id, session);

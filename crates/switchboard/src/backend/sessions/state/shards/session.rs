@@ -68,6 +68,11 @@ impl Session {
         self.generation == generation && matches!(self.held, Held::By(_))
     }
 
+    /// Returns whether no connection carries it.
+    pub(super) fn is_detached(&self) -> bool {
+        matches!(self.held, Held::ByNobody { .. })
+    }
+
     /// Gives it to `owner`, and returns who had it.
     pub(super) fn hold(&mut self, owner: Owner) -> Option<Owner> {
         self.generation += 1;
