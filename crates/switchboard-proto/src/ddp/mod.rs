@@ -104,6 +104,8 @@ enum Then {
         opens: Option<(&'static str, String)>,
         is_for_notices: bool,
     },
+    /// The subscription with this id is answered once its rooms are listened to.
+    Ready(String),
 }
 
 impl Face for DdpFace {
@@ -159,6 +161,14 @@ impl Face for DdpFace {
                 }
                 Ok(_) => answers(cx).nosub(&id, Some(&Refusal::stream_not_allowed())),
                 Err(error) => answers(cx).nosub(&id, Some(&Refusal::of_subscription(&error))),
+            },
+            Then::Ready(id) => match outcome {
+                Ok(_) => self.ready(&id, cx),
+                Err(error) => {
+                    self.subscriptions.remove(&id);
+                    answers(cx).nosub(&id, Some(&Refusal::of_subscription(&error)));
+                    self.attend(Then::Nothing, cx);
+                }
             },
         }
         self.go_on(cx);
@@ -348,7 +358,7 @@ impl DdpFace {
                 let ended = self.subscriptions.remove(&id);
                 answers(cx).nosub(&id, None);
                 if ended.is_some_and(|topic| topic.is_heard()) {
-                    self.attend(cx);
+                    self.attend(Then::Nothing, cx);
                 }
             }
         }
@@ -435,13 +445,13 @@ impl DdpFace {
         }
         self.user = Some(user);
         self.is_known = true;
-        self.attend(cx);
+        self.attend(Then::Nothing, cx);
     }
 
     fn log_out(&mut self, id: &str, cx: &mut Cx<'_>) {
         self.is_known = false;
         answers(cx).done(id);
-        self.attend(cx);
+        self.attend(Then::Nothing, cx);
     }
 
     fn on_sub(&mut self, id: String, name: &str, params: &[Value], cx: &mut Cx<'_>) {
@@ -477,20 +487,31 @@ impl DdpFace {
         opens: Option<(&'static str, String)>,
         cx: &mut Cx<'_>,
     ) {
-        let is_heard = topic.is_heard();
+        let (is_heard, is_of_rooms) = (topic.is_heard() && self.is_known, topic.is_of_rooms());
         self.subscriptions.add(id, topic, is_personal);
         if let Some((stream, event)) = opens {
             // Before `ready`, or Asteroid drops whatever comes on the stream.
             answers(cx).stream_added(stream, &event);
         }
-        answers(cx).ready(id);
-        if is_heard && self.is_known {
-            self.attend(cx);
+        // Every message that is published after `ready` must arrive, so `ready` waits until the node listens.
+        if is_heard && is_of_rooms && self.attend(Then::Ready(id.to_owned()), cx) {
+            return;
+        }
+        self.ready(id, cx);
+        if is_heard && !is_of_rooms {
+            self.attend(Then::Nothing, cx);
         }
     }
 
-    /// What is awake has changed: says what is wanted from now on. No outcome of that is told to the client.
-    fn attend(&mut self, cx: &mut Cx<'_>) {
+    fn ready(&mut self, id: &str, cx: &mut Cx<'_>) {
+        self.subscriptions.set_ready(id);
+        cx.fx.rehear = true;
+        answers(cx).ready(id);
+    }
+
+    /// Tells the node what the active subscriptions ask for. Returns `false` if there is nothing to tell: `then` does
+    /// not follow.
+    fn attend(&mut self, then: Then, cx: &mut Cx<'_>) -> bool {
         cx.fx.rehear = true;
         let wants = match self.is_known {
             true => self.subscriptions.wants(self.hears_public_rooms),
@@ -498,10 +519,12 @@ impl DdpFace {
         };
         let is_attending = wants != Wants::default();
         // Members need not be attended to: their rooms ask what they hear.
-        if is_attending || self.is_attending {
+        let has_changed = is_attending || self.is_attending;
+        if has_changed {
             self.is_attending = is_attending;
-            self.call(Call::Attend(wants), Then::Nothing, cx);
+            self.call(Call::Attend(wants), then, cx);
         }
+        has_changed
     }
 
     /// Whether the user who is logged in has a subscription to this topic of his.

@@ -54,11 +54,12 @@ pub(super) enum UserTopic {
 impl Topic {
     /// Whether the node has to know of it.
     pub(super) fn is_heard(&self) -> bool {
-        match self {
-            Self::MyMessages | Self::Room(_) => true,
-            Self::User(topic, _) => matches!(topic, UserTopic::Commands | UserTopic::Requests),
-            Self::Nothing => false,
-        }
+        self.is_of_rooms() || matches!(self, Self::User(UserTopic::Commands | UserTopic::Requests, _))
+    }
+
+    /// Whether messages of rooms come of it.
+    pub(super) fn is_of_rooms(&self) -> bool {
+        matches!(self, Self::MyMessages | Self::Room(_))
     }
 
     /// Whether somebody else logged in than the one whose it is.
@@ -148,6 +149,8 @@ struct Subscription {
     topic: Topic,
     /// Not everybody may have it: judged for the user who asked.
     is_personal: bool,
+    /// `ready` was sent. No message is sent before that.
+    is_ready: bool,
     id: Box<str>,
 }
 
@@ -164,18 +167,27 @@ impl Subscriptions {
         self.0.iter().any(|live| *live.id == *id)
     }
 
-    /// Whether there is one with this topic.
+    /// Whether a subscription with this topic is ready.
     pub(super) fn has(&self, topic: &Topic) -> bool {
-        self.0.binary_search_by(|live| live.topic.cmp(topic)).is_ok()
+        let first = self.0.partition_point(|live| live.topic < *topic);
+        self.0[first..].iter().take_while(|live| live.topic == *topic).any(|live| live.is_ready)
     }
 
+    /// Marks a subscription as ready.
+    pub(super) fn set_ready(&mut self, id: &str) {
+        if let Some(live) = self.0.iter_mut().find(|live| *live.id == *id) {
+            live.is_ready = true;
+        }
+    }
+
+    /// Adds a subscription that is not ready yet.
     pub(super) fn add(&mut self, id: &str, topic: Topic, is_personal: bool) {
         let at = self.0.partition_point(|live| live.topic <= topic);
         if self.0.len() == self.0.capacity() {
             // Most sessions have two or three, and there are many sessions.
             self.0.reserve_exact(1.max(self.0.len() / 2));
         }
-        self.0.insert(at, Subscription { topic, is_personal, id: id.into() });
+        self.0.insert(at, Subscription { topic, is_personal, is_ready: false, id: id.into() });
     }
 
     /// Ends one; its topic, if it was live.
@@ -273,8 +285,10 @@ mod tests {
         let mut live = Subscriptions::default();
         for (id, room) in [("1", "b"), ("2", "a"), ("3", "b")] {
             live.add(id, Topic::Room(RoomName::parse(room).unwrap()), false);
+            live.set_ready(id);
         }
         live.add("4", Topic::MyMessages, false);
+        assert!(!live.has(&Topic::MyMessages), "it is not ready");
         let rooms: Vec<_> = live.wants(true).rooms.iter().map(RoomName::to_string).collect();
         assert_eq!(rooms, ["a", "b"]);
         assert!(live.wants(true).public_rooms && !live.wants(false).public_rooms && !live.wants(true).commands);

@@ -187,11 +187,20 @@ pub enum Settled {
         asker: Asker,
         /// When the worker asked, on its own count.
         began: u64,
-        /// The rooms that the connection may listen to.
-        rooms: Vec<ListenedRoom>,
+        /// What the node found.
+        attended: Attended,
     },
     /// Any other call.
     Outcome(Asker, Outcome),
+}
+
+/// The node's part of listening to rooms.
+#[derive(Debug, Default)]
+pub struct Attended {
+    /// The rooms that the connection may listen to.
+    pub rooms: Vec<ListenedRoom>,
+    /// The store failed. The node offers the rooms that are missing from `rooms` later.
+    pub failed: Option<CallError>,
 }
 
 /// A room that a connection begins to listen to.

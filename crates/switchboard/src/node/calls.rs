@@ -12,7 +12,7 @@ use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
 
 use crate::hub::Entrance;
-use crate::hub::mail::{Admission, CommandFate, ListenedRoom};
+use crate::hub::mail::{Admission, Attended, CommandFate};
 use crate::op::{BoxFuture, Op, Panic};
 use crate::worker::calls::{Caller, Calls, Offer};
 
@@ -71,14 +71,14 @@ impl Calls for Node {
         })
     }
 
-    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<ListenedRoom>> {
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Attended> {
         if caller.facts.kind == ConnectionType::Ddp {
             self.attend_to_commands(&caller, wants.commands);
         }
         let node = self.clone();
         Op::start(async move { node.begin_attending(&caller, wants, already).await }, |panic| {
             tracing::error!(panic = panic.0, "listening to rooms panicked");
-            Vec::new()
+            Attended { failed: Some(CallError::Unavailable), ..Attended::default() }
         })
     }
 

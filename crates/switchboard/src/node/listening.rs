@@ -1,61 +1,90 @@
 //! Hearing rooms without being a member.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
+use std::{iter, mem};
 
 use switchboard_proto::call::{CallError, RoomKind, Wants};
 use switchboard_proto::id::RoomName;
 
 use crate::backend::{Enter, RoomInfo};
 use crate::hub::Entrance;
-use crate::hub::mail::{Ask, EnteringListeners, ListenedRoom, Mail};
+use crate::hub::mail::{Ask, Attended, EnteringListeners, ListenedRoom, Mail};
 use crate::worker::calls::{Caller, Offer};
 
-use super::Node;
 use super::chat::{kind_of, unavailable};
+use super::{Inner, Node};
 
-/// Pauses before a failed offer is repeated. An outage is usually over in half a minute, and each try costs every
-/// worker with listeners a request to the store.
+/// Pauses before failed offers are repeated; the last one is used again and again. Each try costs every worker with
+/// listeners a request to the store, for each room.
 const OFFER_PAUSES_MS: [u64; 7] = [250, 500, 1000, 2000, 4000, 8000, 16_000];
+
+/// Rooms that could not be offered to listeners because the store failed. One task offers them again until it succeeds.
+#[derive(Debug, Default)]
+pub(super) struct MissedOffers {
+    /// The list of public rooms could not be read for connections that want all of them.
+    public_rooms: bool,
+    /// Whether a room was new: its listeners receive the messages since its creation.
+    rooms: HashMap<RoomName, bool>,
+    is_repeating: bool,
+}
+
+impl MissedOffers {
+    fn add(&mut self, room: RoomName, is_new: bool) {
+        *self.rooms.entry(room).or_default() |= is_new;
+    }
+}
 
 impl Node {
     /// Of the rooms that a connection wants to hear those that everybody may enter, without those that it hears already.
-    pub(super) async fn begin_attending(
-        &self,
-        caller: &Caller,
-        wants: Wants,
-        already: Vec<RoomName>,
-    ) -> Vec<ListenedRoom> {
+    /// If the store fails, the node offers the missing rooms later.
+    pub(super) async fn begin_attending(&self, caller: &Caller, wants: Wants, already: Vec<RoomName>) -> Attended {
+        let mut attended = Attended::default();
         let mut rooms = wants.rooms;
         if wants.public_rooms {
-            rooms.extend(self.rooms().await.unwrap_or_default());
+            match self.rooms().await {
+                Ok(public) => rooms.extend(public),
+                Err(error) => {
+                    attended.failed = Some(error);
+                    self.repeat_offers(|missed| missed.public_rooms = true);
+                }
+            }
         }
         // A client may be in a thousand, and want another one again and again.
         let mut seen: HashSet<RoomName> = already.into_iter().collect();
-        let mut entered = Vec::new();
-        for room in rooms {
-            if !seen.insert(room.clone()) {
-                continue;
-            }
-            if let Some(entrance) = self.begin_listening(caller, &room).await {
-                entered.push(ListenedRoom { room, entrance });
+        let mut rooms = rooms.into_iter().filter(|room| seen.insert(room.clone()));
+        while attended.failed.is_none()
+            && let Some(room) = rooms.next()
+        {
+            match self.begin_listening(caller, &room).await {
+                Ok(Some(entrance)) => attended.rooms.push(ListenedRoom { room, entrance }),
+                Ok(None) => {}
+                Err(error) => {
+                    attended.failed = Some(error);
+                    self.repeat_offers(|missed| missed.add(room, false));
+                }
             }
         }
-        entered
+        // Each of them might wait for the store until the request times out, so the others are not tried now.
+        if attended.failed.is_some() {
+            self.repeat_offers(|missed| rooms.for_each(|room| missed.add(room, false)));
+        }
+        attended
     }
 
     /// Subscribes the worker of a connection to a room. Returns `None` if the room is missing or not public.
-    async fn begin_listening(&self, caller: &Caller, room: &RoomName) -> Option<Entrance> {
-        let after = self.0.broker.subscribe(room, caller.address.worker).await.map_err(unavailable).ok()??;
+    async fn begin_listening(&self, caller: &Caller, room: &RoomName) -> Result<Option<Entrance>, CallError> {
+        let worker = caller.address.worker;
+        let Some(after) = self.0.broker.subscribe(room, worker).await.map_err(unavailable)? else { return Ok(None) };
         // Read after the subscription: a change of the pattern from now on finds the listener.
-        if !matches!(self.public_room(room).await, Ok(Some(_))) {
-            if let Err(error) = self.0.broker.unsubscribe(room, caller.address.worker).await {
-                unavailable(error);
-            }
-            return None;
+        let found = self.public_room(room).await;
+        if !matches!(found, Ok(Some(_)))
+            && let Err(error) = self.0.broker.unsubscribe(room, worker).await
+        {
+            unavailable(error);
         }
-        Some(Entrance { after, kind: RoomKind::Public })
+        Ok(found?.map(|_| Entrance { after, kind: RoomKind::Public }))
     }
 
     /// Has connections of a worker listen to a room that was offered; to a new one from its first message. Returns
@@ -83,19 +112,58 @@ impl Node {
     /// Offers a room to the connections of this node that want to listen to it. If the store fails, this returns after the
     /// first try, and the node repeats the offer later.
     pub(super) async fn offer(&self, room: &RoomName, is_new: bool) {
-        if self.try_offer(room, is_new).await {
-            return;
+        if !self.try_offer(room, is_new).await {
+            self.repeat_offers(|missed| missed.add(room.clone(), is_new));
         }
-        let (node, room) = (self.clone(), room.clone());
-        self.spawn(Box::pin(async move {
-            for pause_ms in OFFER_PAUSES_MS {
-                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                if node.try_offer(&room, is_new).await {
-                    return;
-                }
+    }
+
+    /// Notes offers that failed, and has them repeated until the store answers.
+    fn repeat_offers(&self, note: impl FnOnce(&mut MissedOffers)) {
+        let mut missed = self.0.missed_offers.lock().unwrap_or_else(PoisonError::into_inner);
+        note(&mut missed);
+        if !mem::replace(&mut missed.is_repeating, true) {
+            tracing::warn!("store failed; clients that listen to rooms may miss messages until the store answers");
+            self.spawn(Box::pin(Self::repeat_until_offered(Arc::downgrade(&self.0))));
+        }
+    }
+
+    async fn repeat_until_offered(node: Weak<Inner>) {
+        let [.., longest] = OFFER_PAUSES_MS;
+        for pause_ms in OFFER_PAUSES_MS.into_iter().chain(iter::repeat(longest)) {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            let Some(node) = node.upgrade().map(Self) else { return };
+            node.offer_missed().await;
+            let mut missed = node.0.missed_offers.lock().unwrap_or_else(PoisonError::into_inner);
+            if !missed.public_rooms && missed.rooms.is_empty() {
+                missed.is_repeating = false;
+                return;
             }
-            tracing::error!(%room, "store failed; clients that want to listen to the room do not receive its messages");
-        }));
+        }
+    }
+
+    /// Tries once to offer the rooms that were missed. Those that fail are noted again.
+    async fn offer_missed(&self) {
+        let (public_rooms, mut rooms) = {
+            let mut missed = self.0.missed_offers.lock().unwrap_or_else(PoisonError::into_inner);
+            (mem::take(&mut missed.public_rooms), mem::take(&mut missed.rooms))
+        };
+        if public_rooms {
+            match self.rooms().await {
+                Ok(public) => public.into_iter().for_each(|room| {
+                    rooms.entry(room).or_default();
+                }),
+                Err(_) => self.repeat_offers(|missed| missed.public_rooms = true),
+            }
+        }
+        let mut rooms = rooms.into_iter();
+        while let Some((room, is_new)) = rooms.next() {
+            if !self.try_offer(&room, is_new).await {
+                self.repeat_offers(|missed| {
+                    iter::once((room, is_new)).chain(rooms).for_each(|(room, is_new)| missed.add(room, is_new));
+                });
+                return;
+            }
+        }
     }
 
     /// Connections that listen already stay as they are. Returns `false` if the store failed.

@@ -28,8 +28,8 @@ mod tags;
 mod user_rooms;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use switchboard_proto::call::{CallError, ConnectionType};
@@ -106,6 +106,7 @@ struct Inner {
     rooms_patterned: RoomLocks,
     /// A room that was being destroyed is gone, on whichever node.
     room_ended: Notify,
+    missed_offers: Mutex<listening::MissedOffers>,
     commands: Commands,
     users: Users,
     gateway: Gateway,
@@ -264,6 +265,7 @@ impl Node {
             rooms_heeded: RoomLocks::default(),
             rooms_patterned: RoomLocks::default(),
             room_ended: Notify::new(),
+            missed_offers: Mutex::default(),
             commands: Commands::new(commands, is_in_cluster),
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),

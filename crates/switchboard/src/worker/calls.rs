@@ -11,7 +11,7 @@ use switchboard_proto::id::{ConnId, RoomName};
 use switchboard_proto::time::Now;
 
 use crate::hub::Entrance;
-use crate::hub::mail::{Address, Admission, CommandFate, ConnKey, ListenedRoom};
+use crate::hub::mail::{Address, Admission, Attended, CommandFate, ConnKey};
 use crate::op::{BoxFuture, Op};
 
 /// Who asks.
@@ -63,9 +63,9 @@ pub(crate) trait Calls: Send + Sync {
     /// The node's part of a join: the room exists, the connection may, the backend knows.
     fn join(&self, caller: Caller, room: RoomName) -> Op<Result<Entrance, CallError>>;
 
-    /// What a connection wants from now on. The result are the rooms that it listens to in addition to those that it listens to
-    /// `already`: everybody may enter them, and their messages reach the worker.
-    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Vec<ListenedRoom>>;
+    /// What a connection wants from now on. The result has the rooms that it listens to in addition to those that it
+    /// listens to `already`: any client may enter them, and their messages reach the worker.
+    fn attend(&self, caller: Caller, wants: Wants, already: Vec<RoomName>) -> Op<Attended>;
 
     /// The node's part of an offer. If connections may listen to the room, the node sends one mail for all of them
     /// ([`Mail::Listen`](crate::hub::mail::Mail::Listen)), in its place among the room's messages: all that follow

@@ -9,7 +9,7 @@ use switchboard_proto::event::Event;
 use switchboard_proto::id::RoomName;
 use switchboard_proto::shard::ShardEvent;
 
-use crate::hub::mail::{Asker, ConnKey, EnteringListeners, ListenedRoom, Mail, Reply, Settled};
+use crate::hub::mail::{Asker, Attended, ConnKey, EnteringListeners, Mail, Reply, Settled};
 use crate::hub::{Entrance, Role};
 use crate::op::Op;
 use crate::visits::visit;
@@ -144,20 +144,20 @@ impl Worker {
         let began = self.listens.begin();
         self.wanting.set(key, &wants);
         match self.calls.attend(caller, wants, listened) {
-            Op::Ready(rooms) => self.finish_listening(key, asker, began, rooms),
+            Op::Ready(attended) => self.finish_listening(key, asker, began, attended),
             Op::Wait(future) => {
-                self.settle_later(key, async move { Settled::Listening { asker, began, rooms: future.await } });
+                self.settle_later(key, async move { Settled::Listening { asker, began, attended: future.await } });
             }
         }
     }
 
     /// The node's part of listening is done.
-    pub(super) fn finish_listening(&mut self, key: ConnKey, asker: Asker, began: u64, rooms: Vec<ListenedRoom>) {
-        for room in rooms {
+    pub(super) fn finish_listening(&mut self, key: ConnKey, asker: Asker, began: u64, attended: Attended) {
+        for room in attended.rooms {
             self.listen(key, began, &room.room, room.entrance);
         }
         self.listens.finish(began);
-        self.settle(key, asker, Ok(Answer::Attending));
+        self.settle(key, asker, attended.failed.map_or(Ok(Answer::Attending), Err));
     }
 
     /// Makes a connection a listener. Returns `false`, and ends its subscription, if it has ended, listens already or no
@@ -200,12 +200,9 @@ impl Worker {
     /// The reply follows when all of them receive the next message, or when the store failed.
     pub(super) fn offer(&mut self, room: &RoomName, is_new: bool, reply: Reply<bool>) {
         self.hub.set_kind(room, Default::default());
-        let wants = |key: &ConnKey| {
-            let connection = self.hub.get(*key);
-            connection.is_some_and(|connection| !connection.link.peer.hears(room, false).is_nothing())
-                && !self.hub.has_role(*key, room, Role::Listener)
-        };
-        let connections: Arc<[ConnKey]> = self.wanting.of(room).into_iter().filter(wants).collect();
+        // Those that hear nothing yet are among them: a subscription that is not ready, and one that pauses.
+        let listens = |key: &ConnKey| self.hub.has_role(*key, room, Role::Listener);
+        let connections: Arc<[ConnKey]> = self.wanting.of(room).into_iter().filter(|key| !listens(key)).collect();
         if connections.is_empty() {
             return reply(true);
         }

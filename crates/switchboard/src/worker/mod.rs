@@ -410,8 +410,8 @@ impl Worker {
                     self.send_effects(key);
                     self.resumed.push(key);
                 }
-                Settled::Listening { asker, began, rooms } => {
-                    self.finish_listening(key, asker, began, rooms);
+                Settled::Listening { asker, began, attended } => {
+                    self.finish_listening(key, asker, began, attended);
                     self.send_effects(key);
                     self.resumed.push(key);
                 }

@@ -19,7 +19,7 @@ use switchboard_proto::wire::Encoded;
 use super::calls::Offer;
 use super::*;
 use crate::hub::ids::Ids;
-use crate::hub::mail::{Admission, Adopted, CommandFate, Delivery, EnteringListeners, ListenedRoom, Socket};
+use crate::hub::mail::{Admission, Adopted, Attended, CommandFate, Delivery, EnteringListeners, ListenedRoom, Socket};
 use crate::hub::mailbox::inbox;
 use crate::hub::{Connection, Entrance, Role, SlowConsumer};
 use crate::op::{BoxFuture, Op};
@@ -36,6 +36,8 @@ struct SlowNode {
     spawned: Mutex<Vec<BoxFuture<'static, ()>>>,
     offers: Mutex<Vec<Offer>>,
     unlistened: AtomicUsize,
+    /// The result of the next request to listen; without one it succeeds and finds no room.
+    attending: Mutex<Option<Op<Attended>>>,
     /// The result of the next offer; without one it succeeds.
     listening: Mutex<Option<Op<bool>>>,
 }
@@ -82,8 +84,8 @@ impl Calls for SlowNode {
         Op::Ready(())
     }
 
-    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Vec<ListenedRoom>> {
-        Op::Ready(Vec::new())
+    fn attend(&self, _: Caller, _: Wants, _: Vec<RoomName>) -> Op<Attended> {
+        self.attending.lock().unwrap().take().unwrap_or(Op::Ready(Attended::default()))
     }
 
     fn listen(&self, offer: Offer) -> Op<bool> {
@@ -377,6 +379,40 @@ fn a_room_that_is_closed_while_a_connection_begins_to_listen_is_not_listened_to(
         }
         setting.worker.stop_listening(key, &room("r"));
         assert!(setting.worker.listens.is_idle());
+    }
+}
+
+#[test]
+fn a_room_that_is_made_while_a_connection_begins_to_listen_is_offered_to_it() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let wants = || Wants { public_rooms: true, ..Wants::default() };
+    let found = || ListenedRoom { room: room("r"), entrance: Entrance { after: 3, ..Entrance::default() } };
+    for (rooms, unused) in [(vec![], 0), (vec![found()], 1)] {
+        let attended = Attended { rooms, failed: Some(CallError::Unavailable) };
+        *setting.node.attending.lock().unwrap() = Some(Op::Wait(Box::pin(async { attended })));
+        let (note, outcomes) = sync_channel(1);
+        let asker = Asker::Node(Box::new(move |outcome| note.send(outcome).unwrap()));
+        setting.worker.attend(key, wants(), asker);
+
+        setting.worker.offer(&room("r"), true, Box::new(|is_done| assert!(is_done)));
+        let offer = setting.node.offers.lock().unwrap().pop().expect("it is offered");
+        assert_eq!(&*offer.connections, [key]);
+        let Offer { room: offered, connections, began, .. } = offer;
+        let entering =
+            EnteringListeners { room: offered, connections, began, entrance: Entrance::default(), said: None };
+        setting.mail(Mail::Listen(Box::new(entering)));
+        assert!(setting.worker.hub.has_role(key, &room("r"), Role::Listener));
+
+        setting.settle();
+        assert!(
+            matches!(outcomes.try_recv(), Ok(Err(CallError::Unavailable))),
+            "the caller learns that the store failed"
+        );
+        assert!(setting.worker.listens.is_idle());
+        assert_eq!(setting.node.unlistened.swap(0, Ordering::Relaxed), unused, "subscriptions without a listener");
+        setting.worker.stop_listening(key, &room("r"));
+        setting.node.unlistened.store(0, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use switchboard::proto::id::ConnId;
 use switchboard_testkit::client::{LineClient, PATIENCE};
 
 use super::cluster_support::Nodes;
-use super::ddp_support::{MINE, ROOMS, users};
+use super::ddp_support::{MINE, PASSWORD, ROOMS, users};
 use super::peer::{eventually, within};
 
 /// A member of these rooms on each of the nodes.
@@ -123,6 +123,80 @@ fn a_listener_to_all_public_rooms_hears_what_was_said_before_its_node_learnt_of_
     });
     let heard: Vec<Value> = (0..3).map(|_| ann.heard(ROOMS)[0]["msg"].clone()).collect();
     assert_eq!(heard, ["one", "two", "three"]);
+}
+
+/// Has another node make a room and publish in it before the listeners of this node may subscribe. They subscribe once
+/// `meanwhile` has ended, and hear all of it. Returns how often the room's log was read.
+fn reads_of_a_new_room(listeners: usize, denied: &str, meanwhile: impl FnOnce(&dyn Fn(&str) -> u64)) -> u64 {
+    let nodes = Nodes::start(2, &[&users(), "servers.ddp.public_rooms_to_all=true"]);
+    let mut listeners: Vec<_> = (0..listeners).map(|_| nodes.node(1).ddp_as("ann")).collect();
+    for listener in &mut listeners {
+        listener.sub(ROOMS, json!([MINE, false])).expect("any user may");
+    }
+    let redis = nodes.redis();
+    let reads = |which: &str| {
+        let stats = redis.command(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xrange:")).unwrap_or_default().to_owned();
+        let count = line.split(',').find_map(|part| part.strip_prefix(which)?.strip_prefix('='));
+        count.map_or(0, |count| count.trim().parse().expect("a number"))
+    };
+    let before = reads("calls");
+    redis.command(&["ACL", "SETUSER", "default", "-subscribe", denied]);
+    thread::scope(|scope| {
+        // Answered once the other node has offered the room.
+        scope.spawn(|| nodes.operator(0).send("POST", "/v1/rooms", &json!({"room": "news"})).expect(201));
+        let publish =
+            |text: &str| nodes.operator(0).send("POST", "/v1/rooms/news/broadcast", &json!({"message": text}));
+        eventually("the room exists", || publish("one").status < 300);
+        publish("two").expect(200);
+        redis.command(&["ACL", "SETUSER", "default", "+subscribe"]);
+        meanwhile(&reads);
+        redis.command(&["ACL", "SETUSER", "default", "+@all"]);
+    });
+    for listener in &mut listeners {
+        assert_eq!([(); 2].map(|()| listener.heard(ROOMS)[0]["msg"].clone()), ["one", "two"]);
+    }
+    reads("calls") - before
+}
+
+#[test]
+fn the_log_of_a_new_room_is_read_once_for_each_worker_however_many_connections_listen() {
+    let reads = reads_of_a_new_room(12, "+xrange", |_| {});
+    assert!((1..=2).contains(&reads), "two workers, {reads} reads");
+}
+
+#[test]
+fn listeners_hear_a_new_room_whose_log_cannot_be_read_at_first() {
+    let reads = reads_of_a_new_room(3, "-xrange", |reads| {
+        eventually("the node was refused", || reads("rejected_calls") > 0);
+    });
+    assert!((1..=2).contains(&reads), "two workers, {reads} reads");
+}
+
+#[test]
+fn a_client_that_cannot_listen_because_the_store_fails_is_told_or_listens_later() {
+    let nodes = Nodes::start(1, &[&users(), "servers.ddp.public_rooms_to_all=true"]);
+    nodes.operator(0).send("POST", "/v1/rooms", &json!({"room": "news"})).expect(201);
+    let mut told = nodes.node(0).ddp();
+    let token = told.log_in("ann", PASSWORD);
+    let mut later = nodes.node(0).ddp();
+    later.sub(ROOMS, json!([MINE, false])).expect("it sleeps until a user logs in");
+    nodes.redis().command(&["ACL", "SETUSER", "default", "-hmget"]);
+    let refused = told.sub(ROOMS, json!([MINE, false])).expect_err("the room cannot be read");
+    assert_eq!(refused["error"], 500);
+    later.resume(&token);
+    nodes.redis().command(&["ACL", "SETUSER", "default", "+@all"]);
+    told.sub(ROOMS, json!([MINE, false])).expect("the store answers again");
+    let publish = || nodes.operator(0).send("POST", "/v1/rooms/news/broadcast", &json!({"message": "m"})).expect(200);
+    publish();
+    assert_eq!(told.heard(ROOMS)[0]["msg"], "m");
+    eventually("the other one listens too", || {
+        publish();
+        // The answer comes after the message, if the message comes.
+        later.call("nothing", json!([])).expect_err("there is no such method");
+        later.has_kept()
+    });
+    assert_eq!(later.heard(ROOMS)[0]["msg"], "m");
 }
 
 #[test]

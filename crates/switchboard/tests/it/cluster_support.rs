@@ -14,7 +14,7 @@ pub(crate) struct Nodes {
     operators: Vec<HttpClient>,
     settings: Vec<String>,
     /// Behind the servers: it is there as long as they are.
-    _redis: RedisServer,
+    redis: RedisServer,
 }
 
 impl Nodes {
@@ -31,7 +31,7 @@ impl Nodes {
             format!("admin.token={TOKEN}"),
         ];
         all.extend(settings.iter().map(|&setting| setting.to_owned()));
-        let mut nodes = Self { servers: Vec::new(), operators: Vec::new(), settings: all, _redis: redis };
+        let mut nodes = Self { servers: Vec::new(), operators: Vec::new(), settings: all, redis };
         for _ in 0..count {
             nodes.add();
         }
@@ -59,6 +59,11 @@ impl Nodes {
     #[track_caller]
     pub(crate) fn node(&self, index: usize) -> &TestServer {
         self.servers[index].as_ref().expect("it has not been ended")
+    }
+
+    /// The Redis of all of them.
+    pub(crate) fn redis(&self) -> &RedisServer {
+        &self.redis
     }
 
     /// Who asks that one.

@@ -147,8 +147,8 @@ fn an_idle_session_is_small() {
         ? attend commands
         > {"msg":"sub","id":"6","name":"stream-room-messages","params":["__my_messages__",true]}
         < {"msg":"added","collection":"stream-room-messages","id":"id","fields":{"eventName":"__my_messages__"}}
-        < {"msg":"ready","subs":["6"]}
         ? attend commands
+        < {"msg":"ready","subs":["6"]}
         "#,
     );
     // Nothing of what was asked for is kept beside two subscriptions: an entry each, their ids and the id of the user.

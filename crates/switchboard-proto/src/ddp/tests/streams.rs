@@ -168,13 +168,13 @@ fn what_is_somebody_elses_ends_when_another_user_logs_in() {
         > {"msg":"sub","id":"3","name":"stream-room-messages","params":["general",false]}
         ? find "general"
         ! public general
-        < {"msg":"ready","subs":["3"]}
         ? attend commands general
+        < {"msg":"ready","subs":["3"]}
         > {"msg":"sub","id":"4","name":"stream-room-messages","params":["staff",false]}
         ? find "staff"
         ! restricted staff
-        < {"msg":"ready","subs":["4"]}
         ? attend commands general staff
+        < {"msg":"ready","subs":["4"]}
         > {"msg":"method","id":"5","method":"login","params":[{"user":{"id":"u2"},"password":"x"}]}
         ? log in Id("u2") Plain
         ! password u2
@@ -200,8 +200,8 @@ fn what_was_judged_for_a_user_stays_while_nobody_else_comes() {
         > {"msg":"sub","id":"1","name":"stream-room-messages","params":["%du1%u2",false]}
         ? find "\u{1}u1\u{1}u2"
         ! direct u2
-        < {"msg":"ready","subs":["1"]}
         ? attend u1u2
+        < {"msg":"ready","subs":["1"]}
         > {"msg":"method","id":"2","method":"logout"}
         ? log out
         ! gone
@@ -260,6 +260,36 @@ fn rooms_are_looked_for_before_they_are_subscribed_to() {
 }
 
 #[test]
+fn ready_follows_once_the_node_listens_and_nosub_if_it_cannot() {
+    let mut talk = open_with(|settings| settings.public_rooms_to_all = true);
+    log_in(&mut talk, "u1");
+    let sub = |id: &str| {
+        let text = format!(r#"{{"msg":"sub","id":"{id}","name":"stream-room-messages","params":["__my_messages__"]}}"#);
+        client_frame(0x81, text.as_bytes())
+    };
+    talk.send(&sub("1"));
+    assert_eq!((talk.received().as_str(), talk.peer.hears(&room("general"), false)), ("", Hears::NOTHING));
+    talk.outcome(Ok(Answer::Attending));
+    assert_eq!(talk.received(), "{\"msg\":\"ready\",\"subs\":[\"1\"]}\n");
+    assert!(talk.fx.rehear && !talk.peer.hears(&room("general"), false).is_nothing());
+    talk.send(&client_frame(0x81, br#"{"msg":"unsub","id":"1"}"#));
+    talk.outcome(Ok(Answer::Attending));
+    talk.received();
+
+    talk.send(&sub("2"));
+    talk.outcome(Err(CallError::Unavailable));
+    let refused = talk.received();
+    assert!(refused.starts_with(r#"{"msg":"nosub","id":"2","error":{"isClientSafe":true,"error":500,"#), "{refused}");
+    assert_eq!(talk.peer.hears(&room("general"), false), Hears::NOTHING);
+    // The node learns that the subscription has ended. If that fails, the client has nothing to wait for.
+    talk.outcome(Err(CallError::Unavailable));
+    assert_eq!(talk.received(), "");
+    talk.send(&sub("2"));
+    talk.outcome(Ok(Answer::Attending));
+    assert_eq!(talk.received(), "{\"msg\":\"ready\",\"subs\":[\"2\"]}\n");
+}
+
+#[test]
 fn who_subscribed_to_all_rooms_and_to_one_hears_that_one_twice() {
     for to_all in [false, true] {
         let mut talk = open_with(|settings| settings.public_rooms_to_all = to_all);
@@ -270,8 +300,8 @@ fn who_subscribed_to_all_rooms_and_to_one_hears_that_one_twice() {
             &format!(
                 r#"
                 > {{"msg":"sub","id":"1","name":"stream-room-messages","params":["__my_messages__"]}}
-                < {{"msg":"ready","subs":["1"]}}
                 {attend}
+                < {{"msg":"ready","subs":["1"]}}
                 "#
             ),
         );
