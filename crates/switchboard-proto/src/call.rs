@@ -433,8 +433,8 @@ impl Reply {
             Some((_, old)) => *old = value,
             None => {
                 // Most replies have one member; four is what a list would begin with by itself.
-                if self.members.is_empty() {
-                    self.members.reserve_exact(1);
+                if self.members.capacity() == 0 {
+                    self.members = Vec::with_capacity(1);
                 }
                 self.members.push((name, value));
             }

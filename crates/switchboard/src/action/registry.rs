@@ -124,9 +124,10 @@ impl Actions {
     /// The action that a call asks for.
     fn find(&self, params: &Params) -> Option<&Registered> {
         let versions = &self.actions[self.position(params.text("action")?).ok()?].1;
+        let highest = || versions.last_key_value().map(|(_, registered)| registered);
         match params.get("apiVersion") {
-            None | Some(Value::Null) => versions.values().next_back(),
-            Some(Value::String(text)) if text.is_empty() => versions.values().next_back(),
+            None | Some(Value::Null) => highest(),
+            Some(Value::String(text)) if text.is_empty() => highest(),
             Some(Value::String(text)) => versions.get(&text.parse().ok()?),
             Some(version) => versions.get(&u32::try_from(version.as_u64()?).ok()?),
         }

@@ -146,7 +146,7 @@ impl SocketFace {
             Request::Verb(verb, args) => self.on_verb(verb, args, cx),
             Request::File(name) => self.on_file(name, cx),
             // Broken JSON names no action, and may hold a password: it must not stick.
-            Request::Word(word) if word.starts_with(['{', '[', '"']) => {
+            Request::Word(word) if matches!(word.as_bytes(), [b'{' | b'[' | b'"', ..]) => {
                 self.ledger.total_actions = self.ledger.total_actions.saturating_add(1);
                 let request = self.request(cx);
                 answers(cx).refuse(Kind::Action, &request, &CallError::Action(ActionError::Unknown));
