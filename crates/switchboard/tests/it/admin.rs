@@ -268,7 +268,7 @@ fn a_connection_shows_its_facts_and_what_only_the_server_says() {
         assert_eq!(operator.ask("GET", &path).expect(200), expected, "nothing has changed: {odd}");
     }
     let message = operator.send("PATCH", &path, &json!({"sate": {}})).expect_error(400, "invalid_request");
-    assert!(message.contains("`sate`"), "{message}");
+    assert!(message.contains("`sate`") && message.contains("/v1/openapi.json"), "{message}");
     for nobody in ["00000000-0000-4000-8000-000000000000", "me"] {
         let path = format!("/v1/connections/{nobody}");
         operator.ask("GET", &path).expect_error(404, "connection_not_found");

@@ -169,6 +169,37 @@ fn fault_row_33_each_leave_is_announced_by_a_living_node_when_the_node_that_clea
     assert_eq!(ids, dead, "each once");
 }
 
+/// The store refuses to remove the members whose leave was announced, so that the node has to try again.
+#[test]
+fn a_leave_is_announced_once_although_its_member_is_removed_at_a_later_attempt() {
+    let redis = Arc::new(RedisServer::start());
+    let (a, _) = node(&redis.url(), "a");
+    let settings = settings(&redis.url(), "b", &[]);
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let leaves = Leaves::default();
+    let (noted, store) = (Arc::clone(&leaves), Arc::clone(&redis));
+    let b = TestServer::build(&settings, |builder| {
+        builder.setup(move |node| {
+            node.add_leave_callback(100, move |change| {
+                let mut noted = noted.lock().unwrap();
+                if noted.is_empty() {
+                    store.command(&["ACL", "SETUSER", "default", "-hdel"]);
+                }
+                noted.push((change.connection().id(), String::new(), None));
+            });
+        })
+    });
+    let _clients = a.connect_into(3, &[ROOM]);
+    eventually("all are there", || members(&b).len() == 3);
+    drop(a);
+    eventually("a removal is refused", || redis.command(&["INFO", "errorstats"]).contains("errorstat_NOPERM"));
+    redis.command(&["ACL", "SETUSER", "default", "+@all"]);
+    eventually("the dead node is cleaned up after", || b.node().cluster_figures().unwrap().buried_nodes == 1);
+    assert!(members(&b).is_empty());
+    let told = told(&leaves);
+    assert!(told.len() == 3 && told.values().all(|times| *times == 1), "{told:?}");
+}
+
 #[test]
 fn a_planned_stop_is_told_and_nobody_leaves_twice() {
     let redis = RedisServer::start();
@@ -325,7 +356,10 @@ fn figures_are_answered_while_redis_is_silent_without_those_that_it_holds() {
     assert_eq!((&figures()["rooms"], figure(&cluster, 0, "switchboard_members")), (&json!(1), 1.0));
 
     redis.pause();
-    eventually("the node notices", || is_known(0.0));
+    eventually("the node notices", || cluster.admin(0).ask("GET", "/readyz").status == 503);
+    // What was read last is not shown although it is not old yet.
+    assert!(is_known(0.0));
+    eventually("the log says what to do", || cluster.log(0).contains("check that Redis runs at backend.redis.url"));
     let shown = figures();
     assert_eq!((&shown["rooms"], &shown["members"], &shown["connections"]), (&Value::Null, &Value::Null, &json!(1)));
     let answer = cluster.admin(0).ask("GET", "/metrics");

@@ -143,3 +143,19 @@ fn fault_row_49_a_revoked_token_stays_revoked_when_a_replica_takes_over_that_has
     assert_eq!(resume(&nodes, 2, &revoked), Err(json!(403)));
     assert_eq!(resume(&nodes, 2, &kept), Ok(()));
 }
+
+#[test]
+fn a_token_is_made_and_expires_by_the_clock_of_the_store() {
+    let nodes = start(1);
+    let token = nodes.node(0).ddp().log_in("ann", PASSWORD);
+    let by_token = || nodes.node(0).ddp().call("login", json!([{"resume": token}])).is_ok();
+    let by_password = || {
+        let credentials = json!([{"user": {"username": "ann"}, "password": PASSWORD}]);
+        nodes.node(0).ddp().call("login", credentials).is_ok()
+    };
+    assert_eq!((by_token(), by_password()), (true, true));
+    nodes.redis().command(&["ACL", "SETUSER", "default", "-time"]);
+    assert_eq!((by_token(), by_password()), (false, false), "no clock but that of Redis");
+    nodes.redis().command(&["ACL", "SETUSER", "default", "+@all"]);
+    eventually("the store tells the time again", || by_token() && by_password());
+}

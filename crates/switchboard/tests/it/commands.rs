@@ -447,3 +447,15 @@ fn refusals_say_which_limit_it_was() {
     assert_eq!(refused("u2"), CommandRefusal::Refused(Refusal::TooMany));
     assert_eq!(refused("u2").code(), "too-many-requests");
 }
+
+#[test]
+fn documents_of_pending_commands_are_refused_beyond_the_configured_bytes() {
+    let server = TestServer::with(&["commands.max_pending_bytes=1MiB", "commands.max_command_bytes=1MiB"]);
+    let _bot = Bot::connect(&server, Wire::Line, Some("u1"));
+    let begin = || {
+        let large = ClientCommand::from_json(json!({"key": "clearCache", "data": "x".repeat(600_000)})).unwrap();
+        server.wait(server.node().begin_client_command(to_user("u1"), large, CommandOptions::default()))
+    };
+    let _pending = begin().expect("it is the first");
+    assert_eq!(begin().unwrap_err(), CommandRefusal::Refused(Refusal::TooManyBytes));
+}

@@ -223,6 +223,8 @@ fn fault_row_6_what_is_no_publication_is_refused_and_nothing_stored() {
         r#"{"event":"X","shard_id":0,"broadcast":true}"#,
         r#"{"event":"X","guildid":"1"}"#,
         r#"{"event":"X","id":""}"#,
+        // Under such an id the server publishes an interaction.
+        r#"{"event":"X","id":"\u0000interaction 1"}"#,
         "{\"event\":\"X\",\"data\":\"\u{0}\"}",
         &long_name,
         &long_id,

@@ -14,6 +14,8 @@ use switchboard::webhook::Hook;
 use switchboard_testkit::client::{LineClient, PATIENCE};
 use switchboard_testkit::raw_http::RawHttp;
 
+use crate::gateway_rooms;
+use crate::gateway_support::{APPLICATIONS, credentials};
 use crate::http_backend::{Asked, Backend, Reaction, SECRET, yes};
 use crate::peer::eventually;
 use crate::rooms::{from, gone, hears, rooms_of};
@@ -305,6 +307,40 @@ fn who_loses_what_the_pattern_asks_for_while_his_join_is_decided_is_refused() {
     permit.send(json!({})).unwrap();
     assert_eq!(client.read_json()["status"], "not authorized to join room");
     assert_eq!(server.wait(node.room_status("defaultRoom")).unwrap().members, []);
+}
+
+#[test]
+fn a_join_that_reauthenticate_has_ended_while_it_is_decided_does_not_go_on() {
+    let (backend, permit) = at_the_tests_pace();
+    let server = start(&backend, &["hooks.join"], &[]);
+    let node = server.node();
+    server.wait(node.set_authentication_pattern("defaultRoom", "authorized", true)).unwrap();
+    let mut client = server.connect();
+    let id = server.id_of(&client);
+    node.set_connection_state(id, "authorized", true).unwrap();
+    client.send("roomAdd defaultRoom");
+    backend.next();
+    node.set_connection_state(id, "authorized", false).unwrap();
+    assert_eq!(server.wait(node.reauthenticate(id)).unwrap().removed, []);
+    // The pattern would let the connection in again, but it has to ask again.
+    node.set_connection_state(id, "authorized", true).unwrap();
+    permit.send(json!({})).unwrap();
+    assert_eq!(client.read_json()["status"], "not authorized to join room");
+    assert!(server.wait(node.connection(id)).unwrap().rooms.is_empty());
+}
+
+#[test]
+fn a_gateway_session_that_is_taken_out_while_its_join_is_decided_is_no_member() {
+    let (backend, permit) = at_the_tests_pace();
+    let server = start(&backend, &["hooks.join"], &[APPLICATIONS]);
+    let mut bot = gateway_rooms::Bot::register(&server, &credentials());
+    bot.client.send(&json!({"type": 10, "d": {"op": "join", "room": "defaultRoom"}}));
+    backend.next();
+    server.wait(server.node().remove_member(bot.id(), "defaultRoom")).expect("its join has ended");
+    permit.send(json!({})).unwrap();
+    let answer = bot.client.expect("GATEWAY_ROOM");
+    assert_eq!((&answer["data"]["ok"], &answer["data"]["reason"]), (&json!(false), &json!("not_authorized")));
+    assert_eq!(server.wait(server.node().room_status("defaultRoom")).unwrap().members, []);
 }
 
 #[test]

@@ -82,3 +82,9 @@ fn the_operating_guide_lists_every_close_reason() {
     let reasons: BTreeSet<&str> = CloseReason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(listed, reasons);
 }
+
+#[test]
+fn certificates_and_keys_that_the_guides_make_are_not_put_under_version_control() {
+    let ignored = include_str!("../../../../.gitignore");
+    assert!(ignored.lines().any(|line| line == "*.pem"), "{ignored}");
+}

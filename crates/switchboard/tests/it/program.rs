@@ -523,3 +523,18 @@ fn a_closed_standard_output_is_no_reason_to_end() {
     let _ = child.wait();
     assert!(served);
 }
+
+#[test]
+fn after_many_connections_have_ended_the_program_gives_free_memory_back() {
+    let program = Program::start(&["--set", "log.level=debug"]);
+    let peers: Vec<_> = (0..300).map(|_| program.connect()).collect();
+    assert!(!program.log().contains("gave free memory back"));
+    drop(peers);
+    eventually("memory is given back", || program.log().contains("gave free memory back"));
+}
+
+#[test]
+fn a_variable_that_is_like_no_setting_is_a_warning_in_the_log() {
+    let program = Program::start_with(&[], &[("SWITCHBOARD_PORT", "5001")]);
+    eventually("it warns", || program.log().contains("environment SWITCHBOARD_PORT: ignored"));
+}

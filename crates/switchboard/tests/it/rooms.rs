@@ -722,3 +722,38 @@ fn a_room_whose_destroyer_stops_waiting_is_destroyed_all_the_same() {
         assert!(node.add_room("doomed").await.unwrap(), "nothing is left of the old one");
     });
 }
+
+#[test]
+fn a_pattern_is_applied_to_all_members_before_the_next_one_of_its_room_is_set() {
+    let server = TestServer::start();
+    let node = server.node().clone();
+    let ((leaves, left), (go_on, waits)) = (notes(), notes::<()>());
+    let waits = std::sync::Mutex::new(waits);
+    node.add_leave_callback(100, move |_| {
+        leaves.send(()).unwrap();
+        next(&waits.lock().unwrap());
+    });
+    server.wait(node.add_room("other")).unwrap();
+    let _member = server.connect_into(1, &["defaultRoom"]);
+    let set = |room: &'static str, plan: &'static str| {
+        let node = node.clone();
+        server.spawn(async move { node.set_pattern(room, Pattern::new().with("plan", plan)).await })
+    };
+    let pattern = |room: &str| {
+        let page = server.wait(node.page_of_rooms(None, 9)).unwrap();
+        page.items.into_iter().find(|summary| summary.room.as_str() == room).unwrap().pattern
+    };
+    // The member leaves, and its worker waits for the callback.
+    let first = set("defaultRoom", "gold");
+    next(&left);
+    let second = set("defaultRoom", "silver");
+    let other = set("other", "silver");
+    let is = |plan: &str| Pattern::new().with("plan", plan);
+    eventually("another room has its pattern", || *pattern("other") == is("silver"));
+    assert_eq!(*pattern("defaultRoom"), is("gold"), "nobody has looked at all members yet");
+    go_on.send(()).unwrap();
+    for setting in [first, second, other] {
+        server.wait(setting).unwrap().unwrap();
+    }
+    assert_eq!(*pattern("defaultRoom"), is("silver"));
+}

@@ -298,6 +298,18 @@ fn an_open_question_lets_nothing_else_exceed_the_rate() {
 }
 
 #[test]
+fn an_answer_is_admitted_after_other_messages_have_used_up_the_rate() {
+    let mut talk = hurried(interactions(1..=1));
+    let other = r#"{"type":89}"#;
+    for message in [other, other, r#"{"type":4,"id":"1","data":{}}"#] {
+        say(&mut talk, message);
+        settle(&mut talk);
+        assert_eq!(talk.fx.close, None, "{message} was admitted");
+    }
+    only_admits(&mut talk, 0, other);
+}
+
+#[test]
 fn fault_row_3_who_sends_too_much_is_not_inflated_any_more() {
     let mut talk = open_with(Opening::default(), |settings| settings.rate_messages = 1);
     let bomb = gzip(&vec![b' '; 10_000_000]);
@@ -340,6 +352,18 @@ fn no_more_clients_than_may_have_a_compressor_of_their_own() {
     assert_eq!((second.received().as_str(), second.fx.close), (told, Some(CloseReason::Limit)));
     drop(first);
     assert_eq!(open().fx.close, None, "its place is free again");
+}
+
+#[test]
+fn a_refused_handshake_or_registration_names_the_rule() {
+    let mut talk = open_with(Opening { is_unsupported: true, ..Opening::default() }, |_| {});
+    let received = talk.received();
+    assert!(received.contains("v must be 1, and compress none"), "{received}");
+    let mut talk = open();
+    say(&mut talk, r#"{"type":1,"d":{"public_key":"k"}}"#);
+    talk.outcome(outcome("no shard").unwrap());
+    let received = talk.received();
+    assert!(received.contains("a whole number below the total") && received.contains("GET /gateway/bot"), "{received}");
 }
 
 #[test]

@@ -584,3 +584,25 @@ fn what_a_page_of_sessions_and_the_totals_cost_does_not_depend_on_how_many_sessi
     let [few, many] = [1000, 20_000].map(counted);
     assert!(few > 300 && many * 10 <= few * 13, "{few} {many}");
 }
+
+#[test]
+fn the_time_of_tokens_is_asked_of_the_store() {
+    let server = testing::Server::start(&[]);
+    let test = TestStore::on(&server);
+    let store = test.sessions(8, ShardLimits::default());
+    test.ask(&["ACL", "SETUSER", "default", "-time"]);
+    assert!(block_on(store.time().into_future()).is_err(), "no clock but that of Redis");
+    test.ask(&["ACL", "SETUSER", "default", "+time"]);
+    done(store.time());
+}
+
+#[test]
+fn a_token_is_kept_by_the_clock_by_which_it_was_made() {
+    let [(test, store), _] = nodes();
+    // Made in 1970 for a month, as by a store whose clock is far behind.
+    let token = token("t", "u", 30 * DAY_MS);
+    done(store.add_token(token.clone(), 8));
+    let left = test.ask(&["PTTL", &test.store.keys.single("t", &hex(token.hash.as_bytes()))]);
+    let Value::Int(left_ms) = left else { panic!("{left:?}") };
+    assert!(left_ms > 29 * DAY_MS as i64, "{left_ms}");
+}
