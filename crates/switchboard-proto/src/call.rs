@@ -112,6 +112,8 @@ pub struct Wants {
     pub rooms: Vec<RoomName>,
     /// What is said in every room that everybody may hear.
     pub public_rooms: bool,
+    /// The connection has another user: rooms that it listens to were decided for the earlier one.
+    pub is_new_user: bool,
 }
 
 /// Something that a user says.

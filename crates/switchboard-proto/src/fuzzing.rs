@@ -377,7 +377,7 @@ pub fn json_limits(data: &[u8]) {
             _ => 0,
         }
     }
-    let limits = JsonLimits { depth: 8, keys: 8 };
+    let limits = JsonLimits { depth: 8, keys: 8, values: 64 };
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(value) = json::parse(text, limits)
     {

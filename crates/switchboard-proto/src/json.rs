@@ -17,11 +17,13 @@ pub struct JsonLimits {
     pub depth: usize,
     /// Members of one object (`limits.max_json_keys`).
     pub keys: usize,
+    /// Values in all, lists and objects among them (`limits.max_json_values`).
+    pub values: usize,
 }
 
 impl Default for JsonLimits {
     fn default() -> Self {
-        Self { depth: 32, keys: 1000 }
+        Self { depth: 32, keys: 1000, values: 10_000 }
     }
 }
 
@@ -45,6 +47,9 @@ pub enum JsonRefusal {
     /// More members in an object than [`JsonLimits::keys`].
     #[error("a JSON object has more than {0} members")]
     TooManyMembers(usize),
+    /// More values than [`JsonLimits::values`].
+    #[error("JSON has more than {0} values")]
+    TooManyValues(usize),
     /// An object names a member twice. Another parser may take the other one, and read another request.
     #[error("a JSON object names a member twice")]
     RepeatedMember,
@@ -61,14 +66,19 @@ pub enum JsonRefusal {
 /// See [`JsonError`].
 pub fn parse(text: &str, limits: JsonLimits) -> Result<Value, JsonError> {
     let text = to_well_formed(text);
-    let refusal = Cell::new(None);
+    let (refusal, count) = (Cell::new(None), Cell::new(0));
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     // `limits.depth` is checked first; the parser's own limit (128) protects the stack above it.
-    let value = Bounded { limits, refusal: &refusal, depth: limits.depth }.deserialize(&mut deserializer);
+    let value =
+        Bounded { limits, refusal: &refusal, count: &count, depth: limits.depth }.deserialize(&mut deserializer);
     let error = match value.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
+    // The rest is not read, since that takes long for a long text.
+    if let Some(refusal @ JsonRefusal::TooManyValues(_)) = refusal.get() {
+        return Err(refusal.into());
+    }
     // A refused value may be followed by anything. This check takes any depth, and any number.
     Err(match serde_json::from_str::<IgnoredAny>(&text) {
         Ok(_) => JsonError::Refused(refusal.get().unwrap_or(JsonRefusal::NumberOutOfRange)),
@@ -148,6 +158,8 @@ fn utf_16_escape(bytes: &[u8]) -> Option<u32> {
 struct Bounded<'r> {
     limits: JsonLimits,
     refusal: &'r Cell<Option<JsonRefusal>>,
+    /// Values so far.
+    count: &'r Cell<usize>,
     depth: usize,
 }
 
@@ -169,6 +181,11 @@ impl<'de> DeserializeSeed<'de> for Bounded<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let count = self.count.get() + 1;
+        self.count.set(count);
+        if count > self.limits.values {
+            return Err(self.refuse(JsonRefusal::TooManyValues(self.limits.values)));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -444,7 +461,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits() -> JsonLimits {
-        JsonLimits { depth: 3, keys: 2 }
+        JsonLimits { depth: 3, keys: 2, values: 100 }
     }
 
     #[test]
@@ -458,7 +475,7 @@ mod tests {
     #[test]
     fn fault_row_6_nesting_of_100_000_levels_is_refused_without_touching_the_stack() {
         let text = "[".repeat(100_000);
-        assert!(parse(&text, JsonLimits { depth: 1000, keys: 10 }).is_err());
+        assert!(parse(&text, JsonLimits { depth: 1000, ..limits() }).is_err());
         assert!(parse(&text, JsonLimits::default()).is_err());
     }
 
@@ -523,6 +540,23 @@ mod tests {
         for text in ["", "[]", "5", "null", r#"{"id":1"#, r#"{"id":1}}"#, r#"{"id":1} {"id":1}"#] {
             assert_eq!(members(text, ["id"]), None, "{text}");
         }
+    }
+
+    #[test]
+    fn fault_row_68_json_of_very_many_values_is_refused_before_they_are_read() {
+        let limits = JsonLimits { values: 1000, ..JsonLimits::default() };
+        let list = |count: usize, value: &str| format!("[{}{value}]", format!("{value},").repeat(count - 1));
+        for value in ["[]", "{}", "1", "\"\"", "null"] {
+            assert!(parse(&list(999, value), limits).is_ok(), "{value}");
+            let error = parse(&list(1000, value), limits).unwrap_err();
+            assert!(matches!(error, JsonError::Refused(JsonRefusal::TooManyValues(1000))), "{value}: {error}");
+        }
+        let members: String = (0..998).map(|number| format!("\"{number}\":{{}},")).collect();
+        assert!(parse(&format!("{{{members}\"x\":1}}"), limits).is_ok());
+        assert!(parse(&format!("{{{members}\"x\":[1]}}"), limits).is_err());
+        // It is not read to its end, so it need not be JSON.
+        let error = parse(&format!("[{}", "[],".repeat(100_000)), limits).unwrap_err();
+        assert!(matches!(error, JsonError::Refused(JsonRefusal::TooManyValues(_))), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod user;
 
 pub mod call;
 pub mod command;
+pub mod document;
 pub mod event;
 pub mod login;
 pub mod shard;

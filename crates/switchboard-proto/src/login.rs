@@ -34,7 +34,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Which user is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// By id.
     Id(String),

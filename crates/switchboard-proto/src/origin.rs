@@ -74,6 +74,13 @@ impl AllowedOrigins {
     }
 }
 
+/// The origin in front of the path of a URL, as `Referer` has it. Without a path it is all of it.
+pub fn of_url(url: &[u8]) -> &[u8] {
+    let after_scheme = url.windows(3).position(|window| window == b"://").map_or(url.len(), |at| at + 3);
+    let length = url[after_scheme..].iter().position(|byte| *byte == b'/').unwrap_or(url.len() - after_scheme);
+    &url[..after_scheme + length]
+}
+
 /// Whether `text` is an origin as browsers write it, such as `https://chat.example.org` or `http://localhost:3000`:
 /// without a path, in lower case, without the port that its scheme has anyway.
 pub fn is_origin(text: &str) -> bool {

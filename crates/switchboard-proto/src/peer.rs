@@ -43,23 +43,24 @@ struct WebSocket<F> {
 /// A face that speaks in messages of a WebSocket.
 trait MessageFace: for<'a> Face<Frame<'a> = WsFrame<'a>> {
     /// What bounds its client's messages, and how long one may take in milliseconds; 0 for any time.
-    fn limits(settings: &FaceSettings) -> (&WsLimits, u64);
+    fn limits<'s>(&self, settings: &'s FaceSettings) -> (&'s WsLimits, u64);
 }
 
 impl MessageFace for WebSocketFace {
-    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
+    fn limits<'s>(&self, settings: &'s FaceSettings) -> (&'s WsLimits, u64) {
         (&settings.websocket.limits, settings.websocket.message_timeout_ms)
     }
 }
 
 impl MessageFace for DdpFace {
-    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
-        (&settings.ddp.limits, settings.ddp.message_timeout_ms)
+    fn limits<'s>(&self, settings: &'s FaceSettings) -> (&'s WsLimits, u64) {
+        let ddp = &settings.ddp;
+        (if self.is_logged_in() { &ddp.limits } else { &ddp.limits_before_login }, ddp.message_timeout_ms)
     }
 }
 
 impl MessageFace for GatewayFace {
-    fn limits(settings: &FaceSettings) -> (&WsLimits, u64) {
+    fn limits<'s>(&self, settings: &'s FaceSettings) -> (&'s WsLimits, u64) {
         (&settings.gateway.limits, settings.gateway.message_timeout_ms)
     }
 }
@@ -271,7 +272,7 @@ impl Peer {
 impl<F: MessageFace> WebSocket<F> {
     /// Handles one frame, if there is one.
     fn feed(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> bool {
-        let (limits, message_timeout_ms) = F::limits(cx.settings);
+        let (limits, message_timeout_ms) = self.face.limits(cx.settings);
         // Taken for the step, because the frame lives in it while the face writes its effects.
         let mut scratch = std::mem::take(cx.scratch);
         let handled = match self.framer.next(input, &mut scratch, limits, cx.now.monotonic_ms) {

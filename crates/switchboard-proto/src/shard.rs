@@ -89,6 +89,8 @@ pub struct AppCredentials {
     pub public_key: Option<String>,
     /// The secret that it shares with the server.
     pub secret: Option<String>,
+    /// A proxy passed them on: the client may be anywhere, whatever the address of the connection says.
+    pub is_forwarded: bool,
 }
 
 /// Never shows what is secret.
@@ -382,6 +384,7 @@ mod tests {
             id: Some("app".into()),
             public_key: Some("canary-key".into()),
             secret: Some("canary-secret".into()),
+            is_forwarded: false,
         };
         let printed = format!("{credentials:?} {:?}", ShardSessionId::new("canary-session"));
         assert!(printed.contains("app") && !printed.contains("canary"), "{printed}");

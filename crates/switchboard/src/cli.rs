@@ -118,9 +118,10 @@ pub fn run(
 pub fn check_config(options: &LoadOptions) -> Output {
     match Config::load(options) {
         Ok(loaded) => {
-            let warnings = loaded.ignored_variables.iter().map(|name| format!("warning: {}\n", ignored(name)));
+            let ignored = loaded.ignored_variables.iter().map(|name| ignored(name));
+            let warnings = ignored.chain(loaded.config.warnings());
             Output {
-                stderr: warnings.collect(),
+                stderr: warnings.map(|warning| format!("warning: {warning}\n")).collect(),
                 ..Output::success(format!("configuration OK: {}\n", sources(&loaded)))
             }
         }
@@ -321,6 +322,24 @@ mod tests {
         let warned: Vec<&str> = checked.stderr.lines().filter_map(|line| line.split(": ").nth(1)).collect();
         assert_eq!(warned, ["environment SWITCHBOARD_CONFIG", "environment SWITCHBOARD_PORT"]);
         assert_eq!(checked.code, EXIT_OK, "{}", checked.stderr);
+    }
+
+    #[test]
+    fn fault_row_16_a_secret_that_can_be_guessed_is_a_warning() {
+        let application = "[{ id = \"1\", public_key = \"k\", secret = \"short\" }]";
+        for (name, value, key) in [
+            ("SWITCHBOARD__ADMIN__TOKEN", "fifteen-letters", "admin.token"),
+            ("SWITCHBOARD__GATEWAY__APPLICATIONS", application, "gateway.applications[0].secret"),
+        ] {
+            let checked = output("check-config", &[(name, value)]);
+            assert!(
+                checked.stderr.starts_with(&format!("warning: {key} is short enough to be guessed")),
+                "{}",
+                checked.stderr
+            );
+            assert!(!checked.stderr.contains("fifteen") && !checked.stderr.contains("short\""), "{}", checked.stderr);
+        }
+        assert_eq!(output("check-config", &[("SWITCHBOARD__ADMIN__TOKEN", "sixteen-letters!")]).stderr, "");
     }
 
     #[test]

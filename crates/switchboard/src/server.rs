@@ -213,6 +213,9 @@ impl ServerBuilder {
         setup.into_iter().for_each(|setup| setup(&node));
         node.enter_shard_rooms().await.map_err(StartError::ShardRooms)?;
 
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let shared = Shared {
             node: node.clone(),
             workers: mailboxes.clone(),

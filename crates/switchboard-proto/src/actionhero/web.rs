@@ -19,6 +19,8 @@ pub enum WebRefusal {
     BadParams,
     /// The body is neither JSON nor a form.
     MediaType,
+    /// The action does not run with GET or HEAD.
+    NeedsPost,
     /// A hook has not let it in, for this reason.
     NotLetIn(String),
     /// The server stops.
@@ -41,6 +43,7 @@ impl WebRefusal {
         match self {
             Self::BadJson(_) | Self::BadParams | Self::TooManyParams => 400,
             Self::NotLetIn(_) => 403,
+            Self::NeedsPost => 405,
             Self::TooSlow => 408,
             Self::TooLarge => 413,
             Self::MediaType => 415,
@@ -53,6 +56,7 @@ impl WebRefusal {
             Self::BadJson(words) => words,
             Self::BadParams => "the params are not well-formed",
             Self::MediaType => "the body must be application/json or application/x-www-form-urlencoded",
+            Self::NeedsPost => "this action needs POST",
             Self::NotLetIn(reason) => reason,
             Self::Stopping => errors::SHUTTING_DOWN,
             Self::TimedOut => "the action took too long",

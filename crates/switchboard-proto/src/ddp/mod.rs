@@ -167,7 +167,7 @@ impl Face for DdpFace {
                 Err(error) => {
                     self.subscriptions.remove(&id);
                     answers(cx).nosub(&id, Some(&Refusal::of_subscription(&error)));
-                    self.attend(Then::Nothing, cx);
+                    self.attend(false, Then::Nothing, cx);
                 }
             },
         }
@@ -289,6 +289,11 @@ impl DdpFace {
         self.held.as_ref().is_some_and(|held| held.is_full())
     }
 
+    /// Whether a user is logged in.
+    pub(crate) fn is_logged_in(&self) -> bool {
+        self.is_known
+    }
+
     /// Who is logged in.
     fn user(&self) -> Option<&User> {
         self.user.as_ref().filter(|_| self.is_known)
@@ -358,7 +363,7 @@ impl DdpFace {
                 let ended = self.subscriptions.remove(&id);
                 answers(cx).nosub(&id, None);
                 if ended.is_some_and(|topic| topic.is_heard()) {
-                    self.attend(Then::Nothing, cx);
+                    self.attend(false, Then::Nothing, cx);
                 }
             }
         }
@@ -445,13 +450,13 @@ impl DdpFace {
         }
         self.user = Some(user);
         self.is_known = true;
-        self.attend(Then::Nothing, cx);
+        self.attend(is_another, Then::Nothing, cx);
     }
 
     fn log_out(&mut self, id: &str, cx: &mut Cx<'_>) {
         self.is_known = false;
         answers(cx).done(id);
-        self.attend(Then::Nothing, cx);
+        self.attend(false, Then::Nothing, cx);
     }
 
     fn on_sub(&mut self, id: String, name: &str, params: &[Value], cx: &mut Cx<'_>) {
@@ -494,12 +499,12 @@ impl DdpFace {
             answers(cx).stream_added(stream, &event);
         }
         // Every message that is published after `ready` must arrive, so `ready` waits until the node listens.
-        if is_heard && is_of_rooms && self.attend(Then::Ready(id.to_owned()), cx) {
+        if is_heard && is_of_rooms && self.attend(false, Then::Ready(id.to_owned()), cx) {
             return;
         }
         self.ready(id, cx);
         if is_heard && !is_of_rooms {
-            self.attend(Then::Nothing, cx);
+            self.attend(false, Then::Nothing, cx);
         }
     }
 
@@ -511,7 +516,7 @@ impl DdpFace {
 
     /// Tells the node what the active subscriptions ask for. Returns `false` if there is nothing to tell: `then` does
     /// not follow.
-    fn attend(&mut self, then: Then, cx: &mut Cx<'_>) -> bool {
+    fn attend(&mut self, is_new_user: bool, then: Then, cx: &mut Cx<'_>) -> bool {
         cx.fx.rehear = true;
         let wants = match self.is_known {
             true => self.subscriptions.wants(self.hears_public_rooms),
@@ -522,7 +527,7 @@ impl DdpFace {
         let has_changed = is_attending || self.is_attending;
         if has_changed {
             self.is_attending = is_attending;
-            self.call(Call::Attend(wants), then, cx);
+            self.call(Call::Attend(Wants { is_new_user, ..wants }), then, cx);
         }
         has_changed
     }

@@ -8,6 +8,8 @@ use crate::json::JsonLimits;
 pub struct DdpSettings {
     /// Bounds of what one client may send.
     pub limits: WsLimits,
+    /// The same before a user has logged in (`servers.ddp.max_login_message_bytes`).
+    pub limits_before_login: WsLimits,
     /// How long a message may take from its first byte to its last, in milliseconds; 0 for any time.
     pub message_timeout_ms: u64,
     /// Limits of JSON in frames.
@@ -36,6 +38,7 @@ impl Default for DdpSettings {
     fn default() -> Self {
         Self {
             limits: WsLimits { max_message_bytes: 1 << 20, ..WsLimits::default() },
+            limits_before_login: WsLimits::default(),
             message_timeout_ms: 10_000,
             json: JsonLimits { depth: 64, ..JsonLimits::default() },
             max_subscriptions: 1000,

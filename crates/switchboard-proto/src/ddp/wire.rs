@@ -1,13 +1,10 @@
 //! What a DDP session is sent of its rooms, and the documents of messages.
 
-use std::fmt;
-
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::call::RoomKind;
 use crate::command::guest_name;
+use crate::document::{OWN, members};
 use crate::event::{RoomMessage, Sender};
 use crate::frame::ws;
 use crate::json::{write_number_or_null, write_text};
@@ -87,7 +84,7 @@ enum Own {
 }
 
 impl Own {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); OWN.len()] = [
         ("_id", Self::Id),
         ("rid", Self::Room),
         ("msg", Self::Text),
@@ -180,30 +177,6 @@ fn write_user(message: &RoomMessage, out: &mut Vec<u8>) {
     put(out, "}");
 }
 
-/// The members of a JSON object in their order, values as they are written.
-fn members(json: &str) -> Vec<(String, &RawValue)> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(String, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
-            }
-            Ok(members)
-        }
-    }
-
-    // It was checked when it came.
-    serde_json::Deserializer::from_str(json).deserialize_map(Members).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +215,11 @@ mod tests {
     }
 
     const OWN: &str = r#""ts":{"$date":1000},"u":{"_id":"u1","username":"bot","name":"bot"},"_updatedAt":{"$date":1000},"mentions":[],"channels":[],"number":7"#;
+
+    #[test]
+    fn no_member_of_the_server_is_left_out_of_a_document() {
+        assert_eq!(Own::ALL.map(|(name, _)| name), crate::document::OWN);
+    }
 
     #[test]
     fn what_was_said_elsewhere_is_a_complete_document() {

@@ -13,13 +13,14 @@ pub fn application(name: &str, data: &RawJson) -> LogItem {
 }
 
 /// Whether an application may call an event so: a capital letter, then up to 63 capital letters, digits and underscores; and
-/// nothing that begins as the gateway's own events do.
+/// no name of the gateway's own events, which bots trust.
 pub fn is_event_name(name: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     name.starts_with(|first: char| first.is_ascii_uppercase())
         && name.len() <= 64
         && name.bytes().all(is_part)
         && !name.starts_with("GATEWAY_")
+        && name != INTERACTION_NAME
 }
 
 /// Something said in a room.
@@ -71,7 +72,7 @@ pub fn message(message: &RawJson) -> LogItem {
 
 /// An interaction of this type that came for this shard of so many.
 pub fn interaction(shard: u32, total: u32, kind: u32, body: &RawJson) -> LogItem {
-    item("http_gateway", "INTERACTION_DISCORD", |out| {
+    item("http_gateway", INTERACTION_NAME, |out| {
         put(out, r#"{"shard_id":"#);
         write_number(out, shard.into());
         put(out, r#","shard_total":"#);
@@ -100,6 +101,8 @@ pub(super) fn interaction_id(item: &LogItem) -> Option<String> {
     Some(body.id)
 }
 
+const INTERACTION_NAME: &str = "INTERACTION_DISCORD";
+
 /// An interaction up to its data.
 const INTERACTION: &str = r#"{"type":8,"service":"http_gateway","event":"INTERACTION_DISCORD","data":"#;
 
@@ -112,4 +115,19 @@ fn item(service: &str, name: &str, data: impl FnOnce(&mut Vec<u8>)) -> LogItem {
 
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_cannot_call_an_event_as_the_gateway_calls_its_own() {
+        for name in ["NEWS", "INTERACTION", "INTERACTION_DISCORD_2"] {
+            assert!(is_event_name(name), "{name}");
+        }
+        for name in ["GATEWAY_READY", "INTERACTION_DISCORD", "news", "", "1ST"] {
+            assert!(!is_event_name(name), "{name}");
+        }
+    }
 }

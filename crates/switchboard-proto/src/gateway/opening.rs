@@ -82,6 +82,10 @@ impl Opening {
             "identification" | "identification-id" => &mut self.credentials.id,
             "public-key" => &mut self.credentials.public_key,
             "secret" | "authorization" => &mut self.credentials.secret,
+            "forwarded" | "via" | "x-forwarded-for" | "x-real-ip" => {
+                self.credentials.is_forwarded = true;
+                return;
+            }
             "shard-in" => return self.is_contradictory |= !self.shard.take(value),
             "shard-total" => return self.is_contradictory |= !self.total.take(value),
             _ => return,

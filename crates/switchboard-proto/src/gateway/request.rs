@@ -182,6 +182,7 @@ fn claim(mut d: Map<String, Value>, text: &str) -> Result<Box<Claim>, Rule> {
             id: None,
             public_key: text_of(&mut d, "public_key")?,
             secret: text_of(&mut d, "secret")?,
+            is_forwarded: false,
         },
         shard: shard_in.or(shard_id),
         is_contradictory: shard_in.is_some() && shard_id.is_some() && shard_in != shard_id,

@@ -192,6 +192,7 @@ fn merge(headers: Option<&Headers>, claim: &mut Claim) -> Result<Merged, BadClai
                 id: given.id,
                 public_key: given.public_key.or(merged.credentials.public_key),
                 secret: given.secret.or(merged.credentials.secret),
+                is_forwarded: given.is_forwarded,
             },
             shard: shard_of(headers.shard, headers.total).unwrap_or(merged.shard),
             total: total.or(merged.total),

@@ -138,6 +138,11 @@ impl Actions {
         self.find(params).is_some_and(|registered| registered.spec.takes_raw_body)
     }
 
+    /// Returns whether the action that these params name is refused over HTTP with GET and HEAD.
+    pub(crate) fn requires_post(&self, params: &Params) -> bool {
+        self.find(params).is_some_and(|registered| registered.spec.requires_post)
+    }
+
     /// Finds the action, checks that it may run, and runs it.
     pub(crate) fn run(
         &self,

@@ -47,6 +47,7 @@ impl Action for Remote {
         let RemoteAction { name, version, description, required, optional, .. } = &self.action;
         let spec = ActionSpec::new(name).version(*version).describe(description);
         let spec = if self.action.http { spec.raw_body() } else { spec };
+        let spec = if self.action.require_post { spec.require_post() } else { spec };
         let inputs = required.iter().map(Input::required).chain(optional.iter().map(Input::optional));
         inputs.fold(spec, ActionSpec::input)
     }

@@ -17,6 +17,7 @@ pub struct ActionSpec {
     pub(crate) connection_types: Option<Vec<ConnectionType>>,
     pub(crate) is_long_running: bool,
     pub(crate) takes_raw_body: bool,
+    pub(crate) requires_post: bool,
 }
 
 impl ActionSpec {
@@ -31,6 +32,7 @@ impl ActionSpec {
             connection_types: None,
             is_long_running: false,
             takes_raw_body: false,
+            requires_post: false,
         }
     }
 
@@ -82,6 +84,14 @@ impl ActionSpec {
     #[must_use]
     pub fn raw_body(mut self) -> Self {
         self.takes_raw_body = true;
+        self
+    }
+
+    /// Refuses it over HTTP with GET and HEAD, with status 405: a link on any page can have a browser send those. Meant for
+    /// actions that change something.
+    #[must_use]
+    pub fn require_post(mut self) -> Self {
+        self.requires_post = true;
         self
     }
 

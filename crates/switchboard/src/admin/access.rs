@@ -32,8 +32,6 @@ pub(super) struct TokenCheck {
 impl TokenCheck {
     /// Bytes of a token that is made here.
     const RANDOM_BYTES: usize = 32;
-    /// Shorter ones are worth a warning.
-    const SHORT: usize = 16;
 
     /// Checks for this token; without one, for a random one that is written to the log here and nowhere else.
     pub(super) fn new(token: &Secret) -> io::Result<Self> {
@@ -46,9 +44,6 @@ impl TokenCheck {
             let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             tracing::warn!(token, "admin.token is not set: the admin API takes this one until the server ends");
             return Ok(Self { expected: hmac::sign(&key, token.as_bytes()), key });
-        }
-        if token.reveal().len() < Self::SHORT {
-            tracing::warn!("admin.token is short enough to be guessed: `openssl rand -hex 32` makes a good one");
         }
         Ok(Self { expected: hmac::sign(&key, token.reveal().as_bytes()), key })
     }
@@ -121,18 +116,20 @@ fn admit(shared: &Shared, request: &mut Request, remote: Option<Remote>) -> Resu
     let is_operator = shared.token.is_presented(request.headers());
     // A probe whose token is out of date still learns what anybody may know.
     let is_open = OPEN.contains(&request.uri().path());
-    let is_attempt = !is_open || request.headers().contains_key(AUTHORIZATION);
-    if is_attempt && !is_operator && !is_over {
+    // A request without a token guesses nothing, and pages in the operator's own browser can send such requests.
+    let is_attempt = request.headers().contains_key(AUTHORIZATION);
+    let is_limited = is_over && is_attempt;
+    if (is_attempt || !is_open) && !is_operator && !is_limited {
         shared.counters.unauthenticated.fetch_add(1, Ordering::Relaxed);
-        if let Some(address) = address.filter(|address| shared.failures.note(*address, now_ms)) {
-            tracing::warn!(%address, "admin API: many unauthenticated requests");
+        if let Some(address) = address.filter(|address| is_attempt && shared.failures.note(*address, now_ms)) {
+            tracing::warn!(%address, "admin API: many requests with a wrong token");
         }
     }
     if is_operator || is_open {
         request.extensions_mut().insert(IsOperator(is_operator));
         Ok(())
-    } else if is_over {
-        Err(Code::RateLimited.with("too many requests with a wrong token, or none: wait a second"))
+    } else if is_limited {
+        Err(Code::RateLimited.with("too many requests with a wrong token: wait a second"))
     } else {
         // One text for whatever was wrong: it tells nothing to who tries.
         Err(Code::Unauthenticated.with("the header Authorization: Bearer TOKEN with the right token is needed"))
@@ -141,6 +138,10 @@ fn admit(shared: &Shared, request: &mut Request, remote: Option<Remote>) -> Resu
 
 /// Whether the request comes from no page of a browser, or from one of this very host.
 fn is_same_origin(headers: &HeaderMap) -> bool {
+    // Browsers send no `Origin` with an image or a link.
+    if headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site" || site == "same-site") {
+        return false;
+    }
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
     headers.get_all(ORIGIN).iter().all(|origin| {
         let origin = origin.as_bytes();

@@ -95,7 +95,11 @@ pub(crate) fn start(listener: std::net::TcpListener, config: &Config, node: Node
         node,
         token: TokenCheck::new(&admin.token)?,
         failures: Failures::new(admin.failures_per_address, Duration::from_secs(1)),
-        json: JsonLimits { depth: config.limits.max_json_depth, keys: off_is_max(config.limits.max_json_keys) },
+        json: JsonLimits {
+            depth: config.limits.max_json_depth,
+            keys: off_is_max(config.limits.max_json_keys),
+            values: off_is_max(config.limits.max_json_values),
+        },
         max_body_bytes: off_is_max(admin.max_body_bytes),
         started: Instant::now(),
         counters: Counters::default(),

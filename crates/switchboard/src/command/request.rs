@@ -47,7 +47,7 @@ impl ClientCommand {
     ///
     /// # Errors
     ///
-    /// [`CommandRefusal::BadCommand`] unless the key has 1 to 128 bytes.
+    /// [`CommandRefusal::BadCommand`] unless the key has 1 to 128 bytes and no control characters.
     pub fn new(key: &str) -> Result<Self, CommandRefusal> {
         Self::from_json(json!({ "key": key }))
     }
@@ -56,7 +56,7 @@ impl ClientCommand {
     ///
     /// # Errors
     ///
-    /// [`CommandRefusal::BadCommand`] unless it is an object whose `key` is a text of 1 to 128 bytes.
+    /// [`CommandRefusal::BadCommand`] unless it is an object whose `key` is a text of 1 to 128 bytes without control characters.
     pub fn from_json(command: impl Into<RawJson>) -> Result<Self, CommandRefusal> {
         #[derive(serde::Deserialize)]
         struct Members<'a> {
@@ -66,7 +66,8 @@ impl ClientCommand {
         }
         let json = command.into();
         let members: Members<'_> = serde_json::from_str(json.as_str()).map_err(|_| CommandRefusal::BadCommand)?;
-        if !(1..=MAX_KEY_BYTES).contains(&members.key.len()) || !json.as_str().trim_start().starts_with('{') {
+        let is_key = (1..=MAX_KEY_BYTES).contains(&members.key.len()) && !members.key.chars().any(char::is_control);
+        if !is_key || !json.as_str().trim_start().starts_with('{') {
             return Err(CommandRefusal::BadCommand);
         }
         let data = members.data.map(|data| RawJson::from_parsed(data.get()));
@@ -114,7 +115,7 @@ pub struct CommandOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommandRefusal {
     /// Not an object with a `key`, or longer than `commands.max_command_bytes`.
-    #[error("a command is an object with a key of 1 to 128 bytes, of limited size")]
+    #[error("a command is an object with a key of 1 to 128 bytes without control characters, of limited size")]
     BadCommand,
     /// An option that makes no sense: it says which.
     #[error("{0}")]
@@ -269,8 +270,17 @@ mod tests {
 
     #[test]
     fn a_command_is_an_object_with_a_key() {
-        for bad in [json!(null), json!([]), json!("a"), json!({}), json!({"key": ""}), json!({"key": 5}), json!(["k"])]
-        {
+        for bad in [
+            json!(null),
+            json!([]),
+            json!("a"),
+            json!({}),
+            json!({"key": ""}),
+            json!({"key": 5}),
+            json!({"key": "a\nb"}),
+            json!({"key": "\u{1b}[2J"}),
+            json!(["k"]),
+        ] {
             assert_eq!(ClientCommand::from_json(bad.clone()), Err(CommandRefusal::BadCommand), "{bad}");
         }
         assert_eq!(ClientCommand::new(&"k".repeat(129)), Err(CommandRefusal::BadCommand));

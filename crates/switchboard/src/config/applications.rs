@@ -59,6 +59,11 @@ impl Application {
         }
     }
 
+    /// Whether the secret can be guessed: it has less than [`Secret::SHORT_BYTES`]. A digest does not show that.
+    pub fn has_short_secret(&self) -> bool {
+        matches!(Shared::of(&self.secret), Some(Shared::Plain(text)) if text.len() < Secret::SHORT_BYTES)
+    }
+
     /// Its public key, if that is one: 64 hexadecimal digits.
     pub fn key_bytes(&self) -> Option<[u8; 32]> {
         hex::bytes(&self.public_key)

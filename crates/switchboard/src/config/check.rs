@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::kind::quote;
 use super::problem::{ConfigError, Problem};
+use super::secret::Secret;
 use super::section::Section;
 use super::settings::{BackendKind, Config};
 use super::users::User;
@@ -78,6 +79,20 @@ const WEB_TLS: TlsKeys = TlsKeys {
     key: "servers.web.tls.key",
     client_ca: "servers.web.tls.client_ca",
 };
+
+impl Config {
+    /// Sentences about settings that are allowed and may be mistakes: secrets that are short enough to be guessed.
+    pub fn warnings(&self) -> Vec<String> {
+        let admin = &self.admin;
+        let token = admin.token.is_set() && admin.token.reveal().len() < Secret::SHORT_BYTES;
+        let token = (admin.enabled && token).then(|| "admin.token".to_owned());
+        let applications = self.gateway.applications.iter().enumerate();
+        let short = applications.filter(|(_, application)| application.has_short_secret());
+        let keys = token.into_iter().chain(short.map(|(index, _)| format!("gateway.applications[{index}].secret")));
+        keys.map(|key| format!("{key} is short enough to be guessed: `openssl rand -hex 32` makes a good one"))
+            .collect()
+    }
+}
 
 /// Every contradiction between the values of a configuration.
 pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {

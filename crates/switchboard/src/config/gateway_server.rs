@@ -75,6 +75,10 @@ settings! {
             /// Time that an interaction over HTTP waits for its shard's answer.
             interaction_wait: Duration = Duration::from_millis(2500), Span::range(SHORTEST, Duration::from_secs(60)),
                 reached "it is answered as one that is still being worked on";
+            /// How much the time of a signed interaction may differ from this machine's clock, so that one that was copied is of no
+            /// use later; 0: by any time.
+            interaction_max_age: Duration = Duration::from_secs(300), Span::any(),
+                reached "it is answered as one with a wrong signature, with 401";
             /// Interactions that may wait for an answer at the same time.
             interactions_max: usize = 10_000, Whole::any(), reached "further ones are refused with 503";
             /// What happens when a shard registers while another connection carries it: the newcomer takes its place, or is

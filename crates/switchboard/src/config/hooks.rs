@@ -112,6 +112,8 @@ pub struct RemoteAction {
     pub optional: Vec<String>,
     /// How long an answer may take; zero: `hooks.timeout`.
     pub timeout: Duration,
+    /// Whether it is refused over HTTP with GET, which a page of another host can send.
+    pub require_post: bool,
     /// Whether the backend gets method, path, query and raw body of an HTTP request, and may set status, content type and
     /// body of its answer.
     pub http: bool,
@@ -132,6 +134,7 @@ impl RemoteAction {
             required: Vec::new(),
             optional: Vec::new(),
             timeout: Duration::ZERO,
+            require_post: false,
             http: false,
             http_headers: Vec::new(),
             http_answer_headers: Vec::new(),
@@ -149,7 +152,7 @@ pub(super) struct RemoteActions;
 impl Kind<Vec<RemoteAction>> for RemoteActions {
     fn type_name(&self) -> String {
         "list of actions, each with name (text), url and, if wanted, version (number), description (text), required and \
-         optional (lists of texts: names of inputs), timeout (duration), http (true or false), http_headers and \
+         optional (lists of texts: names of inputs), timeout (duration), require_post and http (true or false), http_headers and \
          http_answer_headers (lists of texts: names of headers)"
             .into()
     }
@@ -223,6 +226,7 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
     let required = fields.take("required", "a list of texts", texts);
     let optional = fields.take("optional", "a list of texts", texts);
     let timeout = fields.take("timeout", "0 or a duration from 1ms to 10m", |value| TIMEOUT.read(value).ok());
+    let require_post = fields.take("require_post", "true or false", |value| value.get_ref().as_bool());
     let http = fields.take("http", "true or false", |value| value.get_ref().as_bool());
     let http_headers = fields.take("http_headers", "a list of header names", header_names);
     let http_answer_headers = fields.take("http_answer_headers", "a list of header names", header_names);
@@ -238,6 +242,7 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
         required: required.unwrap_or_default(),
         optional: optional.unwrap_or_default(),
         timeout: timeout.unwrap_or_default(),
+        require_post: require_post.unwrap_or_default(),
         http: http.unwrap_or_default(),
         http_headers: http_headers.unwrap_or_default(),
         http_answer_headers: http_answer_headers.unwrap_or_default(),
@@ -245,7 +250,7 @@ fn read_action(item: &Spanned<DeValue<'_>>, complaints: &mut Vec<Mismatch>) -> O
     })
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "name",
     "url",
     "version",
@@ -253,6 +258,7 @@ const KEYS: [&str; 10] = [
     "required",
     "optional",
     "timeout",
+    "require_post",
     "http",
     "http_headers",
     "http_answer_headers",
@@ -277,6 +283,7 @@ fn write_action(action: &RemoteAction) -> String {
     add("required", action.required == usual.required, write_texts(&action.required));
     add("optional", action.optional == usual.optional, write_texts(&action.optional));
     add("timeout", action.timeout == usual.timeout, TIMEOUT.write(&action.timeout));
+    add("require_post", action.require_post == usual.require_post, action.require_post.to_string());
     add("http", action.http == usual.http, action.http.to_string());
     add("http_headers", action.http_headers.is_empty(), write_texts(&action.http_headers));
     add("http_answer_headers", action.http_answer_headers.is_empty(), write_texts(&action.http_answer_headers));

@@ -1,5 +1,6 @@
 //! The types of settings: how numbers, sizes, durations, switches, choices, texts and paths are written.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -346,6 +347,7 @@ pub(super) fn refuse(expected: &str, value: &Spanned<DeValue<'_>>) -> Vec<Mismat
 pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => {
+            let text = without_secrets(text);
             let short: String = text.chars().take(60).collect();
             let more = if short.len() < text.len() { "…" } else { "" };
             format!("{}{more}", quote(&short))
@@ -357,6 +359,18 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
     }
+}
+
+/// Removes from a URL the parts that may be secret: user, password, query and fragment. Any other text stays. Everything before
+/// the last `@` is removed, since a password may have an `@` or `/` that is not escaped.
+fn without_secrets(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?***"),
+        None => (rest, ""),
+    };
+    format!("{scheme}://{user}{rest}{query}").into()
 }
 
 /// A text as a TOML basic string.

@@ -42,7 +42,7 @@ mod users;
 
 pub use applications::Application;
 pub use client_commands::Commands;
-pub use ddp_server::DdpServer;
+pub use ddp_server::{DdpServer, ExtraMembers};
 pub use gateway_server::{DuplicateShard, Gateway, GatewayServer};
 pub(crate) use kind::parse_duration;
 

@@ -15,6 +15,9 @@ impl Secret {
     /// What stands in a secret's place; not TOML, so that nobody takes it for the value.
     pub(super) const HIDDEN: &str = "(hidden)";
 
+    /// Texts with less than this may be guessed.
+    pub(super) const SHORT_BYTES: usize = 16;
+
     /// Keeps a text secret; empty: not set.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -309,9 +309,10 @@ settings! {
                 reached "the request is answered with 408, `timed_out`, and the connection is closed";
             /// Time in which a client must have taken something of an answer that is being sent.
             write_timeout: Duration = Duration::from_secs(30), Span::any(), reached "the connection is closed";
-            /// Requests with a wrong token, or none, from one address in a second.
+            /// Requests with a wrong token that one address, or one /64 network of IPv6, may make at once. They are forgiven one
+            /// after the other, as many in a second. Requests without a token do not count.
             failures_per_address: u32 = 50, Whole::any(),
-                reached "further ones from that address in that second, probes excepted, are answered with 429, `rate_limited`; the right token is not";
+                reached "further ones from that address, probes excepted, are answered with 429, `rate_limited`; the right token is not";
         }
         sections {}
     }
@@ -400,6 +401,8 @@ settings! {
             max_json_depth: usize = 32, Whole::range(1, 127), reached "the request is refused";
             /// Members of one object in what clients send.
             max_json_keys: usize = 1000, Whole::any(), reached "the request is refused";
+            /// Values in one message of a client, lists and objects among them. They cost the worker time and memory.
+            max_json_values: usize = 10_000, Whole::any(), reached "the request is refused";
             /// New connections from one address in a second; off by default, since behind a balancer all clients share
             /// one.
             accepts_per_address: u32 = 0, Whole::any(), reached "the connection is closed at once";
@@ -453,6 +456,9 @@ settings! {
             root: Option<PathBuf> = None, FilePath;
             /// File that stands for a folder.
             index: String = "index.html".into(), Text::such_that("file name without a slash", is_file_name);
+            /// Whether files and folders whose names begin with a dot are served. Editors and tools keep secrets in them.
+            /// `.well-known` always is.
+            hidden: bool = false, Switch;
             /// Bytes that are read from a file at a time while it is sent.
             chunk_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB);
         }
@@ -475,8 +481,9 @@ settings! {
             concurrency_max: usize = 64, Whole::range(1, 4096), reached "the next one waits for its turn";
             /// Requests that may wait for their turn at one URL.
             waiting_max: usize = 1024, Whole::range(0, 1_000_000), reached "as with `hooks.timeout`, at once";
-            /// Longest answer of a backend, without its headers.
-            max_answer_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB), reached "as with `hooks.timeout`, at once";
+            /// Longest answer of a backend, without its headers. Six times the question may always be answered, which is the
+            /// question with each character escaped.
+            max_answer_bytes: usize = 64 * KIB, Size::range(KIB, 16 * MIB), reached "the question is refused, whatever `on_failure` says";
             /// Failures of one URL in a row after which it is not asked for a while; 0: it is always asked.
             breaker_failures: u32 = 5, Whole::any(), reached "as with `hooks.timeout`, at once, for `hooks.breaker_pause`";
             /// Time that a URL which keeps failing is left alone; then one request tries again.

@@ -97,7 +97,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((limits.max_outbox_bytes, limits.slow_consumer), (1_048_576, SlowConsumer::Close));
     assert_eq!((limits.max_rooms, limits.max_rooms_per_connection), (0, 1000));
     assert_eq!((limits.max_params, limits.max_params_bytes), (64, 65_536));
-    assert_eq!((limits.max_json_depth, limits.max_json_keys), (32, 1000));
+    assert_eq!((limits.max_json_depth, limits.max_json_keys, limits.max_json_values), (32, 1000, 10_000));
     assert_eq!((limits.max_connections, limits.accepts_per_address), (0, 0));
     assert_eq!((rooms.echo_to_sender, rooms.starting), (false, vec![StartingRoom::open("defaultRoom")]));
     assert_eq!((files.root, files.index.as_str()), (None, "index.html"));

@@ -27,6 +27,9 @@ pub enum TlsError {
     /// The files do not fit together.
     #[error("tls.cert and tls.key do not fit together: {0}")]
     Mismatch(rustls::Error),
+    /// The system gives no random bytes for the keys of tickets.
+    #[error("no keys for session tickets: {0}")]
+    Tickets(rustls::Error),
     /// The authorities cannot be used.
     #[error("tls.client_ca cannot be used: {0}")]
     ClientCa(String),
@@ -36,7 +39,7 @@ pub enum TlsError {
 }
 
 /// Reads certificate, key and authorities, and checks that they fit together. `protocols` are those that are agreed upon in
-/// the handshake (ALPN); without any, nothing is.
+/// the handshake (ALPN): a client that names others only is refused.
 ///
 /// # Errors
 ///
@@ -66,7 +69,10 @@ pub fn server_config(tls: &Tls, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>
     };
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Mismatch)?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    // Sessions are resumed from tickets that clients keep, so nothing is kept for them here.
+    // A client that comes back shows a ticket, so no state is kept here and no full handshake is needed. The keys of
+    // tickets rotate every six hours. Each configuration has its own: a ticket is of no use for another listener, or after a
+    // certificate or the authorities have changed.
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Tickets)?;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
 }

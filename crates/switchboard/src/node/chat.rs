@@ -26,6 +26,7 @@ use super::Node;
 use super::cluster::connections;
 use super::cluster::rooms::{Note, Question};
 use super::connection::{ConnectionHandle, ConnectionInfo};
+use super::gate::Purpose;
 use super::hooks::{Change, MembershipChange, SayMiddleware};
 
 /// How long a new room waits until another node has destroyed the one of its name. The longest step of a destruction
@@ -482,7 +483,7 @@ impl Node {
         }
         let mut matched = self.check_pattern(facts, room).await?;
         if self.has_join_hook() {
-            self.may_join(facts, room).await?;
+            self.may_join(facts, room, Purpose::Join).await?;
             // Looked at again meanwhile (`reauthenticate`), it was no member yet.
             matched = self.check_pattern(facts, room).await?;
         }
@@ -517,6 +518,25 @@ impl Node {
         } else {
             Err(CallError::NotAuthorized)
         }
+    }
+
+    /// Asks the hook of joins whether a client that the pattern of a room admits may see the room without joining it. Of a
+    /// member the hook was asked when it joined.
+    pub(super) async fn may_see(
+        &self,
+        facts: &ConnFacts,
+        address: Address,
+        room: &RoomName,
+        purpose: Purpose,
+    ) -> Result<(), CallError> {
+        if !self.has_join_hook() || self.ask(address, Ask::Inspect).await?.rooms.contains(room) {
+            return Ok(());
+        }
+        // The reason is for those who join.
+        self.may_join(facts, room, purpose).await.map_err(|error| match error {
+            CallError::Unavailable => error,
+            _ => CallError::NotAuthorized,
+        })
     }
 
     /// What [`Node::take_place`] did, undone.

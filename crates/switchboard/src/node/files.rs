@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
@@ -20,6 +20,8 @@ pub(super) struct PublicFolder {
     /// `None`: the default folder.
     root: Option<PathBuf>,
     index: String,
+    /// Whether names that begin with a dot are served.
+    hidden: bool,
 }
 
 /// An open file.
@@ -36,7 +38,7 @@ impl PublicFolder {
     const DEFAULT: &str = "public";
 
     pub(super) fn new(settings: &Files) -> Self {
-        Self { root: settings.root.clone(), index: settings.index.clone() }
+        Self { root: settings.root.clone(), index: settings.index.clone(), hidden: settings.hidden }
     }
 
     fn path(&self) -> &Path {
@@ -65,6 +67,9 @@ impl PublicFolder {
         // Opened each time, so that a folder that is put in place later, or replaced, is found.
         let root = Dir::open_ambient_dir(self.path(), ambient_authority())?;
         let path = Path::new(name);
+        if !self.hidden && is_hidden(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let (file, name) = match open_regular(&root, path) {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 (open_regular(&root, &path.join(&self.index))?, self.index.as_str())
@@ -80,6 +85,12 @@ impl PublicFolder {
             modified_ms: since_1970.and_then(|since| u64::try_from(since.as_millis()).ok()),
         })
     }
+}
+
+/// Whether a part of a path begins with a dot. The folder of RFC 8615 is public.
+fn is_hidden(path: &Path) -> bool {
+    let mut parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    parts.any(|part| part.as_os_str().as_encoded_bytes().starts_with(b".") && part.as_os_str() != ".well-known")
 }
 
 fn open_regular(root: &Dir, path: &Path) -> io::Result<std::fs::File> {

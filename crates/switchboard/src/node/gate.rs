@@ -29,6 +29,30 @@ pub(super) struct Gate {
     leaves: Option<LeaveReports>,
 }
 
+/// The reason for which a client needs to see a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It becomes a member.
+    Join,
+    /// It learns that the room exists.
+    Look,
+    /// It receives messages without being a member.
+    Listen,
+    /// It reads earlier messages.
+    History,
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Look => "look",
+            Self::Listen => "listen",
+            Self::History => "history",
+        }
+    }
+}
+
 impl Gate {
     pub(super) fn new(webhooks: Arc<Webhooks>, hooks: &Hooks, node: &str, runtime: &tokio::runtime::Handle) -> Self {
         let Hooks { connect, join, leave, say, .. } = hooks;
@@ -76,10 +100,11 @@ impl Node {
         self.0.gate.as_ref().is_some_and(|gate| gate.join.is_some())
     }
 
-    /// Asks whether a connection may join a room.
-    pub(super) async fn may_join(&self, facts: &ConnFacts, room: &RoomName) -> Result<(), CallError> {
+    /// Asks whether a connection may join a room, or see it without joining it.
+    pub(super) async fn may_join(&self, facts: &ConnFacts, room: &RoomName, purpose: Purpose) -> Result<(), CallError> {
         let Some(rule) = self.0.gate.as_ref().and_then(|gate| gate.join.as_ref()) else { return Ok(()) };
-        let question = self.document(Hook::Join).object("connection", self.describe(facts)).text("room", room.as_str());
+        let question = self.document(Hook::Join).object("connection", self.describe(facts));
+        let question = with_room(question, room).text("purpose", purpose.as_str());
         rule.ask(question.finish(), |_| Ok(())).await.map_err(|refusal| match refusal {
             Refusal::Said(None) => CallError::NotAuthorized,
             refusal => refused(refusal, ""),
@@ -101,7 +126,14 @@ impl Node {
         if let Sender::Named(name) = &saying.sender {
             question = question.text("from", name);
         }
-        let question = question.text("room", saying.room.as_str()).raw("message", &saying.body).finish();
+        let mut question = with_room(question, &saying.room).raw("message", &saying.body);
+        if let Some(document) = saying.document() {
+            question = question.raw("document", document);
+        }
+        if let Some(id) = saying.message_id() {
+            question = question.text("messageId", id);
+        }
+        let question = question.finish();
         let rewritten = rule.ask(question, rewritten_body).await.map_err(|refusal| refused(refusal, NOT_SAID))?;
         if let Some(body) = rewritten {
             saying.set_body(body);
@@ -112,11 +144,8 @@ impl Node {
     /// Has a leave reported, if somebody wants to hear of it.
     pub(super) fn report_leave(&self, facts: &ConnFacts, room: &RoomName) {
         if let Some(leaves) = self.0.gate.as_ref().and_then(|gate| gate.leaves.as_ref()) {
-            let leave = Document::new()
-                .object("connection", self.describe(facts))
-                .text("room", room.as_str())
-                .number("leftAt", clock::unix_ms());
-            leaves.push(leave);
+            let leave = with_room(Document::new().object("connection", self.describe(facts)), room);
+            leaves.push(leave.number("leftAt", clock::unix_ms()));
         }
     }
 
@@ -143,6 +172,17 @@ impl Node {
             state = state.value(name, value);
         }
         connection.object("state", state)
+    }
+}
+
+/// Adds the name of a room. That of a room of two users has control characters, so it is written in another way.
+fn with_room(document: Document, room: &RoomName) -> Document {
+    match room.direct_users() {
+        None => document.text("room", room.as_str()),
+        Some((one, other)) => {
+            let document = document.text("room", &format!("direct/{one}/{other}"));
+            document.value("direct", &Value::from(vec![one, other]))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use switchboard_proto::document;
 use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::id::RoomName;
 use switchboard_proto::json::RawJson;
@@ -80,11 +81,27 @@ impl Saying {
         &self.body
     }
 
-    /// Rewrites it for everybody. Neither `null` nor `""`: those are ignored.
+    /// The message as the sender's protocol has it. Recipients of that protocol get every member: over DDP the document
+    /// with attachments and all other members that a client put beside the text.
+    pub fn document(&self) -> Option<&RawJson> {
+        self.extra.as_ref()?.attachment.as_ref()
+    }
+
+    /// The id that the sender chose, which recipients read too.
+    pub fn message_id(&self) -> Option<&str> {
+        self.extra.as_ref()?.id.as_deref()
+    }
+
+    /// Rewrites it for all recipients. Neither `null` nor `""`: those are ignored. Of the [document](Self::document) only
+    /// the place in a thread stays, since other members could repeat what was rewritten.
     pub fn set_body(&mut self, body: impl Into<RawJson>) {
         let body = body.into();
-        if !body.is_blank() {
-            self.body = body;
+        if body.is_blank() {
+            return;
+        }
+        self.body = body;
+        if let Some(attachment) = self.extra.as_mut().and_then(|extra| extra.attachment.as_mut()) {
+            *attachment = document::after_rewrite(attachment);
         }
     }
 }

@@ -10,15 +10,21 @@ use switchboard_proto::id::RoomName;
 
 use crate::backend::{Enter, RoomInfo};
 use crate::hub::Entrance;
-use crate::hub::mail::{Ask, Attended, EnteringListeners, ListenedRoom, Mail};
+use crate::hub::mail::{Address, Ask, Attended, ConnKey, EnteringListeners, ListenedRoom, Mail};
+use crate::op::all;
 use crate::worker::calls::{Caller, Offer};
 
 use super::chat::{kind_of, unavailable};
+use super::gate::Purpose;
 use super::{Inner, Node};
 
 /// Pauses before failed offers are repeated; the last one is used again and again. Each try costs every worker with
 /// listeners a request to the store, for each room.
 const OFFER_PAUSES_MS: [u64; 7] = [250, 500, 1000, 2000, 4000, 8000, 16_000];
+
+/// Rooms that a connection begins to listen to at the same time, and connections that the hook of joins is asked about at the
+/// same time.
+const TOGETHER: usize = 16;
 
 /// Rooms that could not be offered to listeners because the store failed. One task offers them again until it succeeds.
 #[derive(Debug, Default)]
@@ -53,29 +59,35 @@ impl Node {
         }
         // A client may be in a thousand, and want another one again and again.
         let mut seen: HashSet<RoomName> = already.into_iter().collect();
-        let mut rooms = rooms.into_iter().filter(|room| seen.insert(room.clone()));
-        while attended.failed.is_none()
-            && let Some(room) = rooms.next()
-        {
-            match self.begin_listening(caller, &room).await {
-                Ok(Some(entrance)) => attended.rooms.push(ListenedRoom { room, entrance }),
-                Ok(None) => {}
-                Err(error) => {
-                    attended.failed = Some(error);
-                    self.repeat_offers(|missed| missed.add(room, false));
+        rooms.retain(|room| seen.insert(room.clone()));
+        for rooms in rooms.chunks(TOGETHER) {
+            let begun = match attended.failed {
+                None => all(rooms.iter().map(|room| self.begin_listening(caller, room))).await,
+                // Each of them might wait for the store until the request times out, so they are not tried now.
+                Some(_) => rooms.iter().map(|_| Err(CallError::Unavailable)).collect(),
+            };
+            for (room, entrance) in rooms.iter().zip(begun) {
+                match entrance {
+                    Ok(Some(entrance)) => attended.rooms.push(ListenedRoom { room: room.clone(), entrance }),
+                    Ok(None) => {}
+                    Err(error) => {
+                        attended.failed = Some(error);
+                        self.repeat_offers(|missed| missed.add(room.clone(), false));
+                    }
                 }
             }
-        }
-        // Each of them might wait for the store until the request times out, so the others are not tried now.
-        if attended.failed.is_some() {
-            self.repeat_offers(|missed| rooms.for_each(|room| missed.add(room, false)));
         }
         attended
     }
 
-    /// Subscribes the worker of a connection to a room. Returns `None` if the room is missing or not public.
+    /// Subscribes the worker of a connection to a room. Returns `None` if the room is missing or not public, or the hook of
+    /// joins does not let the connection in.
     async fn begin_listening(&self, caller: &Caller, room: &RoomName) -> Result<Option<Entrance>, CallError> {
         let worker = caller.address.worker;
+        // Without an answer of the hook the connection does not listen, until it subscribes again.
+        if self.may_see(&caller.facts, caller.address, room, Purpose::Listen).await.is_err() {
+            return Ok(None);
+        }
         let Some(after) = self.0.broker.subscribe(room, worker).await.map_err(unavailable)? else { return Ok(None) };
         // Read after the subscription: a change of the pattern from now on finds the listener.
         let found = self.public_room(room).await;
@@ -85,6 +97,23 @@ impl Node {
             unavailable(error);
         }
         Ok(found?.map(|_| Entrance { after, kind: RoomKind::Public }))
+    }
+
+    /// Of some connections of a worker those that may listen to a room.
+    async fn those_that_may_listen(&self, worker: u16, connections: Arc<[ConnKey]>, room: &RoomName) -> Arc<[ConnKey]> {
+        if !self.has_join_hook() {
+            return connections;
+        }
+        let mut allowed = Vec::new();
+        for keys in connections.chunks(TOGETHER) {
+            let asked = keys.iter().map(async |&key| {
+                let address = Address { worker, key };
+                let found = self.ask(address, Ask::Inspect).await.ok()?;
+                self.may_see(&found.facts, address, room, Purpose::Listen).await.ok().map(|()| key)
+            });
+            allowed.extend(all(asked).await.into_iter().flatten());
+        }
+        allowed.into()
     }
 
     /// Has connections of a worker listen to a room that was offered; to a new one from its first message. Returns
@@ -97,6 +126,10 @@ impl Node {
             Ok(None) => return true,
             Err(_) => return false,
         };
+        let connections = self.those_that_may_listen(worker, connections, &room).await;
+        if connections.is_empty() {
+            return true;
+        }
         // Messages from a time when the room had another pattern may not be for these connections.
         let from_start = is_new && info.has_first_pattern;
         let listeners = connections.len() as u32;

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use switchboard_proto::call::{CallError, ConnectionType};
 use switchboard_proto::close::CloseReason;
+use switchboard_proto::document::MemberRules;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::json::RawJson;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -53,7 +54,7 @@ use crate::backend::cluster::{Cluster, ClusterEvent};
 use crate::backend::sessions::SessionStore;
 use crate::backend::{Broker, Directory, DirectorySize};
 use crate::clock;
-use crate::config::{Compat, Config};
+use crate::config::{Compat, Config, ExtraMembers};
 use crate::hub::mail::{Address, Ask, Mail, Reply};
 use crate::hub::mailbox::Mailbox;
 use crate::op::BoxFuture;
@@ -111,6 +112,7 @@ struct Inner {
     users: Users,
     gateway: Gateway,
     send_rates: SendRates<Arc<str>>,
+    ddp_members: MemberRules,
     counters: Counters,
     store_sample: figures::Sample,
     /// A connection has ended.
@@ -269,6 +271,13 @@ impl Node {
             commands: Commands::new(commands, is_in_cluster),
             users,
             send_rates: SendRates::new(config.servers.ddp.send_rate, config.servers.ddp.send_burst),
+            ddp_members: MemberRules {
+                extra: match &config.servers.ddp.extra_members {
+                    ExtraMembers::All => None,
+                    ExtraMembers::Named(names) => Some(names.clone()),
+                },
+                for_bots: config.servers.ddp.bot_members.clone(),
+            },
             counters: Counters::default(),
             store_sample: figures::Sample::default(),
             closed: Notify::new(),

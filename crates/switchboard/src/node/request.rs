@@ -75,6 +75,11 @@ impl Node {
         self.0.actions.takes_raw_body(params)
     }
 
+    /// Returns whether the action that these params name is refused over HTTP with GET and HEAD.
+    pub(crate) fn requires_post(&self, params: &Params) -> bool {
+        self.0.actions.requires_post(params)
+    }
+
     /// Params that answers show without their values.
     pub(crate) fn secret_params(&self) -> &SecretParams {
         self.0.actions.secret_params()

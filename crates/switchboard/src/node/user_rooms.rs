@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use serde::de::IgnoredAny;
 use switchboard_proto::call::{Answer, CallError, ConnectionType, HistoryRange, Outcome, Publication, RoomKind};
+use switchboard_proto::document;
 use switchboard_proto::event::{MessageExtra, Sender};
 use switchboard_proto::face::ConnFacts;
 use switchboard_proto::id::{ConnId, RoomName};
@@ -20,6 +21,7 @@ use crate::worker::calls::Caller;
 
 use super::chat::{crashed_call, kind_of, unavailable};
 use super::cluster::users::Question;
+use super::gate::Purpose;
 use super::hooks::Saying;
 use super::{Node, User};
 
@@ -40,10 +42,15 @@ impl Node {
             }
             let Some(info) = self.directory().room(&room).await.map_err(unavailable)? else { continue };
             let kind = kind_of(&room, &info.pattern);
-            let is_seen =
+            let may_enter =
                 kind == RoomKind::Public || (user.is_some() && self.may_enter(&caller.facts, &room, &info.pattern));
-            if is_seen {
-                return Ok(Answer::RoomFound { room, kind });
+            if !may_enter {
+                continue;
+            }
+            match self.may_see(&caller.facts, caller.address, &room, Purpose::Look).await {
+                Ok(()) => return Ok(Answer::RoomFound { room, kind }),
+                Err(CallError::Unavailable) => return Err(CallError::Unavailable),
+                Err(_) => {}
             }
         }
         Err(CallError::NoSuchRoom)
@@ -288,6 +295,8 @@ impl Node {
             return Op::Ready(Err(CallError::TooManyRequests { retry_ms }));
         }
         let sender = Sender::Connection(caller.facts.id);
+        let rules = &self.0.ddp_members;
+        let attachment = attachment.map(|document| document::permitted(&document, rules, is_bot));
         let extra = Some(Box::new(MessageExtra { id: id.map(Into::into), attachment }));
         let saying = Saying { extra, ..self.saying(room, sender, Some(self.handle(caller)), body) };
         self.say(saying).map(|published| match published? {
@@ -303,6 +312,7 @@ impl Node {
         let user = self.user_of(&caller.facts)?;
         self.ensure_direct(&range.room, &user).await?;
         self.check_pattern(&caller.facts, &range.room).await?;
+        self.may_see(&caller.facts, caller.address, &range.room, Purpose::History).await?;
         let found = self.0.broker.history(range).await.map_err(unavailable)?;
         let RoomHistory { messages, unread_not_loaded } = found.ok_or(CallError::NoSuchRoom)?;
         Ok(Answer::History { messages, unread_not_loaded })

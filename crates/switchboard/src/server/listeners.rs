@@ -23,6 +23,10 @@ use crate::worker::{AcceptRate, Listener, Loads, WorkerSettings};
 use super::settings::{front_settings, off_is_max};
 use super::{Addresses, StartError};
 
+/// The protocol of the line listener in TLS handshakes (ALPN). Clients that name none are accepted. A browser names those of
+/// HTTP, and its handshake fails: a web page must not have its visitor's browser send lines.
+const LINE_PROTOCOL: &[u8] = b"actionhero";
+
 /// What listeners share with workers.
 pub(super) struct Shared {
     pub(super) node: Node,
@@ -71,7 +75,8 @@ impl Listeners {
             hand_over: hand_over.clone(),
         });
         // Read before anything is bound: a listener in the clear must not be there even for a moment.
-        let socket_tls = this.read("servers.socket", config.servers.socket.secure, &config.servers.socket.tls, &[])?;
+        let socket_tls =
+            this.read("servers.socket", config.servers.socket.secure, &config.servers.socket.tls, &[LINE_PROTOCOL])?;
         let web_tls = this.read("servers.web", config.servers.web.secure, &config.servers.web.tls, &[b"http/1.1"])?;
 
         let mut for_workers = Vec::new();

@@ -88,14 +88,17 @@ fn websocket_settings(config: &Config) -> WebSocketSettings {
 
 fn ddp_settings(config: &Config) -> DdpSettings {
     let ddp = &config.servers.ddp;
+    let limits = WsLimits {
+        max_message_bytes: ddp.max_message_bytes,
+        max_fragments: ddp.max_fragments,
+        control_per_second: ddp.max_control_frames,
+    };
+    let max_bytes_before_login = ddp.max_login_message_bytes.min(ddp.max_message_bytes);
     DdpSettings {
-        limits: WsLimits {
-            max_message_bytes: ddp.max_message_bytes,
-            max_fragments: ddp.max_fragments,
-            control_per_second: ddp.max_control_frames,
-        },
+        limits_before_login: WsLimits { max_message_bytes: max_bytes_before_login, ..limits.clone() },
+        limits,
         message_timeout_ms: millis(ddp.message_timeout),
-        json: JsonLimits { depth: ddp.max_json_depth, keys: off_is_max(config.limits.max_json_keys) },
+        json: JsonLimits { depth: ddp.max_json_depth, ..json_limits(&config.limits) },
         max_subscriptions: off_is_max(ddp.max_subscriptions),
         max_id_bytes: ddp.max_id_bytes,
         connect_timeout_ms: millis(ddp.connect_timeout),
@@ -132,7 +135,7 @@ fn gateway_settings(config: &Config) -> GatewaySettings {
 
 /// Of what clients of the gateway send, and of events and interactions over HTTP.
 fn gateway_json_limits(config: &Config) -> JsonLimits {
-    JsonLimits { depth: config.servers.gateway.max_json_depth, keys: off_is_max(config.limits.max_json_keys) }
+    JsonLimits { depth: config.servers.gateway.max_json_depth, ..json_limits(&config.limits) }
 }
 
 /// Over how long a planned stop spreads the closes of shards, and when the last of them is closed. Neither may come later than
@@ -199,7 +202,11 @@ fn compat(compat: config::Compat) -> Compat {
 }
 
 fn json_limits(limits: &config::Limits) -> JsonLimits {
-    JsonLimits { depth: limits.max_json_depth, keys: off_is_max(limits.max_json_keys) }
+    JsonLimits {
+        depth: limits.max_json_depth,
+        keys: off_is_max(limits.max_json_keys),
+        values: off_is_max(limits.max_json_values),
+    }
 }
 
 fn param_limits(limits: &config::Limits) -> ParamLimits {
@@ -261,6 +268,7 @@ pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
     let gateway = &config.servers.gateway;
     GatewayOptions {
         applications: config.gateway.applications.iter().filter_map(application).collect(),
+        allow_insecure: gateway.allow_insecure,
         max_shards: gateway.max_shards,
         starts: StartLimits { total: gateway.start_total, concurrency: gateway.start_concurrency },
         yields: gateway.duplicate_shard == config::DuplicateShard::Reject,
@@ -270,6 +278,7 @@ pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
         log_events: gateway.replay_max_events,
         log_bytes: gateway.replay_max_bytes,
         interaction_wait: gateway.interaction_wait,
+        interaction_max_age: gateway.interaction_max_age,
         interactions_max: off_is_max(gateway.interactions_max),
     }
 }

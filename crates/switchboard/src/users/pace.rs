@@ -3,65 +3,75 @@
 //! A password is checked before anything is delayed, so a right one never waits for the refusals of wrong ones.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How many attempts each address has under way.
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many attempts each address, or each name at an address, has under way.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct Shares<K> {
     max: usize,
-    by_address: Mutex<HashMap<IpAddr, UnderWay>>,
+    turns: usize,
+    under_way: Mutex<HashMap<K, UnderWay>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct UnderWay {
     count: usize,
-    alone: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<Semaphore>,
 }
 
 /// An attempt under way. Dropping it ends that.
-pub(super) struct Share<'a> {
-    shares: &'a Shares,
-    address: IpAddr,
-    alone: Arc<tokio::sync::Mutex<()>>,
+pub(super) struct Share<'a, K: Eq + Hash> {
+    shares: &'a Shares<K>,
+    key: K,
+    turns: Arc<Semaphore>,
 }
 
-impl Shares {
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, by_address: Mutex::default() }
+impl<K: Clone + Eq + Hash> Shares<K> {
+    /// Each key may have `max` attempts under way, and `turns` of them at the same time.
+    pub(super) fn new(max: usize, turns: usize) -> Self {
+        Self { max, turns, under_way: Mutex::default() }
     }
 
-    /// Takes part in the share of an address; `None` if all of it is taken.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Share<'_>> {
-        let mut by_address = self.by_address();
-        let under_way = by_address.entry(address).or_default();
+    /// Takes part in the share of a key; `None` if all of it is taken.
+    pub(super) fn take(&self, key: K) -> Option<Share<'_, K>> {
+        let mut all = self.under_way();
+        let under_way = all
+            .entry(key.clone())
+            .or_insert_with(|| UnderWay { count: 0, turns: Arc::new(Semaphore::new(self.turns)) });
         (under_way.count < self.max).then(|| {
             under_way.count += 1;
-            Share { shares: self, address, alone: Arc::clone(&under_way.alone) }
+            Share { shares: self, key, turns: Arc::clone(&under_way.turns) }
         })
     }
+}
 
-    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, UnderWay>> {
+impl<K> Shares<K> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<K, UnderWay>> {
         // Nothing under this lock panics.
-        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share<'_> {
-    /// Waits until no other attempt of the address is alone. This one is until the result is dropped.
-    pub(super) async fn alone(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        Arc::clone(&self.alone).lock_owned().await
+impl<K: Eq + Hash> Share<'_, K> {
+    /// Waits for a turn of the key, which lasts until the result is dropped.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 }
 
-impl Drop for Share<'_> {
+impl<K: Eq + Hash> Drop for Share<'_, K> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut under_way) = self.shares.by_address().entry(self.address) {
-            under_way.get_mut().count -= 1;
-            if under_way.get().count == 0 {
-                under_way.remove();
+        let mut all = self.shares.under_way();
+        if let Some(under_way) = all.get_mut(&self.key) {
+            under_way.count -= 1;
+            if under_way.count == 0 {
+                all.remove(&self.key);
             }
         }
     }
@@ -164,13 +174,13 @@ mod tests {
 
     #[test]
     fn fault_row_16_an_address_has_its_share_and_no_more() {
-        let shares = Shares::new(2);
+        let shares = Shares::new(2, 1);
         let taken = [shares.take(address(1)), shares.take(address(1))];
         assert!(taken.iter().all(Option::is_some) && shares.take(address(1)).is_none());
         assert!(shares.take(address(2)).is_some());
         drop(taken);
         assert!(shares.take(address(1)).is_some());
-        assert!(shares.by_address().is_empty());
+        assert!(shares.under_way().is_empty());
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn fault_row_16_a_right_password_is_accepted_after_any_number_of_wrong_ones_whic
             let outcome = verify(&users, &name(who), &proof(given), from(1), at(50_000));
             assert!(!matches!(outcome, Err(Refusal::TooManyAttempts { .. })), "{who} {given}");
         }
-        let over = Err(Refusal::TooManyAttempts { retry_ms: 10_000 });
+        let over = Err(Refusal::TooManyAttempts { retry_ms: 20_000 });
         for _ in 0..2 {
             assert_eq!(verify(&users, &name("ann"), &proof("wrong"), from(1), at(50_000)), over);
             assert_eq!(verify(&users, &name("nobody"), &proof("secret"), from(1), at(50_000)), over);
@@ -153,7 +153,7 @@ fn fault_row_16_a_right_password_is_accepted_after_any_number_of_wrong_ones_whic
         for _ in 0..3 {
             assert_eq!(verify(&users, &name("ann"), &proof(""), Remote::Unix, at(0)), Err(Refusal::WrongPassword));
         }
-        let over = Err(Refusal::TooManyAttempts { retry_ms: 60_000 });
+        let over = Err(Refusal::TooManyAttempts { retry_ms: 20_000 });
         assert_eq!(verify(&users, &name("ann"), &proof(""), Remote::Unix, at(0)), over);
     }
 }
@@ -248,6 +248,48 @@ fn fault_row_16_checks_wait_for_their_turn_and_so_many_may_wait() {
         assert_eq!(same_address.await.unwrap(), Ok(()));
         assert_eq!(other_address.await.unwrap(), Ok(()));
         assert_eq!(users.verify(&name("ann"), &proof("secret"), from(3), at(0)).await.map(drop), Ok(()));
+    });
+}
+
+#[test]
+fn fault_row_62_wrong_passwords_are_forgiven_wherever_the_minutes_of_the_clock_begin() {
+    let settings = DdpServer { max_failed_logins: 1, failed_login_pause: Duration::ZERO, ..DdpServer::default() };
+    let users = users(&hashed("secret", 1), &settings);
+    runtime().block_on(async {
+        let wrong = async |now| users.verify(&name("ann"), &proof("wrong"), from(1), at(now)).await.map(drop);
+        assert_eq!(wrong(0).await, Err(Refusal::WrongPassword));
+        // The failure is forgiven after a minute, wherever the minutes of the clock begin.
+        assert!(matches!(wrong(59_999).await, Err(Refusal::TooManyAttempts { .. })));
+        assert_eq!(wrong(200_000).await, Err(Refusal::WrongPassword));
+    });
+}
+
+#[test]
+fn fault_row_70_one_address_with_a_right_password_does_not_take_all_places() {
+    let settings = DdpServer { password_checks_max: 1, password_checks_waiting: 31, ..DdpServer::default() };
+    let users = users(&hashed("secret", 1), &settings);
+    runtime().block_on(async {
+        let (release, released) = sync_channel::<()>(0);
+        let busy = OnThread::new(&tokio::runtime::Handle::current(), move || released.recv());
+        let attempt = |last: u8| {
+            let users = users.clone();
+            tokio::spawn(async move { users.verify(&name("ann"), &proof("secret"), from(last), at(0)).await.map(drop) })
+        };
+        // An eighth of 32 places are for this address, and two of them for one user.
+        let of_one: Vec<_> = (0..6).map(|_| attempt(1)).collect();
+        tokio::task::yield_now().await;
+        let of_others: Vec<_> = (0..30).map(|number| attempt(2 + number / 2)).collect();
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        let mut refused = 0;
+        for attempt in of_one {
+            refused += usize::from(attempt.await.unwrap() == Err(Refusal::Busy));
+        }
+        assert_eq!(refused, 2, "four attempts may be under way");
+        for attempt in of_others {
+            assert_eq!(attempt.await.unwrap(), Ok(()));
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 //! As soon as one user has a hash, every attempt costs the check of one, for those with a plain password and for those who
 //! do not exist too, so that times tell nobody who is who. Checks run on threads of their own, few at a time.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::config::{DdpServer, Password};
 use crate::failures::Failures;
@@ -75,17 +77,27 @@ pub(super) struct Gate {
     /// When addresses that failed too often are refused again.
     pace: Pace,
     /// One address must not take all places.
-    shares: Shares,
+    shares: Shares<IpAddr>,
+    /// An address that has one right password must not use it for all places.
+    names: Shares<(IpAddr, u64)>,
     /// For those that run or wait.
     places: Arc<Semaphore>,
     /// For those that run.
     turns: Arc<Semaphore>,
     hash_checks: AtomicU64,
+    /// Names may be long, and need not be those of users.
+    hash_of_name: RandomState,
 }
 
 impl Gate {
     /// Time in which failed logins of one address are counted together.
     const WINDOW: Duration = Duration::from_secs(60);
+
+    /// An address gets this part of the places, so it takes 8 addresses to fill them.
+    const ADDRESSES: usize = 8;
+
+    /// Checks of one user's password that an address may have running or waiting. Further ones wait for those.
+    const TURNS_OF_A_NAME: usize = 2;
 
     pub(super) fn new(settings: &DdpServer) -> io::Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
@@ -96,10 +108,12 @@ impl Gate {
             decoy: None,
             failures: Failures::new(settings.max_failed_logins, Self::WINDOW),
             pace: Pace::new(settings.failed_login_pause),
-            shares: Shares::new(places.div_ceil(2)),
+            shares: Shares::new(places.div_ceil(Self::ADDRESSES).max(Self::TURNS_OF_A_NAME), 1),
+            names: Shares::new(usize::MAX, Self::TURNS_OF_A_NAME),
             places: Arc::new(Semaphore::new(places)),
             turns: Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS))),
             hash_checks: AtomicU64::new(0),
+            hash_of_name: RandomState::new(),
         })
     }
 
@@ -120,14 +134,24 @@ impl Gate {
     }
 
     /// Returns whether an address has failed too often.
-    fn is_over(&self, from: Remote, now: Now) -> bool {
-        self.failures.retry_ms(address(from), now.monotonic_ms).is_some()
+    fn is_over(&self, from: Remote, now_ms: u64) -> bool {
+        self.failures.retry_ms(address(from), now_ms).is_some()
+    }
+
+    /// Counts a wrong attempt. If too many came before it from its address, this waits until it may be answered and returns
+    /// the answer. `many` is logged when the limit is reached.
+    async fn note_failure(&self, from: Remote, now_ms: u64, many: &'static str) -> Option<Refusal> {
+        let is_over = self.is_over(from, now_ms);
+        if self.failures.note(address(from), now_ms) {
+            tracing::warn!(remote = %from, "{many}");
+        }
+        if is_over { Some(self.refuse_slowly(from, now_ms).await) } else { None }
     }
 
     /// Waits until a wrong attempt of an address that has failed too often may be answered, and returns the answer.
-    async fn refuse_slowly(&self, from: Remote, now: Now) -> Refusal {
-        let retry_ms = self.failures.retry_ms(address(from), now.monotonic_ms).unwrap_or(1);
-        if self.pace.turn(Failures::network(address(from)), now.monotonic_ms).await {
+    async fn refuse_slowly(&self, from: Remote, now_ms: u64) -> Refusal {
+        let retry_ms = self.failures.retry_ms(address(from), now_ms).unwrap_or(1);
+        if self.pace.turn(Failures::network(address(from)), now_ms).await {
             Refusal::TooManyAttempts { retry_ms }
         } else {
             Refusal::TooManyAtOnce { retry_ms }
@@ -139,7 +163,7 @@ impl Gate {
         &self,
         account: Option<&Account>,
         digest: Option<PasswordDigest>,
-        alone: Option<OwnedMutexGuard<()>>,
+        turns: [Option<OwnedSemaphorePermit>; 2],
     ) -> Result<bool, Refusal> {
         let can_be_right = account.is_some() && digest.is_some();
         let digest = digest.unwrap_or_else(|| PasswordDigest::of(""));
@@ -162,7 +186,7 @@ impl Gate {
         self.hash_checks.fetch_add(1, Ordering::Relaxed);
         let check = OnThread::new(&Handle::current(), move || {
             // The thread keeps them until it is done, even if the caller no longer waits.
-            let _taken = (place, turn, alone);
+            let _taken = (place, turn, turns);
             hash.is_of(&digest)
         });
         match check.await {
@@ -175,8 +199,8 @@ impl Gate {
 impl Users {
     /// Checks a password. It takes the same time for a user who does not exist, unless the hashes of users differ in cost.
     ///
-    /// Wrong attempts of an address are counted in each minute of `now`'s monotonic clock; all Unix sockets are one
-    /// address. Beyond the limit its passwords are checked one at a time, and the answers to wrong ones are delayed
+    /// Wrong attempts of an address are counted on `now`'s monotonic clock; all Unix sockets are one address. Beyond the
+    /// limit its passwords are checked one at a time, and the answers to wrong ones are delayed
     /// (`servers.ddp.failed_login_pause`). A right password is not. To be awaited in a runtime with a clock.
     ///
     /// # Errors
@@ -192,26 +216,34 @@ impl Users {
             PasswordProof::Plain(password) => Some(PasswordDigest::of(password)),
             PasswordProof::Digest(hex) => PasswordDigest::from_hex(hex),
         };
+        // An attempt may wait for long, and others of its address may fail before it is checked.
+        let begun = Instant::now();
+        let now_ms = || now.monotonic_ms + u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let network = Failures::network(address(from));
         let is_right = {
-            let share = gate.shares.take(Failures::network(address(from))).ok_or(Refusal::Busy)?;
+            let share = gate.shares.take(network).ok_or(Refusal::Busy)?;
+            let name = gate.names.take((network, gate.hash_of_name.hash_one(who))).ok_or(Refusal::Busy)?;
+            let named = name.turn().await;
             // Else an address that only guesses could keep all processors busy.
-            let alone = if gate.is_over(from, now) { Some(share.alone().await) } else { None };
-            gate.is_right(account, digest, alone).await?
+            let alone = if gate.is_over(from, now_ms()) { share.turn().await } else { None };
+            gate.is_right(account, digest, [named, alone]).await?
         };
         match account {
             Some(account) if is_right && account.is_active() => Ok(account.clone()),
             Some(_) if is_right => Err(Refusal::Inactive),
             account => {
-                let is_over = gate.is_over(from, now);
-                if gate.failures.note(address(from), now.monotonic_ms) {
-                    tracing::warn!(remote = %from, "many logins with a wrong name or password");
-                }
-                if is_over {
-                    return Err(gate.refuse_slowly(from, now).await);
-                }
-                Err(if account.is_some() { Refusal::WrongPassword } else { Refusal::NoSuchUser })
+                let refusal = gate.note_failure(from, now_ms(), "many logins with a wrong name or password").await;
+                let wrong = if account.is_some() { Refusal::WrongPassword } else { Refusal::NoSuchUser };
+                Err(refusal.unwrap_or(wrong))
             }
         }
+    }
+
+    /// Counts wrong credentials of an application, as a wrong password of a user is counted. If too many came before from
+    /// the same address, this waits until they may be answered and returns the answer.
+    pub(crate) async fn note_wrong_credentials(&self, from: Remote, now_ms: u64) -> Option<Refusal> {
+        let many = "many requests with wrong credentials of gateway applications";
+        self.0.gate.note_failure(from, now_ms, many).await
     }
 
     /// Checks of hashes so far, those for nothing included.

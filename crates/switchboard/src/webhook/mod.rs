@@ -99,9 +99,22 @@ pub(crate) enum Failure {
     /// `hooks.timeout` has passed.
     #[error("no answer came in time")]
     Timeout,
-    /// The answer is longer than `hooks.max_answer_bytes`.
+    /// The answer is longer than `hooks.max_answer_bytes` and six times the question.
     #[error("the answer is too long")]
     TooLong,
+}
+
+impl Failure {
+    /// Whether this question may be the cause, and others may be answered: an answer came, and it was no decision. A client
+    /// that chooses what is asked could otherwise keep all others from being asked, or from being checked.
+    fn is_of_question(&self) -> bool {
+        match self {
+            Self::Answer(_) | Self::TooLong => true,
+            // Request Timeout and Too Many Requests are about the state of the backend.
+            Self::Status(status) => matches!(status, 400..=499) && !matches!(status, 408 | 429),
+            Self::Busy | Self::Connection(_) | Self::Paused | Self::Timeout => false,
+        }
+    }
 }
 
 impl fmt::Debug for Webhooks {
@@ -226,6 +239,8 @@ impl Webhooks {
     }
 
     async fn exchange(&self, question: &Question, body: Vec<u8>) -> Result<Reading, Failure> {
+        // A backend may answer with what it was asked, and escape every character in six bytes.
+        let max_answer_bytes = self.settings.max_answer_bytes.max(body.len().saturating_mul(6));
         let request = Request::post(question.endpoint.url.uri())
             .header("content-type", "application/json")
             .header("user-agent", concat!("switchboard/", env!("CARGO_PKG_VERSION")))
@@ -236,7 +251,7 @@ impl Webhooks {
             .map_err(|error| Failure::Connection(error.to_string()))?;
         let response = self.http.request(request).await.map_err(|error| Failure::Connection(causes(&error)))?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), self.settings.max_answer_bytes).collect().await;
+        let body = Limited::new(response.into_body(), max_answer_bytes).collect().await;
         let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
             Ok(_) => Failure::TooLong,
             Err(error) => Failure::Connection(causes(&*error)),
@@ -294,8 +309,8 @@ impl Watch<'_> {
         let change = {
             let mut breaker = lock(&self.endpoint.breaker);
             match failure {
-                None => breaker.answered(pass),
-                Some(_) => breaker.failed(pass, self.webhooks.now_ms()),
+                Some(failure) if !failure.is_of_question() => breaker.failed(pass, self.webhooks.now_ms()),
+                _ => breaker.answered(pass),
             }
         };
         self.tell(change, failure);

@@ -23,7 +23,7 @@ pub(crate) struct Rule {
 pub(crate) enum Refusal {
     /// The backend says so, perhaps with a reason for the client.
     Said(Option<String>),
-    /// Nobody could say, and nothing happens without a yes.
+    /// There is no decision, and nothing happens without a yes.
     Unknown,
 }
 
@@ -39,8 +39,8 @@ impl Rule {
         Some(Self { webhooks: Arc::clone(webhooks), question, on_failure })
     }
 
-    /// Asks. `read` takes from a yes what the hook may change; what it refuses counts as no answer. Without an answer
-    /// nothing is changed.
+    /// Asks. `read` takes from a yes what the hook may change; what it refuses counts as a failure of the question. Without an
+    /// answer nothing is changed.
     pub(crate) async fn ask<T: Default>(
         &self,
         body: Vec<u8>,
@@ -52,8 +52,9 @@ impl Rule {
         };
         match (self.webhooks.ask(&self.question, body, read).await, self.on_failure) {
             (Ok(decision), _) => decision,
-            (Err(_), OnFailure::Allow) => Ok(T::default()),
-            (Err(_), OnFailure::Refuse) => Err(Refusal::Unknown),
+            // Else a client could get past the hook with content that the backend fails at.
+            (Err(failure), OnFailure::Allow) if !failure.is_of_question() => Ok(T::default()),
+            (Err(_), _) => Err(Refusal::Unknown),
         }
     }
 }

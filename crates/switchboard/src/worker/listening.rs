@@ -130,8 +130,8 @@ impl Worker {
     /// What a connection wants from now on, in place of what it wanted before.
     pub(super) fn attend(&mut self, key: ConnKey, wants: Wants, asker: Asker) {
         let mut listened = self.hub.listened_by(key);
-        if !wants.public_rooms {
-            let wanted: HashSet<&RoomName> = wants.rooms.iter().collect();
+        if !wants.public_rooms || wants.is_new_user {
+            let wanted: HashSet<&RoomName> = wants.rooms.iter().filter(|_| !wants.is_new_user).collect();
             listened.retain(|room| {
                 let stays = wanted.contains(room);
                 if !stays {

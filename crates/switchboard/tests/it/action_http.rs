@@ -83,8 +83,23 @@ impl Action for Names {
     }
 }
 
+/// Changes something.
+struct Change;
+
+impl Action for Change {
+    fn spec(&self) -> ActionSpec {
+        ActionSpec::new("change").require_post()
+    }
+
+    async fn run(&self, _: &mut Request) -> ActionResult {
+        Ok(Reply::new().with("changed", true))
+    }
+}
+
 fn server(settings: &[&str]) -> TestServer {
-    TestServer::build(settings, |builder| builder.action(Webhook).action(Status).action(Login).action(Names))
+    TestServer::build(settings, |builder| {
+        builder.action(Webhook).action(Status).action(Login).action(Names).action(Change)
+    })
 }
 
 fn http(server: &TestServer) -> RawHttp {
@@ -115,6 +130,30 @@ fn an_action_checks_a_signed_webhook_of_any_media_type_and_shapes_the_answer() {
     assert_eq!(client.request("POST", "/api/names", &["Content-Type: text/xml"], b"<event/>").status, 415);
     // On a protocol without HTTP the action learns that there is no request.
     assert_eq!(server.connect().ask("webhook")["error"], "Error: webhooks come over HTTP");
+}
+
+#[test]
+fn fault_row_72_an_action_that_requires_post_does_not_run_for_a_link() {
+    let backend = Backend::start(|_| Reaction::Json(200, json!({"changed": true})));
+    let remote =
+        format!("actions.remote=[{{ name = \"far\", url = \"{}\", require_post = true }}]", backend.url("far"));
+    let server = server(&[&format!("hooks.secret={SECRET}"), &remote]);
+    for action in ["change", "far"] {
+        for target in [format!("/api/{action}"), format!("/api?action={action}")] {
+            for method in ["GET", "HEAD"] {
+                let answer = http(&server).request(method, &target, &[], b"");
+                assert_eq!(
+                    (answer.status, answer.header("allow")),
+                    (405, Some("POST, PUT, DELETE, OPTIONS")),
+                    "{target}"
+                );
+            }
+            let answer = http(&server).request("POST", &target, &[], b"");
+            assert_eq!((answer.status, &answer.json()["changed"]), (200, &json!(true)), "{target}");
+        }
+        assert_eq!(server.connect().ask(action)["changed"], true, "other protocols have no methods");
+    }
+    assert_eq!(backend.others(), 3, "requests with GET were not passed on");
 }
 
 #[test]

@@ -122,6 +122,23 @@ fn fault_row_21_wrong_tokens_are_answered_with_429_after_too_many_and_the_right_
 }
 
 #[test]
+fn fault_row_63_requests_without_a_token_or_from_other_pages_do_not_count_against_an_address() {
+    let (server, operator) = start(&["admin.failures_per_address=1"]);
+    let stranger = anybody(&server);
+    for _ in 0..20 {
+        stranger.ask("GET", "/v1/rooms").expect_error(401, "unauthenticated");
+        for site in ["cross-site", "same-site"] {
+            let headers = [("Sec-Fetch-Site", site), ("Authorization", "Bearer wrong")];
+            stranger.ask_with("GET", "/v1/rooms", &headers, "").expect_error(403, "origin_not_allowed");
+        }
+    }
+    let wrong = stranger.with_token("wrong");
+    wrong.ask("GET", "/v1/rooms").expect_error(401, "unauthenticated");
+    eventually("wrong tokens count", || wrong.ask("GET", "/v1/rooms").status == 429);
+    operator.ask_with("GET", "/v1/rooms", &[("Sec-Fetch-Site", "same-origin")], "").expect(200);
+}
+
+#[test]
 fn the_log_names_the_address_of_many_failures_as_operators_write_it() {
     let (program, client) = program(&["--set", "admin.token=right", "--set", "admin.failures_per_address=3"], &[]);
     let stranger = client.with_token("wrong");

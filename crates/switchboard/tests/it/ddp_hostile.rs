@@ -14,6 +14,25 @@ use super::ddp_support::{COMMANDS, MINE, ROOMS, refused, serving, words};
 use super::peer::eventually;
 use super::support::TestServer;
 
+#[test]
+fn fault_row_68_a_long_message_is_read_only_of_users() {
+    let server = serving(&["servers.ddp.max_login_message_bytes=2KiB"]);
+    let long = json!({"msg": "method", "id": "1", "method": "nothing", "params": ["x".repeat(4000)]}).to_string();
+    let mut stranger = server.ddp();
+    stranger.send_text(&long);
+    assert_eq!(stranger.closed(), 1009);
+    let mut ann = server.ddp_as("ann");
+    ann.send_text(&long);
+    assert_eq!(ann.frame()["error"]["error"], 404);
+    assert_eq!(ann.frame()["msg"], "updated");
+    // JSON of very many values is refused under its id, before they are read.
+    let values = format!(r#"{{"msg":"method","id":"2","method":"nothing","params":[{}[]]}}"#, "[],".repeat(20_000));
+    ann.send_text(&values);
+    let refused = ann.frame();
+    assert_eq!((&refused["msg"], &refused["id"]), (&json!("result"), &json!("2")), "{refused}");
+    assert!(refused["error"]["reason"].as_str().unwrap().contains("more than 10000 values"), "{refused}");
+}
+
 /// A neighbour in a room, on each worker one.
 struct Neighbours(Vec<DdpClient>);
 

@@ -217,8 +217,11 @@ fn fault_row_35_middleware_rewrites_refuses_or_panics_over_ddp_as_elsewhere() {
     server.node().add_say_middleware(100, Shout);
     let mut bot = server.ddp_in("bot", &["defaultRoom"]);
     let mut telnet = server.connect_into(1, &["defaultRoom"]).remove(0);
-    let result = bot.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "quiet", "alias": "kept"}])).unwrap();
-    assert_eq!((said(&result), &result["alias"]), (("QUIET", 1), &json!("kept")));
+    let result = bot
+        .call("sendMessage", json!([{"rid": "defaultRoom", "msg": "quiet", "alias": "quiet", "tmid": "t1"}]))
+        .unwrap();
+    assert_eq!((said(&result), &result["tmid"]), (("QUIET", 1), &json!("t1")));
+    assert!(result.get("alias").is_none(), "{result}");
     assert_eq!(said(&bot.heard(ROOMS)[0]), ("QUIET", 1));
     assert_eq!(telnet.read_json()["message"], "QUIET");
     let refused_words = words("error-not-allowed", "not that word");

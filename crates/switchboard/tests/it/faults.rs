@@ -76,6 +76,23 @@ fn fault_row_7_a_gigabyte_without_a_line_end_costs_the_server_nothing() {
 }
 
 #[test]
+fn fault_row_64_a_page_that_has_a_browser_post_here_says_nothing() {
+    let running = Running::start(config());
+    let mut hearer = running.connect();
+    hearer.ok("roomAdd defaultRoom");
+    let long = format!("/{}", "x".repeat(70_000));
+    for path in ["/", &long] {
+        let mut browser = running.connect();
+        browser.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost:5000\r\nContent-Length: 50\r\n\r\n\r\nroomAdd defaultRoom\r\nsay defaultRoom x\r\n"
+        ));
+        eventually("it is closed", || running.node().figures().connections == 1);
+    }
+    assert_eq!(hearer.ask("roomView defaultRoom")["data"]["membersCount"], 1);
+    assert_eq!(running.node().figures().published, 0);
+}
+
+#[test]
 fn fault_row_5_what_is_not_utf_8_is_refused_under_its_own_number() {
     let running = Running::start(config());
     let mut peer = running.connect();

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use switchboard::config::{Application, Config, DuplicateShard, Secret};
 use switchboard_testkit::gateway::{Credentials, GatewayClient};
 use switchboard_testkit::raw_http::{RawAnswer, RawHttp};
 
 use super::http::{JSON, connect};
-use super::peer::{Running, config};
+use super::peer::{DEADLINE, Running, config};
 
 const ID: &str = "Identification: 822";
 const SECRET: &str = "Secret: correct-horse";
@@ -147,6 +149,57 @@ fn fault_row_16_whoever_does_not_prove_who_he_is_learns_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn fault_row_73_wrong_credentials_of_an_application_are_counted_as_wrong_passwords_are() {
+    let mut config = with_applications();
+    config.servers.ddp.max_failed_logins = 2;
+    config.servers.ddp.failed_login_pause = Duration::from_secs(60);
+    let running = Running::start(config);
+    let ask = |secret: &str| {
+        let secret = format!("Secret: {secret}");
+        connect(&running).request("GET", "/gateway/bot", &[ID, &secret], b"").status
+    };
+    for _ in 0..10 {
+        assert_eq!(connect(&running).request("GET", "/gateway/bot", &[], b"").status, 401, "nothing was guessed");
+    }
+    assert_eq!([ask("a"), ask("b")], [401, 401]);
+    // The first refusal beyond the limit comes at once. 16 wait.
+    assert_eq!(ask("c"), 401);
+    let (note, answered) = std::sync::mpsc::sync_channel(24);
+    for number in 0..24 {
+        let (mut client, note) = (connect(&running), note.clone());
+        std::thread::spawn(move || {
+            let host = client.host().to_owned();
+            client.send(format!("GET /gateway/bot HTTP/1.1\r\nHost: {host}\r\n{ID}\r\nSecret: {number}\r\n\r\n"));
+            // Those that wait end with the server.
+            let _ = note.send(client.try_answer("GET").ok().flatten().map(|answer| answer.status));
+        });
+    }
+    for _ in 0..8 {
+        assert_eq!(answered.recv_timeout(DEADLINE).expect("it does not wait"), Some(429));
+    }
+    assert_eq!(ask("correct-horse"), 200, "the right secret is never refused");
+}
+
+#[test]
+fn fault_row_65_an_application_without_a_secret_is_not_served_through_a_proxy() {
+    let running = Running::start(with_applications());
+    let open = ["Identification: open", "Public-Key: key-of-open"];
+    for path in ["/gateway/bot", "/gateway/shards"] {
+        let ask = |headers: &[&str]| connect(&running).request("GET", path, headers, b"").status;
+        assert_eq!(ask(&open), 200, "{path}");
+        for header in ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1", "X-Real-IP: 192.0.2.1", "Via: 1.1 p"] {
+            assert_eq!(ask(&[open[0], open[1], header]), 401, "{path} {header}");
+            assert_eq!(ask(&[ID, SECRET, header]), 200, "{path} {header}");
+        }
+    }
+    let event = json!({"event": "NEWS"}).to_string();
+    let publish =
+        |headers: &[&str]| connect(&running).request("POST", "/gateway/events", headers, event.as_bytes()).status;
+    assert_eq!(publish(&[open[0], open[1], JSON]), 404, "no shard has a session");
+    assert_eq!(publish(&[open[0], open[1], JSON, "X-Forwarded-For: 192.0.2.1"]), 401);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -35,8 +35,14 @@ impl Platform {
     }
 
     fn ask_text(&self, running: &Running, body: &str) -> RawAnswer {
-        post(running, &self.sign("1700000000", body), "1700000000", body)
+        let now = now();
+        post(running, &self.sign(&now, body), &now, body)
     }
+}
+
+/// The time as a platform signs it.
+fn now() -> String {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs().to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -87,23 +93,25 @@ fn fault_row_16_whatever_is_not_signed_by_its_platform_is_refused_alike() {
     let running = Running::start(with_platforms(&first, &second));
     let mut bot = shard(&running, &first, 0);
     let body = json!({"type": 2, "id": "7", "application_id": "1"}).to_string();
-    let right = first.sign("1", &body);
+    let now = now();
+    let right = first.sign(&now, &body);
     let unauthenticated = json!({"error": "unauthenticated"});
     for (signature, timestamp, body) in [
-        (second.sign("1", &body), "1", body.as_str()),
-        (stranger.sign("1", &body), "1", &body),
+        (second.sign(&now, &body), now.as_str(), body.as_str()),
+        (stranger.sign(&now, &body), &now, &body),
         (right.clone(), "2", &body),
-        (right.clone(), "1", &body.replace("\"7\"", "\"8\"")),
-        (right.clone(), "1", &format!("{body} ")),
-        (right.replace('a', "b"), "1", &body),
-        (right[2..].to_owned(), "1", &body),
-        (format!("{right}00"), "1", &body),
-        ("0".repeat(128), "1", &body),
-        (String::new(), "1", &body),
-        (stranger.sign("1", "{}"), "1", "{}"),
-        (stranger.sign("1", "x"), "1", "x"),
-        (first.sign("1", r#"{"type":1,"application_id":"3"}"#), "1", r#"{"type":1,"application_id":"3"}"#),
-        (first.sign("1", r#"{"type":1,"application_id":1}"#), "1", r#"{"type":1,"application_id":1}"#),
+        (right.clone(), &now, &body.replace("\"7\"", "\"8\"")),
+        (right.clone(), &now, &format!("{body} ")),
+        (right.replace('a', "b"), &now, &body),
+        (right[2..].to_owned(), &now, &body),
+        (format!("{right}00"), &now, &body),
+        ("0".repeat(128), &now, &body),
+        (String::new(), &now, &body),
+        (first.sign("1700000000", &body), "1700000000", &body),
+        (stranger.sign(&now, "{}"), &now, "{}"),
+        (stranger.sign(&now, "x"), &now, "x"),
+        (first.sign(&now, r#"{"type":1,"application_id":"3"}"#), &now, r#"{"type":1,"application_id":"3"}"#),
+        (first.sign(&now, r#"{"type":1,"application_id":1}"#), &now, r#"{"type":1,"application_id":1}"#),
     ] {
         let answer = post(&running, &signature, timestamp, body);
         assert_eq!((answer.status, answer.json()), (401, unauthenticated.clone()), "{signature} {body}");
@@ -111,13 +119,13 @@ fn fault_row_16_whatever_is_not_signed_by_its_platform_is_refused_alike() {
     for headers in [
         vec![],
         vec![format!("X-Signature-Ed25519: {right}")],
-        vec!["X-Signature-Timestamp: 1".to_owned()],
+        vec![format!("X-Signature-Timestamp: {now}")],
         vec![
             format!("X-Signature-Ed25519: {right}"),
-            "X-Signature-Timestamp: 1".into(),
-            "X-Signature-Timestamp: 1".into(),
+            format!("X-Signature-Timestamp: {now}"),
+            format!("X-Signature-Timestamp: {now}"),
         ],
-        vec![format!("X-Signature-Ed25519: {right}, {right}"), "X-Signature-Timestamp: 1".into()],
+        vec![format!("X-Signature-Ed25519: {right}, {right}"), format!("X-Signature-Timestamp: {now}")],
     ] {
         let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
         let answer = connect(&running).request("POST", "/interaction", &headers, body.as_bytes());

@@ -238,6 +238,30 @@ fn fault_row_9_no_path_leads_out_of_the_public_folder_and_none_hangs() {
 }
 
 #[test]
+fn fault_row_9_names_that_begin_with_a_dot_are_served_only_if_that_is_set() {
+    let fill = |folder: &Folder| {
+        for name in [".env", ".git/config", "sub/.secret/a.txt", ".well-known/security.txt"] {
+            folder.write(&format!("public/{name}"), "content");
+        }
+    };
+    for hidden in [false, true] {
+        let folder = Folder::new();
+        fill(&folder);
+        let mut config = config();
+        config.files.root = Some(folder.join("public"));
+        config.files.hidden = hidden;
+        let running = Running::start(config);
+        for target in ["/.env", "/.git/config", "/%2Eenv", "/sub/.secret/a.txt"] {
+            assert_eq!(connect(&running).get(target).status == 200, hidden, "{target}");
+        }
+        assert_eq!(connect(&running).get("/.well-known/security.txt").status, 200);
+        if !hidden {
+            assert_eq!(running.connect().ask("file .env")["error"], "Sorry, that file is not found :(");
+        }
+    }
+}
+
+#[test]
 fn fault_row_9_links_that_stay_inside_are_followed() {
     let (_folder, running) = serve(|folder| {
         folder.write("public/inside/file", "inside");

@@ -68,6 +68,7 @@ fn a_page_reads_by_http_why_its_websocket_was_refused() {
     let answer = ask(&server, "/primus?a=b&refusal=1", &[&format!("Origin: {PAGE}")]);
     assert_eq!((answer.status, answer.text()), (403, "members only"));
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "the reason may look like a page");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
     assert_eq!(backend.next().json["connection"]["type"], "websocket");
@@ -110,7 +111,9 @@ fn every_question_is_signed_and_says_who_asks_what() {
     let state = json!({"name": "Ada", "level": 3});
     let expected = [
         json!({"hook": "connect", "connection": connection(json!({}))}),
-        json!({"hook": "join", "connection": connection(state.clone()), "room": "defaultRoom"}),
+        json!({
+            "hook": "join", "connection": connection(state.clone()), "room": "defaultRoom", "purpose": "join",
+        }),
         json!({"hook": "say", "connection": connection(state.clone()), "room": "defaultRoom", "message": "good evening"}),
         json!({
             "hook": "action", "connection": connection(state.clone()), "action": "randomNumber", "version": 1,

@@ -47,7 +47,12 @@ fn figures(server: &TestServer) -> HookFigures {
 /// A backend that reacts like this is no yes and no no: the policy decides, and soon.
 #[track_caller]
 fn check_failure(settings: &[&str], url: &str) {
-    for (policy, told) in [("refuse", "unavailable"), ("allow", "OK")] {
+    check_policies(settings, url, [("refuse", "unavailable"), ("allow", "OK")]);
+}
+
+#[track_caller]
+fn check_policies(settings: &[&str], url: &str, policies: [(&str, &str); 2]) {
+    for (policy, told) in policies {
         let (url, policy) = (format!("hooks.say.url={url}"), format!("hooks.say.on_failure={policy}"));
         let settings: Vec<&str> = [url.as_str(), policy.as_str()].into_iter().chain(settings.iter().copied()).collect();
         let server = start(&settings);
@@ -63,6 +68,20 @@ fn check_failure(settings: &[&str], url: &str) {
 fn check_reaction(settings: &[&str], react: impl Fn() -> Reaction + Send + Sync + 'static) {
     let backend = Backend::start(move |_| react());
     check_failure(settings, &backend.url("say"));
+}
+
+/// A backend that answers like this decides nothing, perhaps because of what it was asked: the message is refused under
+/// each policy, and the next one is asked about, however often that happens.
+#[track_caller]
+fn check_refusal(settings: &[&str], react: impl Fn() -> Reaction + Send + Sync + 'static) {
+    let backend = Backend::start(move |_| react());
+    check_policies(settings, &backend.url("say"), [("refuse", "unavailable"), ("allow", "unavailable")]);
+    let server = start(&[&[&*say_hook(&backend), "hooks.breaker_failures=1"], settings].concat());
+    let mut client = member(&server);
+    for _ in 0..3 {
+        assert_eq!(say(&mut client), "unavailable");
+    }
+    assert_eq!(figures(&server), HookFigures { failed: 3, ..HookFigures::default() });
 }
 
 /// An answer of these bytes.
@@ -154,9 +173,9 @@ fn fault_row_22_an_answer_without_end_is_cut_at_its_limit() {
     let body = vec![b' '; 64 * 1024];
     let chunk = [b"10000\r\n", &body[..], b"\r\n"].concat();
     let settings = &["hooks.timeout=60s"];
-    check_reaction(settings, flood("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n", body.clone()));
-    check_reaction(settings, flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk));
-    check_reaction(settings, flood("HTTP/1.1 200 OK\r\n\r\n", body.clone()));
+    check_refusal(settings, flood("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n", body.clone()));
+    check_refusal(settings, flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk));
+    check_refusal(settings, flood("HTTP/1.1 200 OK\r\n\r\n", body.clone()));
     check_reaction(settings, flood("HTTP/1.1 200 OK\r\nX-Header: ", body));
     check_reaction(settings, flood("HTTP/1.1 200 OK\r\n", b"X-Header: x\r\n".repeat(1000)));
 }
@@ -167,11 +186,29 @@ fn an_answer_up_to_the_limit_is_read() {
         let message = "x".repeat(bytes - r#"{"message":""}"#.len());
         move || Reaction::Json(200, json!({"message": message}))
     };
-    check_reaction(&["hooks.max_answer_bytes=1KiB"], answer(1025));
-    let longest = answer(1024);
+    check_refusal(&["hooks.max_answer_bytes=8KiB"], answer(8193));
+    let longest = answer(8192);
     let backend = Backend::start(move |_| longest());
-    let server = start(&[&say_hook(&backend), "hooks.max_answer_bytes=1KiB"]);
+    let server = start(&[&say_hook(&backend), "hooks.max_answer_bytes=8KiB"]);
     assert_eq!(say(&mut member(&server)), "OK");
+}
+
+#[test]
+fn fault_row_61_content_that_grows_in_the_answer_keeps_the_backend_in_use() {
+    // The backend repeats the message and escapes each of its characters, as many JSON writers do.
+    let backend = Backend::start(|asked| {
+        let message: String = asked.json["message"].as_str().expect("a text").escape_unicode().to_string();
+        let escaped = message.replace("\\u{", "\\u00").replace('}', "");
+        let body = format!(r#"{{"message":"{escaped}"}}"#);
+        raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    });
+    let server = start(&[&*say_hook(&backend), "hooks.breaker_failures=1"]);
+    let mut client = member(&server);
+    let long = "\u{e9}".repeat(24 * 1024);
+    for _ in 0..5 {
+        assert_eq!(client.ask(&format!("say defaultRoom {long}"))["status"], "OK");
+    }
+    assert_eq!(figures(&server), HookFigures { answered: 5, ..HookFigures::default() });
 }
 
 #[test]
@@ -182,15 +219,21 @@ fn fault_row_22_garbage_is_neither_yes_nor_no() {
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 500 Oh\r\nContent-Length: 14\r\n\r\n{\"allow\":true}",
+    ] {
+        check_reaction(&["hooks.timeout=500ms"], move || raw(text));
+    }
+    for text in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes",
         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue",
         "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"allow\":\"no\"}",
         "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"message\":\"\"}",
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
-        "HTTP/1.1 500 Oh\r\nContent-Length: 14\r\n\r\n{\"allow\":true}",
     ] {
-        check_reaction(&["hooks.timeout=500ms"], move || raw(text));
+        check_refusal(&["hooks.timeout=500ms"], move || raw(text));
     }
 }
 

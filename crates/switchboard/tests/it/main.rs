@@ -75,6 +75,7 @@ mod pages;
 mod peer;
 mod program;
 mod rooms;
+mod sight;
 mod slow_consumers;
 mod storm;
 mod support;

@@ -62,6 +62,30 @@ fn fault_row_14_pages_of_other_hosts_call_no_action_and_open_no_websocket() {
 }
 
 #[test]
+fn fault_row_72_a_link_or_an_image_on_another_page_runs_no_action() {
+    let folder = Folder::new();
+    let running = serving(&folder, &[LISTED]);
+    let own = format!("Referer: http://{}/chat.html", running.web());
+    let listed = format!("Referer: {LISTED}/some/page?x=1");
+    for (site, referrer, allowed) in [
+        ("cross-site", "X-Nothing: here", false),
+        ("same-site", "X-Nothing: here", false),
+        ("cross-site", "Referer: http://evil.example.org/", false),
+        ("cross-site", &format!("Referer: http://evil.example.org/?{LISTED}/"), false),
+        ("cross-site", &format!("Referer: {LISTED}.evil.example.org/"), false),
+        ("cross-site", &listed, true),
+        ("same-site", &own, true),
+        ("same-origin", "X-Nothing: here", true),
+        ("none", "X-Nothing: here", true),
+    ] {
+        let site_header = format!("Sec-Fetch-Site: {site}");
+        let ask = |target: &str| connect(&running).request("GET", target, &[&site_header, referrer], b"").status;
+        assert_eq!(ask("/api/status"), if allowed { 200 } else { 403 }, "{site} {referrer}");
+        assert_eq!(ask("/a.txt"), 200, "any page may show a file");
+    }
+}
+
+#[test]
 fn a_refused_page_is_told_which_setting_lists_origins_and_the_operator_reads_which_page_it_was() {
     let program = Program::start(&[]);
     let address = program.web().parse().unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, SupportedProtocolVersion};
 use serde_json::json;
 use switchboard::Server;
 use switchboard::config::Config;
@@ -419,6 +419,48 @@ fn fault_row_23_old_versions_are_refused() {
         }
     }
     setting.connect(&running).ok("paramsView");
+}
+
+#[test]
+fn fault_row_64_a_browser_cannot_finish_its_handshake_with_the_line_protocol() {
+    let setting = Setting::new();
+    let running = setting.start();
+    let plain = setting.authority.client(None, BOTH).unwrap();
+    for (protocols, is_accepted) in [(vec!["h2", "http/1.1"], false), (vec!["actionhero"], true), (vec![], true)] {
+        let mut config = (*plain).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        assert_eq!(handshake(&running, &Arc::new(config)).is_ok(), is_accepted, "{protocols:?}");
+    }
+}
+
+/// Connects, reads the beginning of the welcome, and says how the handshake went.
+fn handshake(running: &Running, config: &Arc<ClientConfig>) -> std::io::Result<HandshakeKind> {
+    let socket = TcpStream::connect(running.address())?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    let name = ServerName::try_from(SERVER_NAME).unwrap();
+    let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), socket);
+    // Tickets come before it.
+    stream.read_exact(&mut [0])?;
+    Ok(stream.conn.handshake_kind().unwrap())
+}
+
+#[test]
+fn fault_row_71_a_client_that_returns_needs_no_full_handshake_until_the_certificate_changes() {
+    let mut setting = Setting::new();
+    setting.config.servers.certificate_check = Duration::from_millis(10);
+    let running = setting.start();
+    for version in [&TLS12, &TLS13] {
+        let config = setting.authority.client(None, &[version]).unwrap();
+        assert_eq!(handshake(&running, &config).unwrap(), HandshakeKind::Full);
+        assert_eq!(handshake(&running, &config).unwrap(), HandshakeKind::Resumed);
+        setting.authority.issue_server().unwrap().write(setting.folder.path()).unwrap();
+        eventually("old tickets are of no use", || handshake(&running, &config).unwrap() == HandshakeKind::Full);
+    }
+    // Another listener with the same certificate has keys of its own.
+    let config = setting.authority.client(None, &[&TLS13]).unwrap();
+    let other = setting.start();
+    assert_eq!(handshake(&running, &config).unwrap(), HandshakeKind::Full);
+    assert_eq!(handshake(&other, &config).unwrap(), HandshakeKind::Full);
 }
 
 /// Why a server with this configuration does not start.

@@ -1,5 +1,6 @@
 //! The line protocol over TCP, TLS or a Unix socket.
 
+mod foreign;
 mod request;
 mod verbs;
 
@@ -48,6 +49,11 @@ impl Face for SocketFace {
         match frame {
             LineFrame::Line(line) => {
                 self.ledger.count += 1;
+                if foreign::is_foreign(line, self.ledger.count == 1) {
+                    cx.fx.bytes.extend_from_slice(foreign::ANSWER.as_bytes());
+                    cx.fx.close = Some(CloseReason::Protocol);
+                    return;
+                }
                 match std::str::from_utf8(line) {
                     Ok(line) => self.on_line(line, cx),
                     Err(_) => {

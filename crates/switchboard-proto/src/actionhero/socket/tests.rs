@@ -48,6 +48,19 @@ fn the_welcome_line_can_wait_or_stay_away() {
 }
 
 #[test]
+fn fault_row_64_a_browser_that_a_page_sends_here_is_answered_in_http_and_nothing_is_carried_out() {
+    let long = format!("POST /{} HTTP/1.1", "x".repeat(70_000));
+    for first in ["POST / HTTP/1.1", long.as_str(), "paramAdd a=b"] {
+        let mut talk = auto();
+        let lines = if first == "POST / HTTP/1.1" { "" } else { "Host: localhost:5000\r\n" };
+        talk.send(format!("{first}\r\n{lines}").as_bytes());
+        assert_eq!(talk.fx.close, Some(CloseReason::Protocol), "{first:.20}");
+        let received = talk.received();
+        assert!(received.ends_with(&foreign::ANSWER.replace("\r\n", "\n")), "{first:.20}: {received}");
+    }
+}
+
+#[test]
 fn sticky_params_are_added_viewed_and_deleted() {
     check(
         &mut auto(),

@@ -64,6 +64,7 @@ fn header_mode() -> Opening {
             id: Some("100".into()),
             public_key: Some("k".into()),
             secret: Some("secret".into()),
+            is_forwarded: false,
         },
         shard: HeaderNumber::Number(0),
         total: HeaderNumber::Number(1),

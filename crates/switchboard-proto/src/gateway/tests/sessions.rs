@@ -330,7 +330,7 @@ fn headers_and_messages_are_put_together_and_must_agree() {
     };
     let credentials = |id: Option<&str>, public_key: Option<&str>, secret: Option<&str>| {
         let [id, public_key, secret] = [id, public_key, secret].map(|text| text.map(str::to_owned));
-        AppCredentials { id, public_key, secret }
+        AppCredentials { id, public_key, secret, is_forwarded: false }
     };
     let refused = || (None, format!("{}\n(close 4004)\n", answer::INVALID));
     let plain =

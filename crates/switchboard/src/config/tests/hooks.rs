@@ -67,7 +67,7 @@ http_headers = [\"x signature\"]
         "switchboard.toml:5: actions.remote[1].url: expected an http:// or https:// URL without user, password and \
          fragment, found \"ftp://a/\"",
         "switchboard.toml:9: actions.remote[2].nmae: unknown key; an action has name, url, version, description, \
-         required, optional, timeout, http, http_headers, http_answer_headers",
+         required, optional, timeout, require_post, http, http_headers, http_answer_headers",
         "switchboard.toml:10: actions.remote[2].version: expected a whole number from 0 to 4294967295, found -1",
         "switchboard.toml:11: actions.remote[2].required: expected a list of texts, found a list",
         "switchboard.toml:12: actions.remote[2].timeout: expected 0 or a duration from 1ms to 10m, found \"1d\"",
@@ -120,5 +120,27 @@ fn fault_row_57_a_secret_is_neither_shown_nor_printed_nor_told_in_an_error() {
     for wrong in ["\"canary\"", "[\"canary-canary-canary\"]", "123456789012345678"] {
         let error = refused(&format!("hooks.secret = {wrong}"));
         assert_eq!(error, "switchboard.toml:1: hooks.secret: expected a text of at least 16 bytes", "{wrong}");
+    }
+}
+
+#[test]
+fn fault_row_57_a_url_is_refused_without_its_password_or_query() {
+    for (url, shown) in [
+        ("http://user:canary@host/path", "http://***@host/path"),
+        ("http://user:ca/nary@canary@host/", "http://***@host/"),
+        ("ftp://host/path?key=canary", "ftp://host/path?***"),
+        ("http://host/#canary", "http://host/?***"),
+    ] {
+        for (key, value) in [
+            ("hooks.say.url", format!("\"{url}\"")),
+            ("actions.remote", format!("[{{ name = \"a\", url = \"{url}\" }}]")),
+            ("servers.web.allowed_origins", format!("[\"{url}\"]")),
+            ("backend.redis.url", format!("\"{url}\"")),
+            ("log.level", format!("\"{url}\"")),
+        ] {
+            let error = refused(&format!("{key} = {value}"));
+            assert!(!error.contains("canary"), "{error}");
+            assert!(key == "backend.redis.url" || error.contains(&format!("\"{shown}\"")), "{error}");
+        }
     }
 }

@@ -58,7 +58,10 @@ pub(super) const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by"
 pub(super) fn respond(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Bytes(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // The body may have words of a backend or a client: a browser must not guess that they are a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -59,7 +59,9 @@ impl Visit {
             }
         };
         let params = Arc::new(params);
+        let is_reading = |http: &HttpRequest| matches!(http.method(), "GET" | "HEAD");
         let outcome = match collected {
+            Ok(http) if is_reading(&http) && self.front.node.requires_post(&params) => Err(WebRefusal::NeedsPost),
             Ok(http) => self.run(&facts, WebAnswers::call(settings.compat, Arc::clone(&params)), http).await,
             Err(refusal) => Err(refusal),
         };
@@ -146,6 +148,9 @@ fn write(answers: &WebAnswers<'_>, outcome: &Result<Outcome, WebRefusal>) -> Res
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(POWERED_BY, HeaderValue::from_static(Front::NAME));
     match outcome {
+        Err(WebRefusal::NeedsPost) => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST, PUT, DELETE, OPTIONS"));
+        }
         Err(WebRefusal::Stopping) => drop(headers.insert(header::RETRY_AFTER, u16::from(retry_seconds()).into())),
         // The rest of the body may never come.
         Err(WebRefusal::TooLarge | WebRefusal::TooSlow | WebRefusal::MediaType) => return last(response),

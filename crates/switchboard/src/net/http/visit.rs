@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use switchboard_proto::face::Remote;
@@ -128,12 +128,19 @@ impl Visit {
         const FOREIGN: &str = "this page may not ask here: servers.web.allowed_origins does not list its origin\n";
         let foreign = || Refused(StatusCode::FORBIDDEN, FOREIGN.into());
         let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
-        let verdict = self.front.settings.allowed_origins.judge(origin, host, self.secure);
+        let referrer = headers.get(header::REFERER).map(|referrer| origin::of_url(referrer.as_bytes()));
+        let verdict = match origin {
+            // Browsers send no `Origin` with a link or an image, but they say that another page asks.
+            None if is_of_other_page(headers) => {
+                self.front.settings.allowed_origins.judge(Some(referrer.unwrap_or(b"null")), host, self.secure)
+            }
+            origin => self.front.settings.allowed_origins.judge(origin, host, self.secure),
+        };
         // Whoever may read files may read them for any page, which cannot look inside.
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let changes_nothing = is_reading && Route::of(request.uri().path()) == Route::File;
         if !verdict.is_allowed() && !changes_nothing {
-            self.front.log_refused_origin(origin.unwrap_or_default(), self.remote);
+            self.front.log_refused_origin(origin.or(referrer).unwrap_or_default(), self.remote);
             return Err(foreign());
         }
         Ok(Page(headers.get(header::ORIGIN).filter(|_| verdict == Verdict::Listed).cloned()))
@@ -213,4 +220,10 @@ impl Future for Answering {
             }
         }
     }
+}
+
+/// Whether a browser says that a page of another origin asks.
+fn is_of_other_page(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    sites.any(|site| site == "cross-site" || site == "same-site")
 }

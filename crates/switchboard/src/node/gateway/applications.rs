@@ -74,11 +74,13 @@ impl std::fmt::Debug for SecretDigest {
 pub(in crate::node) struct Applications {
     by_id: HashMap<Arc<str>, Arc<Application>>,
     by_key: HashMap<String, Arc<Application>>,
+    /// Applications without a secret are served to other machines too (`servers.gateway.allow_insecure`).
+    allow_insecure: bool,
 }
 
 impl Applications {
-    pub(in crate::node) fn new(applications: Vec<Application>) -> Self {
-        let mut all = Self::default();
+    pub(in crate::node) fn new(applications: Vec<Application>, allow_insecure: bool) -> Self {
+        let mut all = Self { allow_insecure, ..Self::default() };
         for application in applications {
             let application = Arc::new(application);
             all.by_key.insert(application.public_key.clone(), Arc::clone(&application));
@@ -109,7 +111,7 @@ impl Applications {
 
     /// Returns the application whose credentials these may become with the missing parts: every present part is right.
     pub(in crate::node) fn named(&self, credentials: &AppCredentials) -> Option<&Arc<Application>> {
-        let AppCredentials { id, public_key, secret } = credentials;
+        let AppCredentials { id, public_key, secret, is_forwarded } = credentials;
         let application = match (id, public_key) {
             (_, Some(public_key)) => self.by_key.get(public_key)?,
             (Some(id), None) => self.by_id(id)?,
@@ -118,7 +120,9 @@ impl Applications {
         let is_named = id.as_ref().is_none_or(|id| id == application.id());
         let is_right = match (&application.secret, secret) {
             (Some(digest), Some(secret)) => digest.is_of(secret),
-            _ => true,
+            (Some(_), None) => true,
+            // Without a secret it is for this machine only, and the client of a proxy may be on another one.
+            (None, _) => !is_forwarded || self.allow_insecure,
         };
         (is_named && is_right).then_some(application)
     }
@@ -145,11 +149,14 @@ mod tests {
 
     #[test]
     fn every_part_that_is_there_must_be_right_and_a_secret_must_be_there() {
-        let all =
-            Applications::new(vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)]);
+        let all = Applications::new(
+            vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)],
+            false,
+        );
         let who = |id: &str, key: &str, secret: &str| {
             let part = |text: &str| (text != "-").then(|| text.to_owned());
-            let credentials = AppCredentials { id: part(id), public_key: part(key), secret: part(secret) };
+            let credentials =
+                AppCredentials { id: part(id), public_key: part(key), secret: part(secret), is_forwarded: false };
             all.of(&credentials).map(|application| application.id().to_owned())
         };
         for right in [("a", "ka", "sa"), ("-", "ka", "sa"), ("a", "-", "sa")] {
@@ -173,12 +180,36 @@ mod tests {
     }
 
     #[test]
+    fn fault_row_65_an_application_without_a_secret_is_not_served_through_a_proxy() {
+        for allow_insecure in [false, true] {
+            let applications = || vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)];
+            let all = Applications::new(applications(), allow_insecure);
+            let is_served = |key: &str, secret: Option<&str>, is_forwarded| {
+                let (public_key, secret) = (Some(key.to_owned()), secret.map(str::to_owned));
+                all.of(&AppCredentials { id: None, public_key, secret, is_forwarded }).is_some()
+            };
+            assert!(is_served("ka", Some("sa"), true) && is_served("kb", None, false));
+            for secret in [None, Some("any")] {
+                assert_eq!(is_served("kb", secret, true), allow_insecure);
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_there_yet_may_still_come_but_what_is_there_must_be_right() {
-        let all =
-            Applications::new(vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)]);
+        let all = Applications::new(
+            vec![Application::named("a", "ka", Some("sa")), Application::named("b", "kb", None)],
+            false,
+        );
         let may_be = |id: &str, key: &str, secret: &str| {
             let part = |text: &str| (text != "-").then(|| text.to_owned());
-            all.named(&AppCredentials { id: part(id), public_key: part(key), secret: part(secret) }).is_some()
+            all.named(&AppCredentials {
+                id: part(id),
+                public_key: part(key),
+                secret: part(secret),
+                is_forwarded: false,
+            })
+            .is_some()
         };
         assert!(may_be("a", "-", "-") && may_be("a", "ka", "-") && may_be("a", "-", "sa") && may_be("b", "-", "-"));
         for wrong in [("c", "-", "-"), ("a", "kb", "-"), ("a", "-", "sb"), ("a", "ka", ""), ("-", "-", "sa")] {

@@ -3,6 +3,7 @@
 //! An interaction is an event for one shard. While its request waits there is an entry in [`Waiting`], which the shard's answer
 //! takes out; what waits for nothing any more takes itself out.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::sessions::shards::ShardTarget;
+use crate::clock;
 
 use super::super::Node;
 use super::applications::Application;
@@ -177,10 +179,17 @@ impl Node {
         request: SignedBody<'_>,
         limits: JsonLimits,
     ) -> Result<RawJson, InteractionError> {
-        // Read in order to know whose key to take; nothing is done with it, or told about it, before the signature is right.
+        // Only the id is read before the signature is right, and no answer depends on more.
         let text = std::str::from_utf8(request.body).ok();
+        let application = self.signer(request, text).ok_or(InteractionError::Unsigned)?;
+        if !request.is_recent(self.0.gateway.options.interaction_max_age, clock::unix_ms()) {
+            tracing::debug!(
+                application = application.id(), timestamp = %request.timestamp.escape_debug(),
+                "refused an interaction whose time differs by more than servers.gateway.interaction_max_age"
+            );
+            return Err(InteractionError::Unsigned);
+        }
         let body = text.and_then(|text| json::parse(text, limits).ok());
-        let application = self.signer(request, body.as_ref()).ok_or(InteractionError::Unsigned)?;
         let (Some(text), Some(body)) = (text, body) else { return Err(InteractionError::Malformed) };
         let kind = body.get("type").and_then(Value::as_u64).and_then(Kind::of).ok_or(InteractionError::Malformed)?;
         if kind == Kind::Ping {
@@ -192,11 +201,14 @@ impl Node {
     }
 
     /// The application whose platform has signed a request: the one that it names, or any if it names none.
-    fn signer(&self, request: SignedBody<'_>, body: Option<&Value>) -> Option<Arc<Application>> {
+    fn signer(&self, request: SignedBody<'_>, text: Option<&str>) -> Option<Arc<Application>> {
         let applications = &self.0.gateway.applications;
-        let named = body.and_then(|body| body.get("application_id"));
+        let named = text.and_then(|text| json::members(text, ["application_id"])).and_then(|[id]| id);
         let found = match named {
-            Some(id) => applications.by_id(id.as_str()?).filter(|application| request.is_of(&application.public_key)),
+            Some(id) => {
+                let id: Cow<'_, str> = serde_json::from_str(id).ok()?;
+                applications.by_id(&id).filter(|application| request.is_of(&application.public_key))
+            }
             None if request.body.len() > MAX_UNNAMED_BYTES => None,
             None => applications.iter().find(|application| request.is_of(&application.public_key)),
         };

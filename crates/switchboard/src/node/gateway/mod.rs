@@ -32,12 +32,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use switchboard_proto::call::{Answer, CallError, Outcome};
+use switchboard_proto::face::Remote;
 use switchboard_proto::id::ConnId;
 use switchboard_proto::shard::{LogPart, ShardAnswer, ShardCall, ShardRefusal};
 
 use crate::backend::sessions::shards::{AckRefusal, ReadLog, ReadRefusal, StartLimits};
 use crate::clock::Steady;
 use crate::op::Op;
+use crate::users::Refusal;
 use crate::worker::calls::Caller;
 
 use super::Node;
@@ -66,6 +68,8 @@ const UNKNOWN_MAX: usize = 4096;
 pub(crate) struct GatewayOptions {
     /// `gateway.applications`.
     pub(crate) applications: Vec<Application>,
+    /// `servers.gateway.allow_insecure`.
+    pub(crate) allow_insecure: bool,
     /// `servers.gateway.max_shards`.
     pub(crate) max_shards: u32,
     /// `servers.gateway.start_total` and `start_concurrency`.
@@ -84,6 +88,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) log_bytes: usize,
     /// `servers.gateway.interaction_wait`: how long an interaction waits for its shard's answer.
     pub(crate) interaction_wait: Duration,
+    /// `servers.gateway.interaction_max_age`; zero: of any age.
+    pub(crate) interaction_max_age: Duration,
     /// `servers.gateway.interactions_max`: how many may wait.
     pub(crate) interactions_max: usize,
 }
@@ -113,7 +119,7 @@ pub(super) struct Gateway {
 impl Gateway {
     pub(super) fn new(mut options: GatewayOptions, node: &str, scribe: &ScribeInbox, workers: usize) -> Self {
         Self {
-            applications: Applications::new(std::mem::take(&mut options.applications)),
+            applications: Applications::new(std::mem::take(&mut options.applications), options.allow_insecure),
             lives: Lives::default(),
             rooms: ShardRooms::new(scribe, workers),
             waiting: Arc::new(Waiting::new(options.interactions_max)),
@@ -157,6 +163,36 @@ impl Gateway {
 impl Node {
     /// What a shard asks.
     pub(super) fn start_shard_call(&self, caller: Caller, call: ShardCall) -> Op<Outcome> {
+        let has_credentials = matches!(
+            call,
+            ShardCall::Check(_)
+                | ShardCall::CheckPart { .. }
+                | ShardCall::Fleet(_)
+                | ShardCall::Register(_)
+                | ShardCall::Resume(_)
+        );
+        if !has_credentials {
+            return self.shard_call(caller, call);
+        }
+        let (node, remote) = (self.clone(), caller.facts.remote);
+        let answering = self.shard_call(caller, call);
+        let slowly = async move {
+            let outcome = answering.await;
+            if matches!(outcome, Err(CallError::Shard(ShardRefusal::BadCredentials))) {
+                // Each guess needs a connection, which stays open for as long as its refusal is delayed.
+                node.note_wrong_credentials(remote).await;
+            }
+            outcome
+        };
+        Op::start(slowly, crashed_call)
+    }
+
+    /// Counts wrong credentials of an application from this address. See [`Users::note_wrong_credentials`].
+    pub(crate) async fn note_wrong_credentials(&self, from: Remote) -> Option<Refusal> {
+        self.0.users.note_wrong_credentials(from, self.uptime_ms()).await
+    }
+
+    fn shard_call(&self, caller: Caller, call: ShardCall) -> Op<Outcome> {
         let connection = caller.facts.id;
         match call {
             ShardCall::Read { after } => self.read_log(connection, after),

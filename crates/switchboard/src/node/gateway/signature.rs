@@ -1,5 +1,7 @@
 //! Whether a request bears the signature of an application's platform (Ed25519, RFC 8032).
 
+use std::time::Duration;
+
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::hex;
@@ -27,6 +29,16 @@ impl SignedBody<'_> {
         };
         let message = [timestamp.as_bytes(), body].concat();
         UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature).is_ok()
+    }
+}
+
+impl SignedBody<'_> {
+    /// Whether the time that was signed, in seconds since 1970, differs by at most `max_age` from now. Any time, or none, is
+    /// recent for a `max_age` of zero.
+    pub(super) fn is_recent(&self, max_age: Duration, now_ms: u64) -> bool {
+        let signed_ms = self.timestamp.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
+        let max_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        max_age.is_zero() || signed_ms.is_some_and(|signed_ms| signed_ms.abs_diff(now_ms) <= max_ms)
     }
 }
 
@@ -88,6 +100,29 @@ mod tests {
         }
         let [_, key, _, signature] = VECTORS[1];
         assert!(SignedBody { signature, timestamp: "r", body: b"" }.is_of(key));
+    }
+
+    #[test]
+    fn fault_row_66_a_signature_is_of_use_for_a_while_only() {
+        let is_recent = |timestamp: &str, max_secs| {
+            let body = SignedBody { signature: "", timestamp, body: b"" };
+            body.is_recent(Duration::from_secs(max_secs), 1_800_000_000_000)
+        };
+        for (timestamp, expected) in [
+            ("1800000000", true),
+            ("1799999700", true),
+            ("1799999699", false),
+            ("1800000300", true),
+            ("1800000301", false),
+            ("", false),
+            ("-1", false),
+            ("now", false),
+            ("1800000000000", false),
+            ("18446744073709551615", false),
+        ] {
+            assert_eq!(is_recent(timestamp, 300), expected, "{timestamp}");
+            assert!(is_recent(timestamp, 0), "{timestamp}");
+        }
     }
 
     #[test]

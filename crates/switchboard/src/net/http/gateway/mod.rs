@@ -13,11 +13,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use switchboard_proto::face::Remote;
 use switchboard_proto::gateway::Opening;
 use switchboard_proto::json::{JsonLimits, write_number, write_text};
+use switchboard_proto::shard::AppCredentials;
 
 use crate::http_connection::{body, last};
 use crate::node::gateway::SignedBody;
 use crate::node::gateway::applications::Application;
 use crate::node::gateway::events::ShardInfo;
+use crate::users;
 
 use super::answer::{Answer, JSON, respond, single, text};
 use super::visit::{Page, Visit};
@@ -135,6 +137,10 @@ impl Visit {
                 Ok((status, body)) => respond(status, JSON, body),
                 Err(refusal) => refusal.response(companion),
             },
+            Err(Refusal::Unauthenticated) if companion != Companion::Interaction && has_credentials(&head.headers) => {
+                let response = self.refuse_credentials().await.response(companion);
+                if has_body { last(response) } else { response }
+            }
             // The rest of the body may never come.
             Err(refusal) if has_body => last(refusal.response(companion)),
             Err(refusal) => refusal.response(companion),
@@ -144,6 +150,14 @@ impl Visit {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         self.allow_origin(&mut response, &page);
         response
+    }
+
+    /// The refusal of wrong credentials: later and later for an address that has sent many.
+    async fn refuse_credentials(&self) -> Refusal {
+        match self.front.node.note_wrong_credentials(self.remote).await {
+            Some(users::Refusal::TooManyAtOnce { retry_ms }) => Refusal::RateLimited(retry_ms),
+            _ => Refusal::Unauthenticated,
+        }
     }
 
     /// Who asks, and the body, which is not read of those who may not ask.
@@ -160,7 +174,7 @@ impl Visit {
             _ => Asker::Application(self.applicant(&head.headers)?),
         };
         if let (Companion::Events, Asker::Application(application)) = (companion, &asker)
-            && !may_publish(application, self.remote)
+            && !may_publish(application, self.remote, is_forwarded(&head.headers))
         {
             return Err(Refusal::NotAuthorized);
         }
@@ -185,8 +199,7 @@ impl Visit {
 
     /// The application that asks: it is named by its id, and every credential that is there is right.
     fn applicant(&self, headers: &HeaderMap) -> Result<&Application, Refusal> {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let Opening { credentials, is_contradictory, .. } = Opening::read(None, headers, false);
+        let Opening { credentials, is_contradictory, .. } = opening(headers);
         let is_named = credentials.id.is_some() && !is_contradictory;
         let id = is_named.then(|| self.front.node.application_of(&credentials)).flatten();
         id.and_then(|id| self.front.node.application(id)).ok_or(Refusal::Unauthenticated)
@@ -242,14 +255,29 @@ impl Visit {
     }
 }
 
-/// Whether somebody there may publish for an application: with a secret, or on this machine.
-fn may_publish(application: &Application, remote: Remote) -> bool {
+fn opening(headers: &HeaderMap) -> Opening {
+    Opening::read(None, headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), false)
+}
+
+/// Whether a request has any credentials. One without guesses nothing.
+fn has_credentials(headers: &HeaderMap) -> bool {
+    let AppCredentials { id, public_key, secret, .. } = opening(headers).credentials;
+    id.is_some() || public_key.is_some() || secret.is_some()
+}
+
+/// Whether a proxy has passed a request on.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    opening(headers).credentials.is_forwarded
+}
+
+/// Whether a client there may publish for an application: with a secret, or on this machine without a proxy in between.
+fn may_publish(application: &Application, remote: Remote, is_forwarded: bool) -> bool {
     let is_local = match remote {
         Remote::Ip(address, _) => address.is_loopback(),
         Remote::Unix => true,
         Remote::Nowhere => false,
     };
-    is_local || application.secret.is_some()
+    is_local && !is_forwarded || application.secret.is_some()
 }
 
 /// A shard as its application sees it: the members that its fleet is told, and what is measured.
@@ -311,12 +339,13 @@ mod tests {
         let others = ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1", "0.0.0.0:1"].map(remote);
         let here = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"].map(remote);
         for remote in here {
-            assert!(may_publish(&application, remote), "{remote}");
+            assert!(may_publish(&application, remote, false), "{remote}");
+            assert!(!may_publish(&application, remote, true), "{remote}");
         }
         for remote in others {
-            assert!(!may_publish(&application, remote), "{remote}");
+            assert!(!may_publish(&application, remote, false), "{remote}");
         }
         application.secret = Some(SecretDigest::of("secret"));
-        assert!(others.into_iter().all(|remote| may_publish(&application, remote)));
+        assert!(others.into_iter().all(|remote| may_publish(&application, remote, true)));
     }
 }
