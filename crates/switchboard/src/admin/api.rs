@@ -82,7 +82,7 @@ fn add_common_answers(path: &str, operation: &mut Operation) {
         (has_body, "408", "`timed_out`: the body did not come within `admin.body_timeout`."),
         (has_body, "413", "`too_large`: the body is larger than `admin.max_body_bytes`."),
         (has_body, "415", "`unsupported_media_type`: the body is not `application/json`."),
-        (!is_open, "429", "`rate_limited`: too many requests with a wrong token, or none."),
+        (!is_open, "429", "`rate_limited`: too many requests with a wrong token."),
         (is_asked, "503", "`unavailable`: something behind the server failed; its log has the cause."),
     ] {
         if applies {

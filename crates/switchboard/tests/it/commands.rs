@@ -453,7 +453,7 @@ fn documents_of_pending_commands_are_refused_beyond_the_configured_bytes() {
     let server = TestServer::with(&["commands.max_pending_bytes=1MiB", "commands.max_command_bytes=1MiB"]);
     let _bot = Bot::connect(&server, Wire::Line, Some("u1"));
     let begin = || {
-        let large = ClientCommand::from_json(json!({"key": "clearCache", "data": "x".repeat(600_000)})).unwrap();
+        let large = ClientCommand::from_json(json!({"key": "clearCache", "data": "x".repeat(400_000)})).unwrap();
         server.wait(server.node().begin_client_command(to_user("u1"), large, CommandOptions::default()))
     };
     let _pending = begin().expect("it is the first");

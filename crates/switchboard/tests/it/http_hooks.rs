@@ -347,6 +347,25 @@ fn a_gateway_session_that_is_taken_out_while_its_join_is_decided_is_no_member() 
 }
 
 #[test]
+fn a_join_of_a_gateway_session_that_reauthenticate_has_ended_does_not_go_on() {
+    let (backend, permit) = at_the_tests_pace();
+    let server = start(&backend, &["hooks.join"], &[APPLICATIONS]);
+    let node = server.node();
+    server.wait(node.set_authentication_pattern("defaultRoom", "authorized", true)).unwrap();
+    let mut bot = gateway_rooms::Bot::register(&server, &credentials());
+    let carrier = node.connection_ids()[0];
+    node.set_connection_state(carrier, "authorized", true).unwrap();
+    bot.client.send(&json!({"type": 10, "d": {"op": "join", "room": "defaultRoom"}}));
+    backend.next();
+    node.set_connection_state(carrier, "authorized", false).unwrap();
+    assert_eq!(server.wait(node.reauthenticate(bot.id())).unwrap().removed, []);
+    node.set_connection_state(carrier, "authorized", true).unwrap();
+    permit.send(json!({})).unwrap();
+    let answer = bot.client.expect("GATEWAY_ROOM");
+    assert_eq!((&answer["data"]["ok"], &answer["data"]["reason"]), (&json!(false), &json!("not_authorized")));
+}
+
+#[test]
 fn a_connection_that_ends_while_its_join_is_decided_is_no_member() {
     let (backend, permit) = at_the_tests_pace();
     let server = start(&backend, &["hooks.join"], &[]);
