@@ -61,6 +61,8 @@ pub enum Call {
     LogIn(Credentials),
     /// Be nobody again; the token that was used is worth nothing from now on.
     LogOut,
+    /// End all other logins of this client's user; this one goes on with a new token.
+    LogOutOthers,
     /// What the client says about itself and what it can do: a JSON object.
     SetClientData {
         /// What it says.
@@ -234,6 +236,8 @@ pub enum Answer {
     LoggedIn(LoggedIn),
     /// Nobody from now on.
     LoggedOut,
+    /// All other logins of the user ended; this one has this token.
+    OthersLoggedOut(LoggedIn),
     /// Kept.
     ClientDataSet,
     /// Whether the reply was the one that the command waited for.

@@ -111,7 +111,7 @@ fn ddp_outcome(call: Call) -> Outcome {
             })),
             Err(_) => Err(CallError::Unavailable),
         },
-        Call::LogOut => Ok(Answer::LoggedOut),
+        Call::LogOut | Call::LogOutOthers => Ok(Answer::LoggedOut),
         Call::SetClientData { .. } => Ok(Answer::ClientDataSet),
         Call::ReplyCommand { id, .. } => Ok(Answer::CommandReplied(id.len() == 17)),
         Call::Attend(_) => Ok(Answer::Attending),

@@ -238,6 +238,7 @@ fn shown(call: &Call) -> String {
         Call::LogIn(Credentials::Password { who, proof }) => format!("log in {who:?} {proof:?}"),
         Call::LogIn(Credentials::Resume { .. }) => "log in by token".to_owned(),
         Call::LogOut => "log out".to_owned(),
+        Call::LogOutOthers => "log out others".to_owned(),
         Call::SetClientData { data } => format!("client data {data:?}"),
         Call::ReplyCommand { id, reply } => format!("reply {id} {reply:?}"),
         Call::Attend(wants) => {

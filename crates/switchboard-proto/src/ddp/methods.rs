@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::call::{Answer, Call, CallError, HistoryRange, Outcome, Publication};
+use crate::call::{Answer, Call, CallError, HistoryRange, LoggedIn, Outcome, Publication};
 use crate::event::RoomMessage;
 use crate::id::RoomName;
 use crate::json::{RawJson, write_number, write_text};
@@ -34,6 +34,7 @@ pub(super) enum Method {
     LoadHistory,
     Login,
     Logout,
+    LogoutOtherClients,
     PresenceAway,
     PresenceOnline,
     PresenceSetDefaultStatus,
@@ -56,7 +57,7 @@ pub(super) enum Plan {
 }
 
 impl Method {
-    const ALL: [(&'static str, Self); 16] = [
+    const ALL: [(&'static str, Self); 17] = [
         ("createDirectMessage", Self::CreateDirectMessage),
         ("getRoomIdByNameOrId", Self::GetRoomIdByNameOrId),
         ("getRoomNameById", Self::GetRoomNameById),
@@ -65,6 +66,7 @@ impl Method {
         ("loadHistory", Self::LoadHistory),
         ("login", Self::Login),
         ("logout", Self::Logout),
+        ("logoutOtherClients", Self::LogoutOtherClients),
         ("UserPresence:away", Self::PresenceAway),
         ("UserPresence:online", Self::PresenceOnline),
         ("UserPresence:setDefaultStatus", Self::PresenceSetDefaultStatus),
@@ -126,6 +128,7 @@ impl Method {
             },
             Self::Login => Call::LogIn(login::credentials(params)?),
             Self::Logout => Call::LogOut,
+            Self::LogoutOtherClients => Call::LogOutOthers,
             Self::PresenceSetDefaultStatus => {
                 text_param(params, 0)?;
                 return Ok(Plan::Nothing);
@@ -169,6 +172,13 @@ impl Method {
 
     fn answer_ok(self, id: &str, answer: Answer, answers: &mut Answers<'_>, stamps: &Stamps) {
         match answer {
+            Answer::OthersLoggedOut(LoggedIn { token, expires_ms, .. }) => answers.result(id, |out| {
+                put(out, r#"{"token":"#);
+                write_text(out, &token);
+                put(out, r#","tokenExpires":"#);
+                ejson::write_date(out, expires_ms);
+                put(out, "}");
+            }),
             Answer::ClientDataSet | Answer::Joined => answers.result(id, |out| put(out, "true")),
             Answer::CommandReplied(is_awaited) => {
                 answers.result(id, |out| put(out, if is_awaited { "true" } else { "false" }));

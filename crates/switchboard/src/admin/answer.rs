@@ -133,6 +133,8 @@ pub(super) enum Code {
     Unavailable,
     /// 415: the body is not `application/json`.
     UnsupportedMediaType,
+    /// 404: no such user is configured.
+    UserNotFound,
 }
 
 impl Code {
@@ -154,7 +156,8 @@ impl Code {
             | Self::NotFound
             | Self::NotMember
             | Self::RoomNotFound
-            | Self::SessionNotFound => StatusCode::NOT_FOUND,
+            | Self::SessionNotFound
+            | Self::UserNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::CommandCancelled | Self::IdempotencyConflict | Self::NotSupported | Self::TooManyRooms => {

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::access::guard;
 use super::answer::{ApiError, Code};
-use super::{Shared, commands, connections, gateway, nodes, rooms};
+use super::{Shared, commands, connections, gateway, nodes, rooms, users};
 
 /// All routes, behind the guard.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -49,11 +49,19 @@ fn all() -> OpenApiRouter<Arc<Shared>> {
     api.tags = Some(vec![
         tag("rooms", "Rooms, patterns, members."),
         tag("connections", "Connections of this node."),
+        tag("users", "Logins of users."),
         tag("gateway", "Sessions of bots' shards."),
         tag("commands", "Client commands: what the server asks clients to do."),
         tag("node", "The process."),
     ]);
-    let routes = [rooms::routes(), connections::routes(), gateway::routes(), commands::routes(), nodes::routes()];
+    let routes = [
+        rooms::routes(),
+        connections::routes(),
+        users::routes(),
+        gateway::routes(),
+        commands::routes(),
+        nodes::routes(),
+    ];
     routes.into_iter().fold(OpenApiRouter::with_openapi(api), OpenApiRouter::merge)
 }
 

@@ -16,6 +16,7 @@ mod input;
 mod metrics;
 mod nodes;
 mod rooms;
+mod users;
 
 use std::convert::Infallible;
 use std::io;

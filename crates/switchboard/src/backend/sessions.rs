@@ -39,6 +39,9 @@ pub trait SessionStore: shards::ShardStore {
     /// A token; one that has expired too, until [`SessionStore::drop_expired`] drops it.
     fn token(&self, hash: &TokenHash) -> Op<Result<Option<Token>, BackendError>>;
 
+    /// The tokens of a user, the oldest first.
+    fn tokens_of(&self, user: &str) -> Op<Result<Vec<TokenHash>, BackendError>>;
+
     /// Forgets a token. `false`: there was none.
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>>;
 

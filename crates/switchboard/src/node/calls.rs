@@ -129,6 +129,10 @@ impl Calls for Node {
                 let node = self.clone();
                 self.start_user_call(async move { node.log_out(caller).await })
             }
+            Call::LogOutOthers => {
+                let node = self.clone();
+                self.start_user_call(async move { node.log_out_others(caller).await })
+            }
             Call::SetClientData { data } => Op::Ready(self.set_client_data(&caller, data)),
             Call::ReplyCommand { id, reply } => self.reply_to_command(&caller, &id, reply),
             Call::FindRoom { names } => {

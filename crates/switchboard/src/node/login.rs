@@ -8,7 +8,17 @@ use crate::worker::calls::Caller;
 
 use super::Node;
 use super::chat::unavailable;
+use super::cluster::users::Question;
 use super::profile::Login;
+
+/// The result of [`Node::revoke_tokens`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RevokedLogins {
+    /// Tokens that are revoked.
+    pub tokens: usize,
+    /// Connections that end.
+    pub connections: usize,
+}
 
 impl Node {
     /// Says who a connection is. With an error it stays who it was.
@@ -65,6 +75,56 @@ impl Node {
         self.part_from_command_user(caller.facts.id);
         self.leave_rooms(caller.address).await?;
         Ok(Answer::LoggedOut)
+    }
+
+    /// Ends all logins of a user: revokes the tokens, and ends the connections of all nodes that logged in with one.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NoSuchUser`] for a user that is not configured; [`CallError::Unavailable`], after which some tokens
+    /// may be revoked.
+    pub async fn revoke_tokens(&self, user: &str) -> Result<RevokedLogins, CallError> {
+        let account = self.0.users.by_id(user).ok_or(CallError::NoSuchUser)?;
+        let (node, user) = (self.clone(), account.user().clone());
+        self.to_the_end(async move { node.end_logins(user.id(), None).await }).await
+    }
+
+    /// Ends all logins of the caller's user but its own, which gets another token.
+    pub(super) async fn log_out_others(&self, caller: Caller) -> Outcome {
+        let user = self.0.registry.user(caller.facts.id).ok_or(CallError::NotLoggedIn)?;
+        let account = self.0.users.by_id(user.id()).ok_or(CallError::NotLoggedIn)?;
+        let (text, token) = self.new_token(account).await?;
+        self.0.registry.change_login_token(caller.facts.id, token.hash);
+        self.end_logins(user.id(), Some(token.hash)).await?;
+        let login = LoggedIn { user, token: text, expires_ms: token.expires_ms, method: LoginMethod::Resume };
+        Ok(Answer::OthersLoggedOut(login))
+    }
+
+    async fn end_logins(&self, user: &str, kept: Option<TokenHash>) -> Result<RevokedLogins, CallError> {
+        let mut revoked = RevokedLogins::default();
+        for token in self.0.sessions.tokens_of(user).await.map_err(unavailable)? {
+            if Some(token) != kept {
+                revoked.tokens += usize::from(self.0.sessions.remove_token(&token).await.map_err(unavailable)?);
+                self.tell_revoked(&token).await;
+            }
+        }
+        // Tokens are gone first, so a connection that is ended cannot return with its token.
+        let question = Question::LoggedOut { user: user.to_owned(), kept: kept.map(|token| *token.as_bytes()) };
+        let (here, others) = tokio::join!(self.end_logins_here(user, kept), self.tell_others::<usize>(question));
+        revoked.connections = here + others.into_iter().sum::<usize>();
+        Ok(revoked)
+    }
+
+    /// Ends the connections of this node that logged in as this user with another token. Returns how many.
+    pub(super) async fn end_logins_here(&self, user: &str, kept: Option<TokenHash>) -> usize {
+        let mut ended = 0;
+        for id in self.0.registry.connections_of(user) {
+            let token = self.0.registry.login_token(id);
+            if token.is_some() && token != kept && self.disconnect_here(id).await.is_ok() {
+                ended += 1;
+            }
+        }
+        ended
     }
 
     async fn new_token(&self, account: &Account) -> Result<(String, Token), CallError> {

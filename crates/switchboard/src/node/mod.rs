@@ -41,6 +41,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use chat::Reauthentication;
 pub use figures::StoreFigures;
+pub use login::RevokedLogins;
 pub use pages::{Page, RoomDetails, RoomSummary};
 pub use profile::{ConnectionPatch, MAX_TAGS, State, StateError};
 pub use say::{MockConnection, Speaker};

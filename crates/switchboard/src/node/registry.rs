@@ -151,6 +151,13 @@ impl Registry {
         self.shard(id).profiles.get(&id)?.login.as_ref()?.token
     }
 
+    /// The login of a connection continues under another token.
+    pub(super) fn change_login_token(&self, id: ConnId, token: TokenHash) {
+        if let Some(login) = self.shard(id).profiles.get_mut(&id).and_then(|profile| profile.login.as_mut()) {
+            login.token = Some(token);
+        }
+    }
+
     /// Nobody from now on.
     pub(super) fn log_out(&self, id: ConnId) {
         // A connection that has ended is nobody's already.

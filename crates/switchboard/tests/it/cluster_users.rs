@@ -159,3 +159,45 @@ fn a_token_is_made_and_expires_by_the_clock_of_the_store() {
     nodes.redis().command(&["ACL", "SETUSER", "default", "+@all"]);
     eventually("the store tells the time again", || by_token() && by_password());
 }
+
+#[test]
+fn fault_row_20_an_operator_ends_all_logins_of_a_user_on_all_nodes() {
+    let nodes = start(2);
+    let mut sessions: Vec<_> = (0..2).map(|node| nodes.node(node).ddp()).collect();
+    let tokens: Vec<String> = sessions.iter_mut().map(|session| session.log_in("ann", PASSWORD)).collect();
+    let mut other = nodes.node(1).ddp_as("bob");
+    nodes.operator(0).ask("DELETE", "/v1/users/nobody/tokens").expect_error(404, "user_not_found");
+    let revoked = nodes.operator(0).ask("DELETE", "/v1/users/a1/tokens").expect(200);
+    assert_eq!(revoked, json!({"user": "a1", "tokens": 2, "connections": 2}));
+    for session in &mut sessions {
+        session.closed();
+    }
+    for (node, token) in tokens.iter().enumerate() {
+        let result = nodes.node(1 - node).ddp().call("login", json!([{"resume": token}]));
+        result.expect_err("the token is revoked on each node");
+    }
+    other.call("joinRoom", json!(["open"])).expect("other users stay");
+    nodes.node(0).ddp_as("ann");
+    let revoked = nodes.operator(1).ask("DELETE", "/v1/users/a1/tokens").expect(200);
+    assert_eq!((&revoked["tokens"], &revoked["connections"]), (&json!(1), &json!(1)), "the password stays");
+}
+
+#[test]
+fn fault_row_20_a_user_ends_the_other_logins_and_goes_on_with_a_new_token() {
+    let nodes = start(2);
+    let mut own = nodes.node(0).ddp();
+    let before = own.log_in("ann", PASSWORD);
+    let mut others: Vec<_> = (0..2).map(|node| nodes.node(node).ddp_as("ann")).collect();
+    let answer = own.call("logoutOtherClients", json!([])).expect("a user may");
+    let token = answer["token"].as_str().expect("a text").to_owned();
+    assert!(token != before && answer["tokenExpires"]["$date"].is_u64(), "{answer}");
+    for other in &mut others {
+        other.closed();
+    }
+    own.call("joinRoom", json!(["open"])).expect("this connection stays");
+    nodes.node(1).ddp().call("login", json!([{"resume": before}])).expect_err("the token before is revoked");
+    nodes.node(1).ddp().resume(&token);
+    own.call("logout", json!([])).expect("it is logged in");
+    nodes.node(1).ddp().call("login", json!([{"resume": token}])).expect_err("it was the token of this connection");
+    refused(nodes.node(0).ddp().call("logoutOtherClients", json!([])));
+}

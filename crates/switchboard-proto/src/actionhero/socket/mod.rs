@@ -298,6 +298,7 @@ impl SocketFace {
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut
+            | Answer::OthersLoggedOut(_)
             | Answer::Published(_)
             | Answer::RoomFound { .. } => {}
         }

@@ -359,6 +359,7 @@ impl WebSocketFace {
             | Answer::History { .. }
             | Answer::LoggedIn(_)
             | Answer::LoggedOut
+            | Answer::OthersLoggedOut(_)
             | Answer::Published(_)
             | Answer::RoomFound { .. } => {}
         }

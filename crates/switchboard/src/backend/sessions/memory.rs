@@ -54,6 +54,10 @@ impl SessionStore for MemorySessions {
         Op::Ready(Ok(self.see(|state| state.token(hash).cloned())))
     }
 
+    fn tokens_of(&self, user: &str) -> Op<Result<Vec<TokenHash>, BackendError>> {
+        Op::Ready(Ok(self.see(|state| state.tokens_of(user))))
+    }
+
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
         self.count(Change::RemoveToken(*hash), |count| count > 0)
     }

@@ -131,6 +131,11 @@ impl State {
         self.tokens.get(hash)
     }
 
+    /// The tokens of a user, the oldest first.
+    pub(in crate::backend) fn tokens_of(&self, user: &str) -> Vec<TokenHash> {
+        self.users.get(user).map_or_else(Vec::new, |of_user| of_user.tokens.iter().map(|(_, hash)| *hash).collect())
+    }
+
     /// The rooms of a user in the order of joining.
     pub(in crate::backend) fn user_rooms(&self, user: &str) -> Vec<RoomName> {
         let rooms = self.users.get(user).map_or(&[][..], |of_user| &of_user.rooms);

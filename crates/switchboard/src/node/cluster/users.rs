@@ -24,6 +24,9 @@ pub(in crate::node) enum Question {
         #[serde(with = "room_name")]
         room: RoomName,
     },
+    /// The logins of a user ended, but for that with the token whose SHA-256 is `kept`: connections that logged in with other
+    /// tokens end. How many?
+    LoggedOut { user: String, kept: Option<[u8; 32]> },
     /// A user has left a room: his sessions leave too. Was any of them in it?
     Left {
         user: String,
@@ -85,6 +88,9 @@ impl Node {
         match question {
             Question::Known(id) => answer(&self.known_user(&id).as_ref().map(UserText::from)),
             Question::Joined { user, room } => answer(&self.enter_with_sessions_here(&user, &room).await?),
+            Question::LoggedOut { user, kept } => {
+                answer(&self.end_logins_here(&user, kept.map(TokenHash::from_bytes)).await)
+            }
             Question::Left { user, room } => answer(&self.leave_with_sessions_here(&user, &room).await),
         }
     }

@@ -221,6 +221,11 @@ impl SessionStore for RedisSessions {
         self.with(|sessions| async move { sessions.find_token(&hash).await })
     }
 
+    fn tokens_of(&self, user: &str) -> Op<Result<Vec<TokenHash>, BackendError>> {
+        let user = user.to_owned();
+        self.with(|sessions| async move { sessions.tokens_of_user(&user).await })
+    }
+
     fn remove_token(&self, hash: &TokenHash) -> Op<Result<bool, BackendError>> {
         let hash = *hash;
         // Refused here from now on, whether or not the store keeps what it is about to confirm.

@@ -97,6 +97,14 @@ impl RedisSessions {
         Ok(is_of_user.then_some(token))
     }
 
+    pub(super) async fn tokens_of_user(&self, user: &str) -> Result<Vec<TokenHash>, BackendError> {
+        let mut all = redis::cmd("ZRANGE");
+        all.arg(self.tokens_key(user)).arg(0).arg(-1);
+        let answer = self.0.store.read(all).await?;
+        let hashes = self.texts("tokens of a user", &answer)?;
+        Ok(hashes.into_iter().filter_map(|text| digits::bytes(text).map(TokenHash::from_bytes)).collect())
+    }
+
     pub(super) async fn forget_token(&self, hash: &TokenHash) -> Result<bool, BackendError> {
         let Some(token) = self.written_token(hash).await? else { return Ok(false) };
         let hash = hex(hash.as_bytes());
