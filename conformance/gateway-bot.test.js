@@ -214,7 +214,7 @@ it('the example bot joins its room and answers interactions', async (test) => {
   await bot.said('ready')
   assert.equal(await bot.said('room '), 'join defaultRoom ok')
   const interact = async (body, signer = privateKey) => {
-    const [timestamp, text] = ['1795289702', JSON.stringify(body)]
+    const [timestamp, text] = [String(Math.floor(Date.now() / 1000)), JSON.stringify(body)]
     const headers = {
       'content-type': 'application/json',
       'x-signature-timestamp': timestamp,

@@ -59,7 +59,7 @@ impl Application {
         }
     }
 
-    /// Whether the secret can be guessed: it has less than [`Secret::SHORT_BYTES`]. A digest does not show that.
+    /// Whether the secret can be guessed: it has less than 16 bytes. A digest does not show that.
     pub fn has_short_secret(&self) -> bool {
         matches!(Shared::of(&self.secret), Some(Shared::Plain(text)) if text.len() < Secret::SHORT_BYTES)
     }

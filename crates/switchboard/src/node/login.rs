@@ -40,6 +40,7 @@ impl Node {
                 if !account.has_bound(&text, &token.binding) {
                     // Else it would be valid again when the old password comes back.
                     self.0.sessions.remove_token(&token.hash).await.map_err(unavailable)?;
+                    self.tell_revoked(&token.hash).await;
                     return Err(LoginRefusal::UnknownToken.into());
                 }
                 if !account.is_active() {

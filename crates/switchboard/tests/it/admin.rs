@@ -511,7 +511,7 @@ fn the_description_and_the_routes_are_the_same() {
     let api = operator.ask("GET", "/v1/openapi.json").expect(200);
     assert_eq!(api["openapi"], "3.1.0");
     let routes = described(&api);
-    assert_eq!(routes.len(), 26, "the contract's routes: {routes:?}");
+    assert_eq!(routes.len(), 27, "the contract's routes: {routes:?}");
     for (method, path) in &routes {
         let path = path.replace("{room}", "nowhere").replace("{id}", "nobody").replace("{connection_id}", "nobody");
         let path = path.replace("{shard_hash}", "nobody");

@@ -187,7 +187,7 @@ impl Node {
         Op::start(slowly, crashed_call)
     }
 
-    /// Counts wrong credentials of an application from this address. See [`Users::note_wrong_credentials`].
+    /// Counts wrong credentials of an application from this address.
     pub(crate) async fn note_wrong_credentials(&self, from: Remote) -> Option<Refusal> {
         self.0.users.note_wrong_credentials(from, self.uptime_ms()).await
     }
