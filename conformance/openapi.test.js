@@ -38,7 +38,7 @@ describe('the description of the admin API', () => {
   const escape = (part) => part.replaceAll('~', '~0').replaceAll('/', '~1')
 
   before(async () => {
-    server = await startServer(ADMIN)
+    server = await startServer({ ...ADMIN, users: '[{ id = "u1", username = "ann", password = "secret" }]' })
     client = await RawClient.connect(server)
     id = await client.id()
     api = JSON.parse((await ask('GET', '/v1/openapi.json')).text)
@@ -119,6 +119,8 @@ describe('the description of the admin API', () => {
       ['DELETE', '/v1/gateway/sessions/none', undefined, '/v1/gateway/sessions/{shard_hash}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
       ['DELETE', '/v1/rooms/lobby', undefined, '/v1/rooms/{room}'],
+      ['DELETE', '/v1/users/u1/tokens', undefined, '/v1/users/{user}/tokens'],
+      ['DELETE', '/v1/users/nobody/tokens', undefined, '/v1/users/{user}/tokens'],
       ['DELETE', '/v1/connections/nobody', undefined, '/v1/connections/{id}']
     ]
     await client.ask('setCustomClientData {"commands":["k"],"framework":"own"}')

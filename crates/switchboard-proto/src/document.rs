@@ -31,8 +31,8 @@ pub fn permitted(document: &RawJson, rules: &MemberRules, is_bot: bool) -> RawJs
     })
 }
 
-/// What stays of a document whose text was rewritten: the text may have been moderated, and every other member could say the
-/// same as the text did. Members of the server's own and the place in a thread stay.
+/// Removes members from a document whose text was rewritten: the text may have been moderated, and other members could repeat
+/// it. The members that the server writes and the place in a thread stay.
 pub fn after_rewrite(document: &RawJson) -> RawJson {
     retain(document, |name, value| match name {
         "tmid" => serde_json::from_str::<&str>(value.get())

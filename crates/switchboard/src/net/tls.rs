@@ -71,8 +71,10 @@ pub fn server_config(tls: &Tls, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     // A client that comes back shows a ticket, so no state is kept here and no full handshake is needed. The keys of
     // tickets rotate every six hours. Each configuration has its own: a ticket is of no use for another listener, or after a
-    // certificate or the authorities have changed.
-    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Tickets)?;
+    // certificate has changed. Certificates of clients are checked in full handshakes only, so those need one each time.
+    if tls.client_ca.is_none() {
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Tickets)?;
+    }
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
 }

@@ -521,7 +521,7 @@ impl Node {
     }
 
     /// Asks the hook of joins whether a client that the pattern of a room admits may see the room without joining it. Of a
-    /// member the hook was asked when it joined.
+    /// member the hook was asked when it joined, and is asked again before it listens.
     pub(super) async fn may_see(
         &self,
         facts: &ConnFacts,
@@ -529,7 +529,11 @@ impl Node {
         room: &RoomName,
         purpose: Purpose,
     ) -> Result<(), CallError> {
-        if !self.has_join_hook() || self.ask(address, Ask::Inspect).await?.rooms.contains(room) {
+        if !self.has_join_hook() {
+            return Ok(());
+        }
+        // A listener goes on when its membership ends, so the hook has to decide about listening itself.
+        if purpose != Purpose::Listen && self.ask(address, Ask::Inspect).await?.rooms.contains(room) {
             return Ok(());
         }
         // The reason is for those who join.

@@ -750,7 +750,7 @@ fn a_pattern_is_applied_to_all_members_before_the_next_one_of_its_room_is_set() 
     let other = set("other", "silver");
     let is = |plan: &str| Pattern::new().with("plan", plan);
     eventually("another room has its pattern", || *pattern("other") == is("silver"));
-    assert_eq!(*pattern("defaultRoom"), is("gold"), "nobody has looked at all members yet");
+    assert_eq!(*pattern("defaultRoom"), is("gold"), "not all members were checked");
     go_on.send(()).unwrap();
     for setting in [first, second, other] {
         server.wait(setting).unwrap().unwrap();

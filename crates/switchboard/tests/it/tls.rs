@@ -456,6 +456,14 @@ fn fault_row_71_a_client_that_returns_needs_no_full_handshake_until_the_certific
         setting.authority.issue_server().unwrap().write(setting.folder.path()).unwrap();
         eventually("old tickets are of no use", || handshake(&running, &config).unwrap() == HandshakeKind::Full);
     }
+    // A client whose certificate is asked for shows it each time.
+    let mut asking = Setting::new();
+    let identity = asking.authority.issue_client("device").unwrap();
+    let ca = asking.folder.write("ca.pem", asking.authority.certificate());
+    asking.config.servers.socket.tls.client_ca = Some(ca);
+    let asks = asking.start();
+    let config = asking.authority.client(Some(&identity), BOTH).unwrap();
+    assert_eq!([handshake(&asks, &config).unwrap(), handshake(&asks, &config).unwrap()], [HandshakeKind::Full; 2]);
     // Another listener with the same certificate has keys of its own.
     let config = setting.authority.client(None, &[&TLS13]).unwrap();
     let other = setting.start();

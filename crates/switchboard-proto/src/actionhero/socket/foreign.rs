@@ -1,15 +1,15 @@
-//! Lines of other protocols. A web page can have its visitor's browser send a request to any port, and what the page puts into
-//! the body would be read as verbs.
+//! Lines of other protocols. A web page can have its visitor's browser connect to any port, and the text that the page puts
+//! into a body, a ticket of TLS or a name for a TURN server would be read as verbs.
 
 /// The answer to a browser. Programs that speak HTTP show it to their user.
 pub(super) const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 77\r\n\
     Connection: close\r\n\r\nThis port speaks the line protocol. HTTP is served on the port of servers.web";
 
-/// Whether a line is the first one of HTTP or TLS, or the header `Host`, which browsers always send. With a path that is
-/// longer than a line may be, the first line is not read.
+/// Whether a line is the first one of HTTP, TLS or STUN, or the header `Host`, which browsers always send. The header counts
+/// too because a request line that is longer than a line may be is not read.
 pub(super) fn is_foreign(line: &[u8], is_first: bool) -> bool {
     let is_host = line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"host:");
-    is_host || is_first && (is_request_line(line) || line.starts_with(&[0x16, 0x03]))
+    is_host || is_first && (is_request_line(line) || matches!(line, [0x16, 0x03, ..] | [0, 1 | 3, ..]))
 }
 
 fn is_request_line(line: &[u8]) -> bool {
@@ -23,7 +23,9 @@ mod tests {
 
     #[test]
     fn fault_row_64_only_lines_of_other_protocols_are_foreign() {
-        for line in ["POST / HTTP/1.1", "GET /a%20b HTTP/1.0", "PRI * HTTP/2.0", "x HTTP/1.1", "\u{16}\u{3}\u{1}"] {
+        for line in
+            ["POST / HTTP/1.1", "GET /a%20b HTTP/1.0", "PRI * HTTP/2.0", "x HTTP/1.1", "\u{16}\u{3}\u{1}", "\0\u{3}\0"]
+        {
             assert!(is_foreign(line.as_bytes(), true) && !is_foreign(line.as_bytes(), false), "{line}");
         }
         for line in ["Host: localhost:5000", "host:x", "HOST: "] {
