@@ -27,7 +27,9 @@ pub fn permitted(document: &RawJson, rules: &MemberRules, is_bot: bool) -> RawJs
     let has = |names: &[String], name: &str| names.iter().any(|listed| listed == name);
     retain(document, |name, _| {
         let is_allowed = rules.extra.as_ref().is_none_or(|extra| has(extra, name));
-        OWN.contains(&name) || is_allowed && (is_bot || !has(&rules.for_bots, name))
+        // The server passes on lists of these two as they are, so they are members of the sender.
+        let is_own = OWN.contains(&name) && !matches!(name, "mentions" | "channels");
+        is_own || is_allowed && (is_bot || !has(&rules.for_bots, name))
     })
 }
 
@@ -98,11 +100,8 @@ mod tests {
         assert_eq!(left(None, &[], false), SENT);
         assert_eq!(left(None, &["alias", "avatar"], true), SENT);
         assert_eq!(left(None, &["alias", "avatar"], false), SENT.replace(r#""alias":"Boss","#, ""));
-        assert_eq!(left(Some(&[]), &[], true), r#"{"rid":"r","msg":"x","mentions":["x"]}"#);
-        assert_eq!(
-            left(Some(&["md", "alias"]), &["alias"], false),
-            r#"{"rid":"r","msg":"x","md":[],"mentions":["x"]}"#
-        );
+        assert_eq!(left(Some(&[]), &[], true), r#"{"rid":"r","msg":"x"}"#);
+        assert_eq!(left(Some(&["md", "alias"]), &["alias"], false), r#"{"rid":"r","msg":"x","md":[]}"#);
     }
 
     #[test]

@@ -117,6 +117,41 @@ pub fn members<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[O
     deserializer.end().ok().map(|()| found)
 }
 
+/// The members `names` that end within the first `max_bytes` of an object. The rest is not read, so the text need not be
+/// well-formed. For a long text that is refused.
+pub fn leading_members<'a, const N: usize>(text: &'a str, names: [&str; N], max_bytes: usize) -> [Option<&'a str>; N] {
+    struct Leading<'n, 'f, 'a, const N: usize>([&'n str; N], &'f Cell<[Option<&'a str>; N]>);
+
+    impl<'de, const N: usize> Visitor<'de> for Leading<'_, '_, 'de, N> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(name) = map.next_key::<String>()? {
+                let value = map.next_value::<&RawValue>()?.get();
+                if let Some(index) = self.0.iter().position(|known| *known == name) {
+                    let mut found = self.1.get();
+                    found[index] = Some(value);
+                    self.1.set(found);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut end = text.len().min(max_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let found = Cell::new([None; N]);
+    // It ends with an error where the text is cut.
+    let _ = serde_json::Deserializer::from_str(&text[..end]).deserialize_map(Leading(names, &found));
+    found.get()
+}
+
 /// `text` with U+FFFD in place of each escape of half a surrogate pair, such as `\ud83d` without its other half. Length
 /// and all other bytes stay.
 ///
@@ -557,6 +592,15 @@ mod tests {
         // It is not read to its end, so it need not be JSON.
         let error = parse(&format!("[{}", "[],".repeat(100_000)), limits).unwrap_err();
         assert!(matches!(error, JsonError::Refused(JsonRefusal::TooManyValues(_))), "{error}");
+    }
+
+    #[test]
+    fn leading_members_are_found_without_the_rest() {
+        let text = format!(r#"{{"msg":"method","id":"é1","params":[{}"#, "[],".repeat(10_000));
+        let found = |max| leading_members(&text, ["id", "msg", "params"], max);
+        assert_eq!(found(4096), [Some("\"é1\""), Some("\"method\""), None]);
+        assert_eq!((found(25), found(23)), ([None, Some("\"method\""), None], [None, Some("\"method\""), None]));
+        assert_eq!(leading_members("[1]", ["id"], 99), [None]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Which user is meant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
     /// By id.
     Id(String),

@@ -115,9 +115,15 @@ impl Request {
     }
 }
 
+/// Part of a message of too many values in which its id is looked for: to read all of it takes some milliseconds.
+const LEADING_BYTES: usize = 4096;
+
 /// The request in a frame whose JSON is refused, if it has an id. An `unsub` and a `ping` need nothing but their id.
 fn refused(text: &str, refusal: JsonRefusal, settings: &DdpSettings) -> Option<Request> {
-    let [msg, id] = json::members(text, ["msg", "id"])?;
+    let [msg, id] = match refusal {
+        JsonRefusal::TooManyValues(_) => json::leading_members(text, ["msg", "id"], LEADING_BYTES),
+        _ => json::members(text, ["msg", "id"])?,
+    };
     let text_of = |member: Option<&str>| serde_json::from_str::<String>(member?).ok();
     let msg = text_of(msg)?;
     let id = text_of(id).filter(|id| id.len() <= settings.max_id_bytes)?;

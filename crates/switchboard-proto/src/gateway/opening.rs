@@ -82,7 +82,11 @@ impl Opening {
             "identification" | "identification-id" => &mut self.credentials.id,
             "public-key" => &mut self.credentials.public_key,
             "secret" | "authorization" => &mut self.credentials.secret,
-            "forwarded" | "via" | "x-forwarded-for" | "x-real-ip" => {
+            "forwarded" | "via" | "x-real-ip" | "cf-connecting-ip" | "true-client-ip" => {
+                self.credentials.is_forwarded = true;
+                return;
+            }
+            name if name.starts_with("x-forwarded-") => {
                 self.credentials.is_forwarded = true;
                 return;
             }

@@ -361,10 +361,15 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Removes from a URL the parts that may be secret: user, password, query and fragment. Any other text stays. Everything before
-/// the last `@` is removed, since a password may have an `@` or `/` that is not escaped.
+/// Removes from a URL the parts that may be secret: user, password, query and fragment. Everything before
+/// the last `@` is removed, in other texts too, since a password may have an `@` or `/` that is not escaped.
 fn without_secrets(text: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return match text.rsplit_once('@') {
+            Some((_, host)) => format!("***@{}", host.split(['?', '#']).next().unwrap_or_default()).into(),
+            None => text.into(),
+        };
+    };
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
     let (rest, query) = match rest.find(['?', '#']) {
         Some(at) => (&rest[..at], "?***"),

@@ -90,6 +90,10 @@ impl Calls for Node {
         })
     }
 
+    fn has_join_hook(&self) -> bool {
+        Node::has_join_hook(self)
+    }
+
     fn unlisten(&self, worker: u16, room: RoomName) -> Op<()> {
         self.0.broker.unsubscribe(&room, worker).map(|unsubscribed| {
             if let Err(error) = unsubscribed {
@@ -145,7 +149,7 @@ impl Calls for Node {
             }
             Call::LeaveAsUser { room } => {
                 let node = self.clone();
-                self.start_user_call(async move { node.leave_as_client(caller.facts, room).await })
+                self.start_user_call(async move { node.leave_as_client(caller, room).await })
             }
             Call::OpenDirect { with } => {
                 let node = self.clone();

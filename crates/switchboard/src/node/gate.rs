@@ -134,7 +134,13 @@ impl Node {
             question = question.text("messageId", id);
         }
         let question = question.finish();
-        let rewritten = rule.ask(question, rewritten_body).await.map_err(|refusal| refused(refusal, NOT_SAID))?;
+        let before = saying.body.clone();
+        let read = move |answer: Map<String, Value>| match answer.get("message") {
+            // A program may repeat what it was asked about.
+            Some(message) if *message == before.to_value() => Ok(None),
+            _ => rewritten_body(answer),
+        };
+        let rewritten = rule.ask(question, read).await.map_err(|refusal| refused(refusal, NOT_SAID))?;
         if let Some(body) = rewritten {
             saying.set_body(body);
         }

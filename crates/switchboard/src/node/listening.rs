@@ -84,9 +84,15 @@ impl Node {
     /// joins does not let the connection in.
     async fn begin_listening(&self, caller: &Caller, room: &RoomName) -> Result<Option<Entrance>, CallError> {
         let worker = caller.address.worker;
-        // Without an answer of the hook the connection does not listen, until it subscribes again.
-        if self.may_see(&caller.facts, caller.address, room, Purpose::Listen).await.is_err() {
-            return Ok(None);
+        if self.has_join_hook() {
+            if self.public_room(room).await?.is_none() {
+                return Ok(None);
+            }
+            match self.may_see(&caller.facts, caller.address, room, Purpose::Listen).await {
+                Ok(()) => {}
+                Err(CallError::Unavailable) => return Err(CallError::Unavailable),
+                Err(_) => return Ok(None),
+            }
         }
         let Some(after) = self.0.broker.subscribe(room, worker).await.map_err(unavailable)? else { return Ok(None) };
         // Read after the subscription: a change of the pattern from now on finds the listener.
@@ -99,21 +105,31 @@ impl Node {
         Ok(found?.map(|_| Entrance { after, kind: RoomKind::Public }))
     }
 
-    /// Of some connections of a worker those that may listen to a room.
-    async fn those_that_may_listen(&self, worker: u16, connections: Arc<[ConnKey]>, room: &RoomName) -> Arc<[ConnKey]> {
+    /// Asks the hook of joins which of these connections of a worker may listen to a room. Returns them, and whether the hook
+    /// has decided about all.
+    async fn those_that_may_listen(
+        &self,
+        worker: u16,
+        connections: Arc<[ConnKey]>,
+        room: &RoomName,
+    ) -> (Arc<[ConnKey]>, bool) {
         if !self.has_join_hook() {
-            return connections;
+            return (connections, true);
         }
         let mut allowed = Vec::new();
+        let mut is_decided = true;
         for keys in connections.chunks(TOGETHER) {
             let asked = keys.iter().map(async |&key| {
                 let address = Address { worker, key };
-                let found = self.ask(address, Ask::Inspect).await.ok()?;
-                self.may_see(&found.facts, address, room, Purpose::Listen).await.ok().map(|()| key)
+                let found = self.ask(address, Ask::Inspect).await.map_err(|_| CallError::NoSuchConnection)?;
+                self.may_see(&found.facts, address, room, Purpose::Listen).await.map(|()| key)
             });
-            allowed.extend(all(asked).await.into_iter().flatten());
+            for decision in all(asked).await {
+                is_decided &= !matches!(decision, Err(CallError::Unavailable));
+                allowed.extend(decision.ok());
+            }
         }
-        allowed.into()
+        (allowed.into(), is_decided)
     }
 
     /// Has connections of a worker listen to a room that was offered; to a new one from its first message. Returns
@@ -126,9 +142,9 @@ impl Node {
             Ok(None) => return true,
             Err(_) => return false,
         };
-        let connections = self.those_that_may_listen(worker, connections, &room).await;
+        let (connections, is_decided) = self.those_that_may_listen(worker, connections, &room).await;
         if connections.is_empty() {
-            return true;
+            return is_decided;
         }
         // Messages from a time when the room had another pattern may not be for these connections.
         let from_start = is_new && info.has_first_pattern;
@@ -139,12 +155,25 @@ impl Node {
             let (room, connections) = (listened.clone(), Arc::clone(&connections));
             Mail::Listen(Box::new(EnteringListeners { room, connections, began, entrance, said }))
         });
-        self.0.broker.listen(&room, worker, listeners, from_start, enter).await.map_err(unavailable).is_ok()
+        let listening = self.0.broker.listen(&room, worker, listeners, from_start, enter).await.map_err(unavailable);
+        listening.is_ok() && is_decided
     }
 
     /// Offers a room to the connections of this node that want to listen to it. If the store fails, this returns after the
     /// first try, and the node repeats the offer later.
+    ///
+    /// With a hook of joins this returns at once: the hook is asked about each connection, which may take long, and the maker
+    /// of a room must not wait for that.
     pub(super) async fn offer(&self, room: &RoomName, is_new: bool) {
+        if self.has_join_hook() {
+            let (node, room) = (self.clone(), room.clone());
+            self.spawn(Box::pin(async move { node.offer_now(&room, is_new).await }));
+        } else {
+            self.offer_now(room, is_new).await;
+        }
+    }
+
+    async fn offer_now(&self, room: &RoomName, is_new: bool) {
         if !self.try_offer(room, is_new).await {
             self.repeat_offers(|missed| missed.add(room.clone(), is_new));
         }

@@ -47,6 +47,10 @@ impl Node {
             if !may_enter {
                 continue;
             }
+            if user.is_none() {
+                // The subscription waits for a login, and the hook decides about listening then.
+                return Ok(Answer::RoomFound { room, kind });
+            }
             match self.may_see(&caller.facts, caller.address, &room, Purpose::Look).await {
                 Ok(()) => return Ok(Answer::RoomFound { room, kind }),
                 Err(CallError::Unavailable) => return Err(CallError::Unavailable),
@@ -106,13 +110,16 @@ impl Node {
     }
 
     /// The same for a client, who is not told that there is a room that he may not see.
-    pub(super) async fn leave_as_client(&self, facts: ConnFacts, room: RoomName) -> Outcome {
-        match self.leave_as_user(facts.clone(), room.clone()).await {
-            Err(CallError::NotMember(_)) if self.check_pattern(&facts, &room).await.is_err() => {
-                Err(CallError::NoSuchRoom)
-            }
-            outcome => outcome,
+    pub(super) async fn leave_as_client(&self, caller: Caller, room: RoomName) -> Outcome {
+        let Caller { facts, address, .. } = caller;
+        let outcome = self.leave_as_user(facts.clone(), room.clone()).await;
+        if matches!(outcome, Err(CallError::NotMember(_)))
+            && (self.check_pattern(&facts, &room).await.is_err()
+                || self.may_see(&facts, address, &room, Purpose::Look).await.is_err())
+        {
+            return Err(CallError::NoSuchRoom);
         }
+        outcome
     }
 
     /// The room of two users: made, and both in it, if need be.

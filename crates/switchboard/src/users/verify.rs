@@ -86,7 +86,7 @@ pub(super) struct Gate {
     turns: Arc<Semaphore>,
     hash_checks: AtomicU64,
     /// Names may be long, and need not be those of users.
-    hash_of_name: RandomState,
+    names_key: RandomState,
 }
 
 impl Gate {
@@ -113,7 +113,7 @@ impl Gate {
             places: Arc::new(Semaphore::new(places)),
             turns: Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS))),
             hash_checks: AtomicU64::new(0),
-            hash_of_name: RandomState::new(),
+            names_key: RandomState::new(),
         })
     }
 
@@ -130,6 +130,15 @@ impl Gate {
                 }
                 Ok(Stored::Hash(hash))
             }
+        }
+    }
+
+    /// A number that is the same however a client names a user.
+    fn hash_of_name(&self, who: &Who, account: Option<&Account>) -> u64 {
+        let (Who::Id(text) | Who::Name(text)) = who;
+        match account {
+            Some(account) => self.names_key.hash_one(account.user().id()),
+            None => self.names_key.hash_one(text.to_lowercase()),
         }
     }
 
@@ -163,7 +172,7 @@ impl Gate {
         &self,
         account: Option<&Account>,
         digest: Option<PasswordDigest>,
-        turns: [Option<OwnedSemaphorePermit>; 2],
+        of_address: Option<OwnedSemaphorePermit>,
     ) -> Result<bool, Refusal> {
         let can_be_right = account.is_some() && digest.is_some();
         let digest = digest.unwrap_or_else(|| PasswordDigest::of(""));
@@ -186,7 +195,7 @@ impl Gate {
         self.hash_checks.fetch_add(1, Ordering::Relaxed);
         let check = OnThread::new(&Handle::current(), move || {
             // The thread keeps them until it is done, even if the caller no longer waits.
-            let _taken = (place, turn, turns);
+            let _taken = (place, turn, of_address);
             hash.is_of(&digest)
         });
         match check.await {
@@ -222,11 +231,18 @@ impl Users {
         let network = Failures::network(address(from));
         let is_right = {
             let share = gate.shares.take(network).ok_or(Refusal::Busy)?;
-            let name = gate.names.take((network, gate.hash_of_name.hash_one(who))).ok_or(Refusal::Busy)?;
-            let named = name.turn().await;
-            // Else an address that only guesses could keep all processors busy.
-            let alone = if gate.is_over(from, now_ms()) { share.turn().await } else { None };
-            gate.is_right(account, digest, [named, alone]).await?
+            let name = gate.names.take((network, gate.hash_of_name(who, account))).ok_or(Refusal::Busy)?;
+            let mut turn = None;
+            if !gate.is_over(from, now_ms()) {
+                turn = name.turn().await;
+            }
+            // Else an address that only guesses could keep all processors busy. It waits in one line only, so that a right
+            // password waits for each attempt before it once.
+            if gate.is_over(from, now_ms()) {
+                drop(turn);
+                turn = share.turn().await;
+            }
+            gate.is_right(account, digest, turn).await?
         };
         match account {
             Some(account) if is_right && account.is_active() => Ok(account.clone()),

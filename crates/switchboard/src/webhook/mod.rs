@@ -133,6 +133,8 @@ impl Webhooks {
     /// How long a connection is kept for the next request. Shorter than any usual server keeps it, or a request could meet
     /// a connection that is just being closed.
     const KEEP_IDLE: Duration = Duration::from_secs(1);
+    /// Longest answer beyond `hooks.max_answer_bytes`, however long the question is.
+    const MAX_ESCAPED_BYTES: usize = 16 << 20;
     /// Bytes that headers of an answer may have.
     const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -240,7 +242,8 @@ impl Webhooks {
 
     async fn exchange(&self, question: &Question, body: Vec<u8>) -> Result<Reading, Failure> {
         // A backend may answer with what it was asked, and escape every character in six bytes.
-        let max_answer_bytes = self.settings.max_answer_bytes.max(body.len().saturating_mul(6));
+        let escaped_bytes = body.len().saturating_mul(6).min(Self::MAX_ESCAPED_BYTES);
+        let max_answer_bytes = self.settings.max_answer_bytes.max(escaped_bytes);
         let request = Request::post(question.endpoint.url.uri())
             .header("content-type", "application/json")
             .header("user-agent", concat!("switchboard/", env!("CARGO_PKG_VERSION")))

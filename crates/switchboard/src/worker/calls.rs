@@ -72,6 +72,11 @@ pub(crate) trait Calls: Send + Sync {
     /// `entrance.after` come later. Returns `false` if the store failed; no mail was sent then.
     fn listen(&self, offer: Offer) -> Op<bool>;
 
+    /// Whether a hook decides for each connection if it may listen to a room.
+    fn has_join_hook(&self) -> bool {
+        false
+    }
+
     /// Undoes the node's part of listening to a room.
     fn unlisten(&self, worker: u16, room: RoomName) -> Op<()>;
 

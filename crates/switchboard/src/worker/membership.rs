@@ -187,6 +187,11 @@ impl Worker {
     fn end_membership(&mut self, key: ConnKey, room: &RoomName) -> Option<Op<()>> {
         let op = self.calls.leave(self.caller(key)?, room.clone());
         self.leave_hub(key, room);
+        // The hook may have admitted the listener because it was a member, so it has to decide again.
+        if self.calls.has_join_hook() && self.hub.has_role(key, room, Role::Listener) {
+            self.stop_listening(key, room);
+            self.begin_listening(room, [key].into(), false, Box::new(drop));
+        }
         Some(op)
     }
 

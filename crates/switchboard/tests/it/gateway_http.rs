@@ -190,7 +190,13 @@ fn fault_row_65_an_application_without_a_secret_is_not_served_through_a_proxy() 
     for path in ["/gateway/bot", "/gateway/shards"] {
         let ask = |headers: &[&str]| connect(&running).request("GET", path, headers, b"").status;
         assert_eq!(ask(&open), 200, "{path}");
-        for header in ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1", "X-Real-IP: 192.0.2.1", "Via: 1.1 p"] {
+        for header in [
+            "X-Forwarded-For: 192.0.2.1",
+            "Forwarded: for=192.0.2.1",
+            "X-Real-IP: 192.0.2.1",
+            "Via: 1.1 p",
+            "X-Forwarded-Proto: https",
+        ] {
             assert_eq!(ask(&[open[0], open[1], header]), 401, "{path} {header}");
             assert_eq!(ask(&[ID, SECRET, header]), 200, "{path} {header}");
         }

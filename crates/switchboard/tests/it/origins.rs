@@ -75,6 +75,7 @@ fn fault_row_72_a_link_or_an_image_on_another_page_runs_no_action() {
         ("cross-site", &format!("Referer: {LISTED}.evil.example.org/"), false),
         ("cross-site", &listed, true),
         ("same-site", &own, true),
+        ("none", "Referer: http://evil.example.org/", false),
         ("same-origin", "X-Nothing: here", true),
         ("none", "X-Nothing: here", true),
     ] {

@@ -1,6 +1,7 @@
 //! What hooks decide about DDP clients: which rooms a client sees, and all that a client says in them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use switchboard::node::hooks::{SayMiddleware, Saying};
 
 use super::ddp_support::{MINE, PASSWORD, ROOMS, serving};
 use super::http_backend::{Backend, Reaction, SECRET, yes};
+use super::peer::eventually;
 use super::support::TestServer;
 
 /// A server whose hook asks this backend.
@@ -67,6 +69,73 @@ fn fault_row_69_a_room_that_the_join_hook_closes_is_not_seen_in_another_way() {
     assert_eq!(ann.heard(ROOMS)[0]["msg"], "defaultRoom");
     other.call("nothing", json!([])).expect_err("there is no such method");
     assert!(!other.has_kept());
+}
+
+#[test]
+fn fault_row_69_a_listener_whose_membership_ends_is_decided_again() {
+    let is_banned = Arc::new(AtomicBool::new(false));
+    let banned = Arc::clone(&is_banned);
+    let backend = Backend::start(move |asked| {
+        let is_refused = banned.load(Ordering::SeqCst) && asked.json["connection"]["user"] == "a1";
+        Reaction::Json(if is_refused { 403 } else { 200 }, json!({}))
+    });
+    let server = asking(&backend, "hooks.join", &[]);
+    server.wait(server.node().add_room("club")).unwrap();
+    let mut bob = server.ddp_in("bob", &["club"]);
+    let mut ann = server.ddp_as("ann");
+    ann.call("joinRoom", json!(["club"])).expect("not banned yet");
+    ann.sub(ROOMS, json!(["club", false])).expect("a member may");
+    let id = server.id_of_ddp(&mut ann);
+    let mut say =
+        |text: &str| drop(bob.call("sendMessage", json!([{"rid": "club", "msg": text}])).expect("a member may"));
+    say("before");
+    assert_eq!(ann.heard(ROOMS)[0]["msg"], "before");
+    is_banned.store(true, Ordering::SeqCst);
+    server.wait(server.node().remove_member(id, "club")).expect("she is a member");
+    say("after");
+    ann.call("nothing", json!([])).expect_err("there is no such method");
+    assert!(!ann.has_kept());
+    assert_eq!(ann.call("leaveRoom", json!(["club"])).unwrap_err()["error"], "error-invalid-room", "it is not shown");
+}
+
+#[test]
+fn a_subscription_is_answered_nosub_if_the_hook_has_no_answer_and_ready_before_a_login() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let backend = Backend::start(move |asked| match asked.json["purpose"].as_str() {
+        Some("listen") if down.load(Ordering::SeqCst) => Reaction::Json(503, json!({})),
+        _ => yes(),
+    });
+    let server = asking(&backend, "hooks.join", &["hooks.breaker_failures=0"]);
+    let mut bob = server.ddp_in("bob", &["defaultRoom"]);
+    let mut early = server.ddp();
+    early.sub(ROOMS, json!(["defaultRoom", false])).expect("it waits for a login");
+    let mut ann = server.ddp_as("ann");
+    assert_eq!(ann.sub(ROOMS, json!(["defaultRoom", false])).expect_err("no answer")["error"], 500);
+    early.log_in("ann", PASSWORD);
+    is_down.store(false, Ordering::SeqCst);
+    ann.sub(ROOMS, json!(["defaultRoom", false])).expect("the hook answers");
+    bob.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "x"}])).expect("a member may");
+    assert_eq!(ann.heard(ROOMS)[0]["msg"], "x");
+    // The offer is repeated for the one that logged in during the failure.
+    eventually("it listens too", || {
+        bob.call("sendMessage", json!([{"rid": "defaultRoom", "msg": "y"}])).is_ok() && {
+            early.call("nothing", json!([])).expect_err("there is no such method");
+            early.has_kept()
+        }
+    });
+}
+
+#[test]
+fn a_hook_that_repeats_the_message_changes_nothing() {
+    let backend = Backend::start(|asked| Reaction::Json(200, json!({"message": asked.json["message"]})));
+    let server = asking(&backend, "hooks.say", &[]);
+    let mut client = server.ddp_in("ann", &["defaultRoom"]);
+    for text in ["words", ""] {
+        let sent = json!([{"rid": "defaultRoom", "msg": text, "attachments": [{"text": "x"}]}]);
+        let published = client.call("sendMessage", sent).expect("a member may");
+        assert_eq!(published["attachments"], json!([{"text": "x"}]), "{published}");
+    }
 }
 
 #[test]

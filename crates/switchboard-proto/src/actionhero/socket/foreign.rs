@@ -8,8 +8,16 @@ pub(super) const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/
 /// Whether a line is the first one of HTTP, TLS or STUN, or the header `Host`, which browsers always send. The header counts
 /// too because a request line that is longer than a line may be is not read.
 pub(super) fn is_foreign(line: &[u8], is_first: bool) -> bool {
-    let is_host = line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"host:");
-    is_host || is_first && (is_request_line(line) || matches!(line, [0x16, 0x03, ..] | [0, 1 | 3, ..]))
+    // With another delimiter one line may have all lines of a request.
+    let mut parts = line.split(|byte| *byte == b'\n');
+    let is_host = |part: &[u8]| part.len() >= 5 && part[..5].eq_ignore_ascii_case(b"host:");
+    if is_first {
+        let first = parts.clone().next().unwrap_or_default();
+        if is_request_line(first) || matches!(first, [0x16, 0x03, ..] | [0, 1 | 3, ..]) {
+            return true;
+        }
+    }
+    parts.any(is_host)
 }
 
 fn is_request_line(line: &[u8]) -> bool {
@@ -28,7 +36,7 @@ mod tests {
         {
             assert!(is_foreign(line.as_bytes(), true) && !is_foreign(line.as_bytes(), false), "{line}");
         }
-        for line in ["Host: localhost:5000", "host:x", "HOST: "] {
+        for line in ["Host: localhost:5000", "host:x", "HOST: ", "GET /long\nHost: x\nOrigin: y\n\n"] {
             assert!(is_foreign(line.as_bytes(), true) && is_foreign(line.as_bytes(), false), "{line}");
         }
         for line in ["", "say defaultRoom HTTP/1.1 is old", "HTTP/1.1", "hostname", "host", "status", "{\"a\":1}"] {

@@ -130,6 +130,8 @@ fn fault_row_57_a_url_is_refused_without_its_password_or_query() {
         ("http://user:ca/nary@canary@host/", "http://***@host/"),
         ("ftp://host/path?key=canary", "ftp://host/path?***"),
         ("http://host/#canary", "http://host/?***"),
+        ("http:/user:canary@host", "***@host"),
+        ("user:canary@host/?x=canary", "***@host/"),
     ] {
         for (key, value) in [
             ("hooks.say.url", format!("\"{url}\"")),

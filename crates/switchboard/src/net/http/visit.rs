@@ -130,8 +130,8 @@ impl Visit {
         let origin = single(headers, &header::ORIGIN).map_err(|()| foreign())?;
         let referrer = headers.get(header::REFERER).map(|referrer| origin::of_url(referrer.as_bytes()));
         let verdict = match origin {
-            // Browsers send no `Origin` with a link or an image, but they say that another page asks.
-            None if is_of_other_page(headers) => {
+            // Browsers send no `Origin` with a link or an image. They name the page, and inside TLS say that it is another one.
+            None if referrer.is_some() || is_of_other_page(headers) => {
                 self.front.settings.allowed_origins.judge(Some(referrer.unwrap_or(b"null")), host, self.secure)
             }
             origin => self.front.settings.allowed_origins.judge(origin, host, self.secure),
