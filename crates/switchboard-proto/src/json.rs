@@ -58,6 +58,9 @@ pub enum JsonRefusal {
     NumberOutOfRange,
 }
 
+/// Longer texts that are refused are not read to their end.
+const LONG_BYTES: usize = 64 * 1024;
+
 /// Parses `text` under `limits`. Members keep the order in which they were written. An escape of half a surrogate pair
 /// is read as U+FFFD: see [`to_well_formed`].
 ///
@@ -75,9 +78,15 @@ pub fn parse(text: &str, limits: JsonLimits) -> Result<Value, JsonError> {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    // The rest is not read, since that takes long for a long text.
-    if let Some(refusal @ JsonRefusal::TooManyValues(_)) = refusal.get() {
-        return Err(refusal.into());
+    // The rest of a long text is not read: that takes some milliseconds for a megabyte.
+    let is_out_of_range = || error.to_string().starts_with("number out of range");
+    match refusal.get() {
+        Some(refusal) if text.len() > LONG_BYTES || matches!(refusal, JsonRefusal::TooManyValues(_)) => {
+            return Err(refusal.into());
+        }
+        None if text.len() > LONG_BYTES && is_out_of_range() => return Err(JsonRefusal::NumberOutOfRange.into()),
+        None if text.len() > LONG_BYTES => return Err(JsonError::NotJson(error)),
+        _ => {}
     }
     // A refused value may be followed by anything. This check takes any depth, and any number.
     Err(match serde_json::from_str::<IgnoredAny>(&text) {
@@ -592,6 +601,19 @@ mod tests {
         // It is not read to its end, so it need not be JSON.
         let error = parse(&format!("[{}", "[],".repeat(100_000)), limits).unwrap_err();
         assert!(matches!(error, JsonError::Refused(JsonRefusal::TooManyValues(_))), "{error}");
+    }
+
+    #[test]
+    fn fault_row_68_the_rest_of_a_long_text_that_is_refused_is_not_read() {
+        let rest = format!("{}x", "[],".repeat(40_000));
+        let refused = |begin: &str| match parse(&format!("{begin}{rest}"), limits()) {
+            Err(JsonError::Refused(refusal)) => Some(refusal),
+            Err(JsonError::NotJson(_)) => None,
+            Ok(_) => panic!("{begin} was accepted"),
+        };
+        assert_eq!(refused(r#"{"a":1,"a":["#), Some(JsonRefusal::RepeatedMember));
+        assert_eq!(refused("[1e999,"), Some(JsonRefusal::NumberOutOfRange));
+        assert_eq!(refused("[x,"), None);
     }
 
     #[test]

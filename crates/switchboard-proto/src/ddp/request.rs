@@ -115,14 +115,14 @@ impl Request {
     }
 }
 
-/// Part of a message of too many values in which its id is looked for: to read all of it takes some milliseconds.
-const LEADING_BYTES: usize = 4096;
+/// Part of a refused message in which its id is looked for: to read all of a long one takes some milliseconds.
+const LEADING_BYTES: usize = 64 * 1024;
 
 /// The request in a frame whose JSON is refused, if it has an id. An `unsub` and a `ping` need nothing but their id.
 fn refused(text: &str, refusal: JsonRefusal, settings: &DdpSettings) -> Option<Request> {
-    let [msg, id] = match refusal {
-        JsonRefusal::TooManyValues(_) => json::leading_members(text, ["msg", "id"], LEADING_BYTES),
-        _ => json::members(text, ["msg", "id"])?,
+    let [msg, id] = match text.len() > LEADING_BYTES {
+        true => json::leading_members(text, ["msg", "id"], LEADING_BYTES),
+        false => json::members(text, ["msg", "id"])?,
     };
     let text_of = |member: Option<&str>| serde_json::from_str::<String>(member?).ok();
     let msg = text_of(msg)?;
