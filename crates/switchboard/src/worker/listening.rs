@@ -78,12 +78,16 @@ pub(super) struct Listeners {
     rooms: HashMap<RoomName, HashSet<ConnKey>>,
     /// The rooms under which a connection is listed in `rooms`.
     listed: HashMap<ConnKey, Vec<RoomName>>,
+    /// Requests of a connection that began earlier were decided for another user.
+    decided_from: HashMap<ConnKey, u64>,
 }
 
 impl Listeners {
     /// Replaces what a connection wants.
     pub(super) fn set(&mut self, key: ConnKey, wants: &Wants) {
+        let decided_from = self.decided_from.remove(&key);
         self.remove(key);
+        self.decided_from.extend(decided_from.map(|began| (key, began)));
         if wants.public_rooms {
             self.all.insert(key);
         }
@@ -98,6 +102,7 @@ impl Listeners {
     /// Forgets a connection.
     pub(super) fn remove(&mut self, key: ConnKey) {
         self.all.remove(&key);
+        self.decided_from.remove(&key);
         for room in self.listed.remove(&key).unwrap_or_default() {
             // A room may be listed twice.
             if let Entry::Occupied(mut connections) = self.rooms.entry(room) {
@@ -107,6 +112,11 @@ impl Listeners {
                 }
             }
         }
+    }
+
+    /// Whether a request that began then was decided for the user that a connection has now.
+    fn is_for_user(&self, key: ConnKey, began: u64) -> bool {
+        self.decided_from.get(&key).is_none_or(|first| *first <= began)
     }
 
     /// Whether a connection wants to hear a room.
@@ -122,7 +132,7 @@ impl Listeners {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.rooms.is_empty() && self.listed.is_empty()
+        self.all.is_empty() && self.rooms.is_empty() && self.listed.is_empty() && self.decided_from.is_empty()
     }
 }
 
@@ -143,6 +153,9 @@ impl Worker {
         let Some(caller) = self.caller(key) else { return };
         let began = self.listens.begin();
         self.wanting.set(key, &wants);
+        if wants.is_new_user {
+            self.wanting.decided_from.insert(key, began);
+        }
         match self.calls.attend(caller, wants, listened) {
             Op::Ready(attended) => self.finish_listening(key, asker, began, attended),
             Op::Wait(future) => {
@@ -166,7 +179,9 @@ impl Worker {
         let is_member = self.hub.is_member(key, room);
         let alive = self.hub.get(key).filter(|connection| connection.link.closing.is_none());
         let hears = alive.map(|connection| connection.link.hears(room, is_member));
-        let hears = hears.filter(|_| self.wanting.wants(key, room) && self.listens.is_open(room, began));
+        let hears = hears.filter(|_| {
+            self.wanting.wants(key, room) && self.wanting.is_for_user(key, began) && self.listens.is_open(room, began)
+        });
         let is_new = hears.is_some_and(|hears| self.hub.enter(key, room, Role::Listener, entrance, hears));
         if !is_new {
             self.detach(self.calls.unlisten(self.index, room.clone()));

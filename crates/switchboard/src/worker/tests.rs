@@ -417,6 +417,25 @@ fn a_room_that_is_made_while_a_connection_begins_to_listen_is_offered_to_it() {
 }
 
 #[test]
+fn what_was_decided_for_an_earlier_user_of_a_connection_is_not_listened_to() {
+    let mut setting = Setting::new();
+    let key = setting.worker.hub.keys()[0];
+    let wants = |is_new_user| Wants { public_rooms: true, is_new_user, ..Wants::default() };
+    let asker = || Asker::Node(Box::new(drop));
+    setting.worker.attend(key, wants(false), asker());
+    let earlier = setting.worker.listens.begin();
+    setting.worker.attend(key, wants(true), asker());
+    setting.worker.attend(key, wants(false), asker());
+    let later = setting.worker.listens.begin();
+    for (began, is_heard) in [(earlier, false), (later, true)] {
+        let entrance = Entrance::default();
+        let entering = EnteringListeners { room: room("r"), connections: [key].into(), began, entrance, said: None };
+        setting.mail_all([Mail::Listen(Box::new(entering)), Mail::ListenDone(began)]);
+        assert_eq!(setting.worker.hub.has_role(key, &room("r"), Role::Listener), is_heard);
+    }
+}
+
+#[test]
 fn an_offer_asks_the_node_once_for_all_listeners_and_ends_even_if_the_store_fails() {
     let mut setting = Setting::new();
     let key = setting.worker.hub.keys()[0];
