@@ -226,12 +226,13 @@ fn fault_row_22_garbage_is_neither_yes_nor_no() {
     ] {
         check_reaction(&["hooks.timeout=500ms"], move || raw(text));
     }
+    // The backend closes after each answer. Without the header the next question could meet the connection that it closes.
     for text in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes",
-        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue",
-        "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"allow\":\"no\"}",
-        "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"message\":\"\"}",
-        "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nyes",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ntrue",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 14\r\n\r\n{\"allow\":\"no\"}",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 14\r\n\r\n{\"message\":\"\"}",
+        "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
     ] {
         // Longer than a busy machine takes: a timeout would open the breaker.
         check_refusal(&["hooks.timeout=60s"], move || raw(text));
